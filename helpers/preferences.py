@@ -1,0 +1,365 @@
+"""Preference data: load → normalise → validate → template → tokenise → collate.
+
+One row is a triple in TRL's conversational preference format with an explicit prompt: `prompt`, `chosen` and
+`rejected`, each a list of {"role", "content"} messages.
+"""
+
+import functools
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from datasets import Dataset, load_dataset
+
+from helpers.logprobs import IGNORE
+
+COLUMNS = ("prompt", "chosen", "rejected")
+BUILT_IN = "aws-api"
+SHORTEST_PROMPT = 8  # tokens of the prompt that are kept even when a response alone would fill the row
+
+
+# ── load and normalise ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def load_preferences(source=BUILT_IN, split: str = "train", limit: int | None = None, seed: int = 0) -> Dataset:
+    """Preference pairs from the built-in domain ("aws-api"), a .jsonl or .parquet file, or a folder of them.
+
+    A folder holds `<split>.jsonl` or `<split>.parquet`. A plain string in place of a message list is taken as
+    the user's prompt or the assistant's answer. `limit` keeps a seeded random sample of the rows.
+    """
+    dataset = _built_in(split) if source == BUILT_IN else _from_file(_find_file(Path(source), split))
+    if limit is not None and limit < len(dataset):
+        dataset = dataset.shuffle(seed=seed).select(range(limit))
+    return dataset
+
+
+@functools.cache
+def _domain():
+    from helpers.domain import build_domain
+
+    return build_domain()
+
+
+def _built_in(split: str) -> Dataset:
+    splits = _domain()  # the split by service is fixed; the seed only picks rows, so runs stay comparable
+    if split not in splits:
+        raise ValueError(f"split {split!r} is not one of {', '.join(splits)}: choose one of these")
+    return splits[split]
+
+
+def _find_file(path: Path, split: str) -> Path:
+    if path.is_file():
+        return path
+    candidates = [path / f"{split}{suffix}" for suffix in (".jsonl", ".parquet")]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(
+        f"no preference data at {path}: give {BUILT_IN!r}, a .jsonl or .parquet file, or a folder with "
+        f"{candidates[0].name} or {candidates[1].name}"
+    )
+
+
+def _from_file(path: Path) -> Dataset:
+    if path.suffix == ".parquet":
+        rows = load_dataset("parquet", data_files=str(path), split="train").to_list()
+    else:
+        rows = list(_json_lines(path))
+    if not rows:
+        raise ValueError(f"{path} holds no rows: write one JSON object a line, with {', '.join(COLUMNS)}")
+    dataset = Dataset.from_list([normalise(row) for row in rows])
+    validate_preferences(dataset, name=path.name).raise_if_invalid()
+    return dataset
+
+
+def _json_lines(path: Path):
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    f"{path.name}, line {number}: not valid JSON ({error.msg} at character {error.pos}); "
+                    "write one complete JSON object a line"
+                ) from error
+            if not isinstance(row, dict):
+                raise ValueError(f"{path.name}, line {number}: a {type(row).__name__}; write a JSON object")
+            missing = [column for column in COLUMNS if column not in row]
+            if missing:
+                raise ValueError(f"{path.name}, line {number}: no {', '.join(missing)}; add the column to every line")
+            yield row
+
+
+def normalise(row: dict) -> dict:
+    """The row with plain strings turned into messages; everything else is left for validation to judge."""
+    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+    return row | {
+        column: [{"role": role, "content": row[column]}] if isinstance(row[column], str) else row[column]
+        for column, role in roles.items()
+    }
+
+
+# ── validate ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Problem:
+    """One thing wrong with one row, and how to mend it."""
+
+    row: int
+    column: str
+    wrong: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"row {self.row}, {self.column}: {self.wrong}; {self.mend}"
+
+
+@dataclass
+class ValidationReport:
+    """What validation found in `rows` rows of the data set called `name`."""
+
+    name: str
+    rows: int
+    problems: list[Problem] = field(default_factory=list)
+
+    def raise_if_invalid(self) -> None:
+        """Raise a ValueError that names the first problem and counts the others."""
+        if self.problems:
+            others = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+            raise ValueError(f"{self.name}: {self.problems[0]}{others}")
+
+    def __str__(self) -> str:
+        head = f"{self.name}: {self.rows} rows, {len(self.problems)} problems"
+        return "\n".join([head, *map(str, self.problems[:10])])
+
+
+def validate_preferences(dataset: Dataset, name: str = "preferences") -> ValidationReport:
+    """Check every row: columns, messages, empty or equal responses, a prompt repeated inside a response."""
+    missing = [column for column in COLUMNS if column not in dataset.column_names]
+    if missing:
+        mend = f"give each row {', '.join(COLUMNS)}"
+        return ValidationReport(name, len(dataset), [Problem(0, column, "is missing", mend) for column in missing])
+    problems = [problem for row, example in enumerate(dataset) for problem in _row_problems(row, example)]
+    return ValidationReport(name, len(dataset), problems)
+
+
+def _row_problems(row: int, example: dict):
+    malformed = [Problem(row, column, *wrong) for column in COLUMNS if (wrong := _malformed(column, example[column]))]
+    if malformed:
+        yield from malformed
+        return
+    prompt = example["prompt"][-1]["content"].strip()
+    for column in ("chosen", "rejected"):
+        text = _text(example[column])
+        if not text.strip():
+            yield Problem(row, column, "the response is empty", "write an answer or drop the row")
+        elif len(prompt.split()) >= 4 and prompt in text:
+            yield Problem(row, column, "repeats the prompt inside the response", "keep only the answer in it")
+    if _text(example["chosen"]).strip() == _text(example["rejected"]).strip():
+        yield Problem(row, "rejected", "equals the chosen response", "a pair needs two different answers")
+
+
+def _malformed(column: str, messages) -> tuple[str, str] | None:
+    wanted = 'a list of {"role", "content"} messages'
+    if not isinstance(messages, list) or not messages:
+        return f"is {type(messages).__name__} or empty", f"give {wanted}"
+    for message in messages:
+        if not isinstance(message, dict) or not all(isinstance(message.get(k), str) for k in ("role", "content")):
+            return f"holds {str(message)[:60]!r}", f"give {wanted}, both strings"
+    if column == "prompt" and messages[-1]["role"] == "assistant":
+        return "ends with the assistant's message", "move that message into chosen and rejected"
+    if column != "prompt" and messages[0]["role"] != "assistant":
+        return f"starts with the role {messages[0]['role']!r}", "a response holds the assistant's messages only"
+    return None
+
+
+def _text(messages: list[dict]) -> str:
+    return "\n".join(message["content"] for message in messages)
+
+
+# ── template and tokenise ───────────────────────────────────────────────────────────────────────────────────
+
+
+def render(example: dict, tokenizer) -> dict[str, str]:
+    """The exact text a model reads: the chat template applied once, cut at the boundary of prompt and response.
+
+    Returns `prompt` (ending with the assistant's header), `chosen` and `rejected` (ending with EOS).
+    Raises ValueError where the template does not keep the prompt as a prefix of the conversation.
+    """
+    prompt = tokenizer.apply_chat_template(example["prompt"], tokenize=False, add_generation_prompt=True)
+    return {"prompt": prompt} | {
+        column: _rendered_response(prompt, example["prompt"] + example[column], tokenizer)
+        for column in ("chosen", "rejected")
+    }
+
+
+def _rendered_response(prompt: str, conversation: list[dict], tokenizer) -> str:
+    whole = tokenizer.apply_chat_template(conversation, tokenize=False)
+    if not whole.startswith(prompt):
+        raise ValueError(
+            "the chat template renders prompt + response so that the prompt is no prefix of it: "
+            "use a template whose generation prompt equals the assistant's header"
+        )
+    response = whole[len(prompt) :]
+    end = response.rfind(tokenizer.eos_token)  # templates may add a newline after EOS, which nobody should learn
+    return response[:end] + tokenizer.eos_token if end >= 0 else response + tokenizer.eos_token
+
+
+def tokenize_preferences(dataset: Dataset, tokenizer, max_length: int, max_prompt_length: int | None = None) -> Dataset:
+    """Fit every pair into `max_length` tokens: prompt + response, with labels on the response only.
+
+    Returns `chosen_input_ids`, `chosen_labels`, `rejected_input_ids`, `rejected_labels` (lists of int; labels are
+    −100 on the prompt), `prompt_length` (tokens; the same prompt starts both rows), `prompt_cut`, `chosen_cut`,
+    `rejected_cut` (tokens lost to truncation) and `row` (the position in `dataset`). EOS is kept whatever is cut.
+    """
+    if max_length < SHORTEST_PROMPT + 2:
+        raise ValueError(f"max_length is {max_length}: give at least {SHORTEST_PROMPT + 2} tokens")
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer has no EOS token: set tokenizer.eos_token, or the model never stops")
+
+    def tokenize(example: dict, row: int) -> dict:
+        text = render(example, tokenizer)
+        ids = {name: tokenizer(part, add_special_tokens=False)["input_ids"] for name, part in text.items()}
+        for column in ("chosen", "rejected"):
+            if len(ids[column]) < 2:
+                raise ValueError(f"row {row}, {column}: the response is empty; write an answer or drop the row")
+        return _fit(ids, tokenizer, max_length, max_prompt_length) | {"row": row}
+
+    return dataset.map(tokenize, with_indices=True, remove_columns=dataset.column_names, desc="Tokenising")
+
+
+def _fit(ids: dict[str, list[int]], tokenizer, max_length: int, max_prompt_length: int | None) -> dict:
+    longest = max(len(ids["chosen"]), len(ids["rejected"]))
+    room = max(max_length - longest, SHORTEST_PROMPT)
+    if max_prompt_length is not None:
+        room = min(room, max_prompt_length)
+    prompt = _cut_left(ids["prompt"], room, tokenizer.bos_token_id)
+    fitted = {"prompt_length": len(prompt), "prompt_cut": len(ids["prompt"]) - len(prompt)}
+    for column in ("chosen", "rejected"):
+        response = _cut_right(ids[column], max_length - len(prompt), tokenizer.eos_token_id)
+        fitted[f"{column}_input_ids"] = prompt + response
+        fitted[f"{column}_labels"] = [IGNORE] * len(prompt) + response
+        fitted[f"{column}_cut"] = len(ids[column]) - len(response)
+    return fitted
+
+
+def _cut_left(prompt: list[int], room: int, bos: int | None) -> list[int]:
+    if len(prompt) <= room:
+        return prompt
+    # Some models (Llama 3) never saw a text without BOS: it stays in front of what is kept.
+    starts_with_bos = bos is not None and prompt[0] == bos and room > 1
+    return [bos, *prompt[-(room - 1) :]] if starts_with_bos else prompt[-room:]
+
+
+def _cut_right(response: list[int], room: int, eos: int) -> list[int]:
+    return response if len(response) <= room else [*response[: room - 1], eos]
+
+
+def truncation_report(tokenized: Dataset) -> str:
+    """One line: how many rows lost prompt or response tokens."""
+    cut = {name: sum(n > 0 for n in tokenized[f"{name}_cut"]) for name in COLUMNS}
+    lengths = [max(map(len, pair)) for pair in zip(tokenized["chosen_input_ids"], tokenized["rejected_input_ids"])]
+    parts = ", ".join(f"{name} in {count}" for name, count in cut.items())
+    return f"{len(tokenized)} pairs, longest row {max(lengths)} tokens; tokens cut from {parts} rows"
+
+
+# ── collate ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class PreferenceCollator:
+    """Tokenised pairs → one batch of tensors. B pairs, in one of two layouts:
+
+    "rows", the textbook one: `input_ids`, `attention_mask`, `labels` of shape (2B, L): B chosen rows, then B
+    rejected ones, right-padded to the longest, or to `max_length` if given (one fixed shape, as Trainium needs).
+
+    "shared", the fast one: pairs laid end to end as `prompt chosen rejected`, the prompt once, in rows of about
+    `row_tokens`: `input_ids`, `position_ids`, `segment_ids` of shape (R, W). Segment 3i is the prompt of the batch's
+    pair i, 3i+1 its chosen and 3i+2 its rejected response, −1 padding; a rejected response restarts its positions
+    after the prompt. What to score is listed token by token, each of shape (N,): `score_token` is predicted at
+    `score_row`, `score_column` and belongs to response `score_of` (chosen i: i, rejected i: B + i).
+
+    Both carry `row` (B,), the position of each pair in its data set, so that a message can name it.
+    """
+
+    pad_token_id: int
+    layout: str = "rows"
+    max_length: int | None = None
+    row_tokens: int = 512
+
+    def __post_init__(self):
+        if self.layout not in ("rows", "shared"):
+            raise ValueError(f"layout {self.layout!r}: choose 'rows' or 'shared'")
+        if self.layout == "shared" and self.max_length is not None:
+            raise ValueError("the shared layout has no fixed shape: use layout='rows' with max_length")
+
+    def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor]:
+        batch = {"row": torch.tensor([example["row"] for example in examples])}
+        return batch | (self._shared(examples) if self.layout == "shared" else self._rows(examples))
+
+    def _rows(self, examples: list[dict]) -> dict[str, torch.Tensor]:
+        def stack(key: str) -> list[list[int]]:
+            return [example[f"{side}_{key}"] for side in ("chosen", "rejected") for example in examples]
+
+        input_ids = _pad(stack("input_ids"), self.pad_token_id, self.max_length)
+        labels = _pad(stack("labels"), IGNORE, self.max_length)
+        # From the lengths, not from the pad token: where pad equals EOS a comparison would hide the EOS.
+        lengths = torch.tensor([len(row) for row in stack("input_ids")])
+        attention_mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+
+    def _shared(self, examples: list[dict]) -> dict[str, torch.Tensor]:
+        rows, scores = [_empty_row()], {"row": [], "column": [], "token": [], "of": []}
+        for pair, example in enumerate(examples):
+            start = example["prompt_length"]
+            responses = [example[f"{side}_input_ids"][start:] for side in ("chosen", "rejected")]
+            tokens = start + sum(map(len, responses))
+            if rows[-1]["input_ids"] and len(rows[-1]["input_ids"]) + tokens > self.row_tokens:
+                rows.append(_empty_row())
+            _extend(rows[-1], example["chosen_input_ids"][:start], 0, 3 * pair)
+            last_of_prompt = len(rows[-1]["input_ids"]) - 1
+            for side, response in enumerate(responses):
+                first = len(rows[-1]["input_ids"])
+                _extend(rows[-1], response, start, 3 * pair + 1 + side)
+                # Each token is predicted one column before it; the first of either answer, by the prompt's last.
+                scores["column"] += [last_of_prompt, *range(first, first + len(response) - 1)]
+                scores["token"] += response
+                scores["row"] += [len(rows) - 1] * len(response)
+                scores["of"] += [side * len(examples) + pair] * len(response)
+        fills = {"input_ids": self.pad_token_id, "position_ids": 0, "segment_ids": -1}
+        batch = {key: _pad([row[key] for row in rows], fill) for key, fill in fills.items()}
+        return batch | {f"score_{key}": torch.tensor(values) for key, values in scores.items()}
+
+
+def _empty_row() -> dict[str, list[int]]:
+    return {"input_ids": [], "position_ids": [], "segment_ids": []}
+
+
+def _extend(row: dict[str, list[int]], tokens: list[int], position: int, segment: int) -> None:
+    row["input_ids"] += tokens
+    row["position_ids"] += range(position, position + len(tokens))
+    row["segment_ids"] += [segment] * len(tokens)
+
+
+def _pad(rows: list[list[int]], fill: int, length: int | None = None) -> torch.Tensor:
+    width = length or max(map(len, rows))
+    return torch.tensor([row + [fill] * (width - len(row)) for row in rows], dtype=torch.long)
+
+
+def sft_features(tokenized: Dataset) -> Dataset:
+    """The chosen half as `input_ids` and `completion_mask`, which TRL's SFTTrainer takes as it is.
+
+    Same tokens, same truncation, same labels as ORPO sees: what differs between the two runs is the objective.
+    """
+    return tokenized.map(
+        lambda row: {
+            "input_ids": row["chosen_input_ids"],
+            "completion_mask": [int(label != IGNORE) for label in row["chosen_labels"]],
+        },
+        remove_columns=tokenized.column_names,
+        desc="Chosen answers for SFT",
+    )

@@ -1,0 +1,76 @@
+"""The one dial: how big a run is. A notebook's parameters cell names a profile; everything else follows."""
+
+import os
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The settings of a run. Lengths are in tokens, `*_every` in optimizer steps."""
+
+    name: str
+    model: str
+    train_pairs: int
+    heldout_pairs: int
+    monitor_pairs: int
+    max_length: int
+    steps: int
+    pairs_per_step: int
+    learning_rate: float
+    beta: float
+    monitor_every: int
+    save_every: int
+    generation_prompts: int
+    max_new_tokens: int
+    seed: int = 0
+
+
+PROFILES = {
+    "smoke": Profile(
+        name="smoke",
+        model="smoke",
+        train_pairs=32,
+        heldout_pairs=16,
+        monitor_pairs=8,
+        max_length=128,
+        steps=4,
+        pairs_per_step=4,
+        learning_rate=1e-3,
+        beta=1.0,
+        monitor_every=2,
+        save_every=2,
+        generation_prompts=4,
+        max_new_tokens=8,
+    ),
+    "laptop": Profile(
+        name="laptop",
+        model="HuggingFaceTB/SmolLM2-135M-Instruct",
+        train_pairs=480,
+        heldout_pairs=256,
+        monitor_pairs=32,
+        max_length=192,
+        steps=60,
+        pairs_per_step=8,
+        learning_rate=1e-4,
+        beta=1.0,
+        monitor_every=10,
+        save_every=20,
+        generation_prompts=32,
+        max_new_tokens=48,
+    ),
+}
+
+
+def get_profile(name: str | None = None) -> Profile:
+    """The profile called `name`, else $PROFILE, else "laptop"; $WORKSHOP_SEED and $WORKSHOP_MODEL override theirs."""
+    name = name or os.environ.get("PROFILE") or "laptop"
+    if name not in PROFILES:
+        raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
+    overrides = {}
+    if model := os.environ.get("WORKSHOP_MODEL"):
+        overrides["model"] = model
+    if seed := os.environ.get("WORKSHOP_SEED"):
+        if not seed.isdigit():
+            raise ValueError(f"WORKSHOP_SEED is {seed!r}: give a whole number, 0 or more")
+        overrides["seed"] = int(seed)
+    return replace(PROFILES[name], **overrides)
