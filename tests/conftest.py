@@ -1,0 +1,48 @@
+"""Small real things that several tests share: the workshop's tokenizer, a two-layer model, four pairs."""
+
+import pytest
+from datasets import Dataset
+
+from helpers.models import SMOKE, load_tokenizer, smoke_model
+from helpers.preferences import tokenize_preferences
+
+ANSWERS = {
+    "What does `ListTopics` do?": ("Lists the topics in an MSK cluster.", "Lists channels."),
+    "What is `PutMetricStream` for?": ("Creates or updates a metric stream.", "Deletes the metric stream that you name."),
+    "Explain `StartJobRun`.": ("Starts a job run.", "Stops one or more job runs for a given job definition in the catalog."),
+    "Describe the operation `GetQueueUrl` of Amazon SQS.": ("Returns the URL of a queue.", "Deletes 3 messages at once."),
+}
+
+
+def make_pairs(answers=ANSWERS) -> Dataset:
+    """Conversational preference rows from {question: (chosen, rejected)}."""
+    return Dataset.from_list(
+        [
+            {
+                "prompt": [{"role": "user", "content": question}],
+                "chosen": [{"role": "assistant", "content": chosen}],
+                "rejected": [{"role": "assistant", "content": rejected}],
+            }
+            for question, (chosen, rejected) in answers.items()
+        ]
+    )
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return load_tokenizer(SMOKE)
+
+
+@pytest.fixture
+def model():
+    return smoke_model(seed=0)
+
+
+@pytest.fixture(scope="session")
+def pairs():
+    return make_pairs()
+
+
+@pytest.fixture(scope="session")
+def tokenized(pairs, tokenizer):
+    return tokenize_preferences(pairs, tokenizer, max_length=128)

@@ -1,0 +1,194 @@
+"""ORPOTrainer: its loss against TRL's trainer, accumulation, resume, LoRA, evaluation, refusals."""
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from helpers.models import smoke_model
+from helpers.orpo import ORPOConfig, ORPOTrainer, why_not_shared
+from helpers.preferences import tokenize_preferences
+from tests.conftest import make_pairs
+
+LOGGED = ["rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"]
+
+
+@pytest.fixture(scope="module")
+def data(tokenizer):
+    words = ["list", "stream", "topic 7", "queue", "job", "delete", "Aurora"]
+    answers = {
+        f"What does operation {i} do?": (" ".join(words[: i % 5 + 1]) + f" {i}", " ".join(words[: (3 * i) % 6 + 1]) + " no")
+        for i in range(16)
+    }
+    return tokenize_preferences(make_pairs(answers), tokenizer, max_length=96)
+
+
+def config(folder, **changes) -> ORPOConfig:
+    settings = {
+        "output_dir": str(folder),
+        "max_steps": 4,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-3,
+        "beta": 0.5,
+        "max_length": 96,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "use_cpu": True,
+    }
+    return ORPOConfig(**settings | changes)
+
+
+def train(folder, data, tokenizer, model=None, **changes):
+    trainer = ORPOTrainer(model or smoke_model(0), config(folder, **changes), data, processing_class=tokenizer)
+    trainer.train()
+    return trainer, [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def test_the_loss_falls_and_everything_is_logged(tmp_path, data, tokenizer):
+    _, log = train(tmp_path, data, tokenizer, max_steps=12)
+    assert log[-1]["loss"] < log[0]["loss"] - 1
+    for name in [*LOGGED, "nll_loss", "log_odds_ratio", "log_odds_chosen"]:
+        assert name in log[0]
+    first = log[0]
+    assert first["rewards/margins"] == pytest.approx(0.5 * (first["logps/chosen"] - first["logps/rejected"]), rel=1e-4)
+    assert first["loss"] == pytest.approx(first["nll_loss"] - 0.5 * first["log_odds_ratio"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("nll_on_prompt", "pairs_a_batch"), [(True, 1), (False, 4)])
+def test_the_first_loss_is_that_of_trl(tmp_path, tokenizer, nll_on_prompt, pairs_a_batch):
+    """One pair a batch meets TRL's default (NLL on prompt and response); equal lengths meet its mean over tokens."""
+    trl = pytest.importorskip("trl")
+    answers = {f"Say {word} twice": (f"{word} {word}", f"never {word}") for word in ("stream", "queue", "job", "topic")}
+    pairs = make_pairs(dict(list(answers.items())[:pairs_a_batch]))
+    common = {"per_device_train_batch_size": pairs_a_batch, "max_steps": 1, "logging_steps": 1, "beta": 0.5}
+    common |= {"output_dir": str(tmp_path), "report_to": [], "disable_tqdm": True, "use_cpu": True, "save_strategy": "no"}
+    reference = trl.ORPOTrainer(
+        smoke_model(0),
+        trl.ORPOConfig(**common, max_length=96, max_prompt_length=64, bf16=False, gradient_checkpointing=False),
+        train_dataset=pairs,
+        processing_class=tokenizer,
+    )
+    # TRL's own forward and loss; where its NLL includes the prompt and ours does not, take its mean over responses
+    batch = next(iter(reference.get_train_dataloader()))
+    loss, metrics = reference.get_batch_loss_metrics(reference.model, batch)
+    tokens = tokenize_preferences(pairs, tokenizer, max_length=96)
+    ours = ORPOTrainer(
+        smoke_model(0), config(tmp_path, nll_on_prompt=nll_on_prompt), tokens, processing_class=tokenizer
+    )
+    inputs = ours.data_collator(list(tokens))
+    expected = loss.item() if nll_on_prompt else -metrics["logps/chosen"] - metrics["log_odds_ratio"] * 0.5
+    assert ours.compute_loss(ours.model, inputs).item() == pytest.approx(expected, rel=1e-5)
+    for name in ("logps/chosen", "logps/rejected", "log_odds_ratio", "log_odds_chosen", "rewards/margins"):
+        assert ours._metrics["train"][name][0] == pytest.approx(metrics[name], rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("layout", ["shared", "rows"])
+def test_accumulation_changes_nothing(tmp_path, data, tokenizer, layout):
+    weights, losses = [], []
+    for size, steps in ((8, 1), (4, 2), (1, 8)):
+        changes = {"per_device_train_batch_size": size, "gradient_accumulation_steps": steps, "max_steps": 1}
+        trainer, log = train(tmp_path, data, tokenizer, layout=layout, optim="sgd", **changes)
+        weights.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
+        losses.append(log[0]["loss"])
+    start = torch.cat([p.detach().flatten() for p in smoke_model(0).parameters()])
+    for other, loss in zip(weights[1:], losses[1:], strict=True):
+        assert loss == pytest.approx(losses[0], rel=1e-5)
+        assert (other - weights[0]).norm() <= 1e-5 * (weights[0] - start).norm()
+
+
+def test_a_resumed_run_has_the_same_loss_curve(tmp_path, data, tokenizer):
+    _, whole = train(tmp_path / "whole", data, tokenizer, max_steps=6)
+    train(tmp_path / "half", data, tokenizer, max_steps=6, save_strategy="steps", save_steps=3)
+    trainer = ORPOTrainer(
+        smoke_model(1), config(tmp_path / "half", max_steps=6), data, processing_class=tokenizer
+    )
+    trainer.train(resume_from_checkpoint=str(tmp_path / "half" / "checkpoint-3"))
+    resumed = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert [entry["step"] for entry in resumed] == [1, 2, 3, 4, 5, 6]
+    assert [entry["loss"] for entry in resumed] == pytest.approx([entry["loss"] for entry in whole], rel=1e-5)
+
+
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+def test_lora_trains_the_adapter_only(tmp_path, data, tokenizer, gradient_checkpointing):
+    lora = LoraConfig(r=4, lora_alpha=32, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    args = config(
+        tmp_path,
+        max_steps=8,
+        learning_rate=1e-2,
+        gradient_checkpointing=gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+    )
+    trainer = ORPOTrainer(smoke_model(0), args, data, processing_class=tokenizer, peft_config=lora)
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.train()
+    changed = {name for name, p in trainer.model.named_parameters() if not torch.equal(p, before[name])}
+    assert changed
+    assert all("lora_" in name for name in changed)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert losses[-1] < losses[0]
+    trainer.save_model(str(tmp_path / "adapter"))
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["r"] == 4
+
+
+def test_checkpointed_gradients_equal_plain_ones(tmp_path, data, tokenizer):
+    runs = [
+        train(tmp_path, data, tokenizer, gradient_checkpointing=on, gradient_checkpointing_kwargs={"use_reentrant": False})[1]
+        for on in (False, True)
+    ]
+    assert [e["loss"] for e in runs[0]] == pytest.approx([e["loss"] for e in runs[1]], rel=1e-6)
+
+
+def test_evaluation_reports_the_same_values_without_training(tmp_path, data, tokenizer):
+    trainer = ORPOTrainer(
+        smoke_model(0),
+        config(tmp_path, per_device_eval_batch_size=3),  # 16 pairs: the last batch is smaller
+        data,
+        eval_dataset=data,
+        processing_class=tokenizer,
+    )
+    metrics = trainer.evaluate()
+    with torch.no_grad():
+        expected = trainer.compute_loss(trainer.model, trainer.data_collator(list(data))).item()
+    assert metrics["eval_loss"] == pytest.approx(expected, rel=1e-4)
+    logged = trainer.state.log_history[-1]
+    assert 0 <= logged["eval_rewards/accuracies"] <= 1
+
+
+def test_a_non_finite_loss_names_the_row(tmp_path, data, tokenizer):
+    model = smoke_model(0)
+    poison = data[5]["chosen_input_ids"][-2]  # a token that row 5 ends with
+    with torch.no_grad():
+        model.model.embed_tokens.weight[poison] = float("nan")
+    rows = [i for i, row in enumerate(data) if poison in row["chosen_input_ids"] + row["rejected_input_ids"]]
+    trainer = ORPOTrainer(model, config(tmp_path), data, processing_class=tokenizer)
+    with pytest.raises(FloatingPointError, match=r"training row \[") as error:
+        trainer.train()
+    assert "lower the learning rate" in str(error.value)
+    assert rows
+
+
+def test_only_the_poisoned_pair_is_named():
+    from helpers.orpo import refuse_non_finite
+
+    nan, fine = torch.tensor([-1.0, float("nan"), -2.0]), torch.tensor([-1.0, -1.0, -2.0])
+    with pytest.raises(FloatingPointError, match=r"training row \[41\]"):
+        refuse_non_finite(torch.tensor([40, 41, 42]), nan, fine)
+    refuse_non_finite(torch.tensor([40, 41, 42]), fine, fine)
+
+
+def test_negative_beta_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="beta is -1"):
+        config(tmp_path, beta=-1.0)
+
+
+def test_models_that_can_not_share_a_row_fall_back_and_say_why(tmp_path, data, tokenizer, capsys):
+    model = smoke_model(0)
+    model.config.sliding_window = 16
+    trainer = ORPOTrainer(model, config(tmp_path), data, processing_class=tokenizer)
+    assert "sliding-window" in capsys.readouterr().out
+    assert trainer.data_collator.layout == "rows"
+    assert why_not_shared(smoke_model(0), config(tmp_path)) is None
+    assert "nll_on_prompt" in why_not_shared(smoke_model(0), config(tmp_path, nll_on_prompt=True))
