@@ -26,13 +26,9 @@ BOILERPLATE = re.compile(
 )
 ASIDE = re.compile(r"\s*[(\[](?:for (?:more|details)|see|also see|refer)\b[^)\]]*[)\]]", re.IGNORECASE)
 # "This operation deletes ..." -> "Deletes ..."
-PREAMBLE = re.compile(
-    r"^(?:This|The) (?:API |asynchronous )*(?:operation|API|action|call|command) (?=[a-z]+s\b)"
-)
+PREAMBLE = re.compile(r"^(?:This|The) (?:API |asynchronous )*(?:operation|API|action|call|command) (?=[a-z]+s\b)")
 ABBREVIATION = re.compile(r"\b(e\.g|i\.e|etc|vs|cf|approx|Inc|No|St|incl|resp|U\.S|a\.k\.a|[A-Z])\.$")
-SENTENCE_END = re.compile(
-    r"(?<=[.!?])\s+(?=[\"'(]?[A-Z0-9])|(?<=[a-z)]\.)(?=(?:For|To|This|You|The|If|See)\b)"
-)
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'(]?[A-Z0-9])|(?<=[a-z)]\.)(?=(?:For|To|This|You|The|If|See)\b)")
 TITLES = {  # where botocore's is one glued word, bare, or outdated
     "kendra": "Amazon Kendra",
     "odb": "Oracle Database@AWS",
@@ -76,9 +72,7 @@ class _Paragraphs(HTMLParser):
     """Text by paragraph, without notes, lists, tables and headings."""
 
     BREAKS = re.compile("p|br|div|section|li|[uo]l|note|important")
-    SKIPPED = re.compile(
-        "note|important|caution|warning|tip|[uod]l|table|pre|title|h[1-6]|examples?|script|style"
-    )
+    SKIPPED = re.compile("note|important|caution|warning|tip|[uod]l|table|pre|title|h[1-6]|examples?|script|style")
 
     def __init__(self):
         super().__init__(convert_charrefs=True)

@@ -22,7 +22,13 @@ import torch
 from gguf import GGUFReader
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as transformers_logging
 
 SMOKE, PACKAGED = "smoke", "packaged"
@@ -228,5 +234,6 @@ def build_tokenizer(gguf: Path) -> PreTrainedTokenizerFast:
         additional_special_tokens=control,
         chat_template=read("chat_template"),
         clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],  # token_type_ids would be refused by generate()
         model_max_length=8192,
     )

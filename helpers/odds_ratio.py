@@ -16,8 +16,9 @@ import math
 import torch
 import torch.nn.functional as F
 
-# log(1 − e^ℓ) has its pole at ℓ = 0. A response this certain (p = 0.999999) has nothing left to learn.
-LARGEST_MEAN_LOGP = -1e-6
+# log(1 − e^ℓ) has its pole at ℓ = 0, and a response this certain (p = 0.99998) has nothing left to learn.
+# Its slope 1 / (1 − p) stays under 65,504, the largest float16: a gradient can go back to any dtype.
+LARGEST_MEAN_LOGP = -2e-5
 
 
 def log1m_exp(mean_logps: torch.Tensor) -> torch.Tensor:

@@ -173,7 +173,10 @@ def _malformed(column: str, messages) -> tuple[str, str] | None:
     if column == "prompt" and messages[-1]["role"] == "assistant":
         return "ends with the assistant's message", "move that message into chosen and rejected"
     if column != "prompt" and messages[0]["role"] != "assistant":
-        return f"starts with the role {messages[0]['role']!r}", "a response holds the assistant's messages only"
+        return (
+            f"starts with the role {messages[0]['role']!r}",
+            "a response holds the assistant's messages only",
+        )
     return None
 
 
@@ -262,9 +265,9 @@ def _cut_right(response: list[int], room: int, eos: int) -> list[int]:
 def truncation_report(tokenized: Dataset) -> str:
     """One line: how many rows lost prompt or response tokens."""
     cut = {name: sum(n > 0 for n in tokenized[f"{name}_cut"]) for name in COLUMNS}
-    lengths = [max(map(len, pair)) for pair in zip(tokenized["chosen_input_ids"], tokenized["rejected_input_ids"])]
+    longest = max(len(ids) for side in ("chosen", "rejected") for ids in tokenized[f"{side}_input_ids"])
     parts = ", ".join(f"{name} in {count}" for name, count in cut.items())
-    return f"{len(tokenized)} pairs, longest row {max(lengths)} tokens; tokens cut from {parts} rows"
+    return f"{len(tokenized)} pairs, longest row {longest} tokens; tokens cut from {parts} rows"
 
 
 # ── collate ─────────────────────────────────────────────────────────────────────────────────────────────────

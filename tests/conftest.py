@@ -8,9 +8,18 @@ from helpers.preferences import tokenize_preferences
 
 ANSWERS = {
     "What does `ListTopics` do?": ("Lists the topics in an MSK cluster.", "Lists channels."),
-    "What is `PutMetricStream` for?": ("Creates or updates a metric stream.", "Deletes the metric stream that you name."),
-    "Explain `StartJobRun`.": ("Starts a job run.", "Stops one or more job runs for a given job definition in the catalog."),
-    "Describe the operation `GetQueueUrl` of Amazon SQS.": ("Returns the URL of a queue.", "Deletes 3 messages at once."),
+    "What is `PutMetricStream` for?": (
+        "Creates or updates a metric stream.",
+        "Deletes the metric stream that you name.",
+    ),
+    "Explain `StartJobRun`.": (
+        "Starts a job run.",
+        "Stops one or more job runs for a given job definition in the catalog.",
+    ),
+    "Describe the operation `GetQueueUrl` of Amazon SQS.": (
+        "Returns the URL of a queue.",
+        "Deletes 3 messages at once.",
+    ),
 }
 
 

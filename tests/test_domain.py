@@ -92,9 +92,7 @@ def test_sentences_do_not_end_at_abbreviations():
 
 
 def test_words():
-    assert (
-        name_words("BatchCreateDBInstances") == name_words("CreateDBInstance") == ("creat", "db", "instanc")
-    )
+    assert name_words("BatchCreateDBInstances") == name_words("CreateDBInstance") == ("creat", "db", "instanc")
     assert content_words("Retrieves the policies.") == content_words("Gets a policy.")
     assert content_words("Creates a policy.") != content_words("Deletes a policy.")
 
@@ -228,9 +226,7 @@ def test_describe_domain_counts(pairs):
         assert report[split]["sibling_share"] + report[split]["lookalike_share"] == pytest.approx(1, abs=2e-3)
         assert 4 <= report[split]["median_answer_words"] <= 20
     total = sum(report[split]["pairs"] for split in pairs)
-    assert (
-        0.1 < report["heldout"]["pairs"] / total < 0.2 and 0.05 < report["validation"]["pairs"] / total < 0.15
-    )
+    assert 0.1 < report["heldout"]["pairs"] / total < 0.2 and 0.05 < report["validation"]["pairs"] / total < 0.15
 
 
 def test_same_in_another_process(pairs):

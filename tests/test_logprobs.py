@@ -33,9 +33,14 @@ def test_layouts_agree_in_loss_and_gradient_on_random_batches(model, tokenizer, 
     rng = random.Random(seed)
 
     def text(words):
-        return " ".join(rng.choice(["list", "the", "7", "topic", "Aurora", "éclair", "\n", "```"]) for _ in range(words))
+        return " ".join(
+            rng.choice(["list", "the", "7", "topic", "Aurora", "éclair", "\n", "```"]) for _ in range(words)
+        )
 
-    answers = {text(rng.randint(1, 60)) + str(i): (text(rng.randint(1, 40)) + "a", text(rng.randint(1, 40)) + "b") for i in range(rng.randint(1, 5))}
+    answers = {
+        text(rng.randint(1, 60)) + str(i): (text(rng.randint(1, 40)) + "a", text(rng.randint(1, 40)) + "b")
+        for i in range(rng.randint(1, 5))
+    }
     data = list(tokenize_preferences(make_pairs(answers), tokenizer, max_length=rng.choice([24, 48, 96])))
     gradients, values = [], []
     for layout in ("rows", "shared"):

@@ -8,17 +8,27 @@ from peft import LoraConfig
 
 from helpers.models import smoke_model
 from helpers.orpo import ORPOConfig, ORPOTrainer, why_not_shared
-from helpers.preferences import tokenize_preferences
+from helpers.preferences import render, tokenize_preferences
 from tests.conftest import make_pairs
 
-LOGGED = ["rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected"]
+LOGGED = [
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/accuracies",
+    "rewards/margins",
+    "logps/chosen",
+    "logps/rejected",
+]
 
 
 @pytest.fixture(scope="module")
 def data(tokenizer):
     words = ["list", "stream", "topic 7", "queue", "job", "delete", "Aurora"]
     answers = {
-        f"What does operation {i} do?": (" ".join(words[: i % 5 + 1]) + f" {i}", " ".join(words[: (3 * i) % 6 + 1]) + " no")
+        f"What does operation {i} do?": (
+            " ".join(words[: i % 5 + 1]) + f" {i}",
+            " ".join(words[: (3 * i) % 6 + 1]) + " no",
+        )
         for i in range(16)
     }
     return tokenize_preferences(make_pairs(answers), tokenizer, max_length=96)
@@ -64,11 +74,20 @@ def test_the_first_loss_is_that_of_trl(tmp_path, tokenizer, nll_on_prompt, pairs
     answers = {f"Say {word} twice": (f"{word} {word}", f"never {word}") for word in ("stream", "queue", "job", "topic")}
     pairs = make_pairs(dict(list(answers.items())[:pairs_a_batch]))
     common = {"per_device_train_batch_size": pairs_a_batch, "max_steps": 1, "logging_steps": 1, "beta": 0.5}
-    common |= {"output_dir": str(tmp_path), "report_to": [], "disable_tqdm": True, "use_cpu": True, "save_strategy": "no"}
+    common |= {
+        "output_dir": str(tmp_path),
+        "report_to": [],
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "save_strategy": "no",
+    }
+    # As text, because TRL's own templating leaves a newline and a second EOS behind the answer; it adds the EOS.
+    text = pairs.map(lambda pair: render(pair, tokenizer), remove_columns=pairs.column_names)
+    text = text.map(lambda row: {side: row[side].removesuffix(tokenizer.eos_token) for side in ("chosen", "rejected")})
     reference = trl.ORPOTrainer(
         smoke_model(0),
         trl.ORPOConfig(**common, max_length=96, max_prompt_length=64, bf16=False, gradient_checkpointing=False),
-        train_dataset=pairs,
+        train_dataset=text,
         processing_class=tokenizer,
     )
     # TRL's own forward and loss; where its NLL includes the prompt and ours does not, take its mean over responses
@@ -78,6 +97,7 @@ def test_the_first_loss_is_that_of_trl(tmp_path, tokenizer, nll_on_prompt, pairs
     ours = ORPOTrainer(
         smoke_model(0), config(tmp_path, nll_on_prompt=nll_on_prompt), tokens, processing_class=tokenizer
     )
+    ours.model.train()
     inputs = ours.data_collator(list(tokens))
     expected = loss.item() if nll_on_prompt else -metrics["logps/chosen"] - metrics["log_odds_ratio"] * 0.5
     assert ours.compute_loss(ours.model, inputs).item() == pytest.approx(expected, rel=1e-5)
@@ -102,9 +122,7 @@ def test_accumulation_changes_nothing(tmp_path, data, tokenizer, layout):
 def test_a_resumed_run_has_the_same_loss_curve(tmp_path, data, tokenizer):
     _, whole = train(tmp_path / "whole", data, tokenizer, max_steps=6)
     train(tmp_path / "half", data, tokenizer, max_steps=6, save_strategy="steps", save_steps=3)
-    trainer = ORPOTrainer(
-        smoke_model(1), config(tmp_path / "half", max_steps=6), data, processing_class=tokenizer
-    )
+    trainer = ORPOTrainer(smoke_model(1), config(tmp_path / "half", max_steps=6), data, processing_class=tokenizer)
     trainer.train(resume_from_checkpoint=str(tmp_path / "half" / "checkpoint-3"))
     resumed = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert [entry["step"] for entry in resumed] == [1, 2, 3, 4, 5, 6]
@@ -135,7 +153,13 @@ def test_lora_trains_the_adapter_only(tmp_path, data, tokenizer, gradient_checkp
 
 def test_checkpointed_gradients_equal_plain_ones(tmp_path, data, tokenizer):
     runs = [
-        train(tmp_path, data, tokenizer, gradient_checkpointing=on, gradient_checkpointing_kwargs={"use_reentrant": False})[1]
+        train(
+            tmp_path,
+            data,
+            tokenizer,
+            gradient_checkpointing=on,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
+        )[1]
         for on in (False, True)
     ]
     assert [e["loss"] for e in runs[0]] == pytest.approx([e["loss"] for e in runs[1]], rel=1e-6)

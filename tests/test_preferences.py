@@ -59,9 +59,18 @@ def test_a_folder_is_read_by_split_and_parquet_round_trips(tmp_path, pairs):
         (GOOD | {"chosen": "  "}, "row 1, chosen: the response is empty"),
         (GOOD | {"chosen": []}, "row 1, chosen: is list or empty"),
         (GOOD | {"chosen": "A queue."}, "row 1, rejected: equals the chosen"),
-        (GOOD | {"prompt": "What does S3 do?", "chosen": "What does S3 do? It stores."}, "row 1, chosen: repeats the prompt"),
-        (GOOD | {"prompt": [{"role": "assistant", "content": "hi"}]}, "row 1, prompt: ends with the assistant"),
-        (GOOD | {"rejected": [{"role": "user", "content": "hi"}]}, "row 1, rejected: starts with the role 'user'"),
+        (
+            GOOD | {"prompt": "What does S3 do?", "chosen": "What does S3 do? It stores."},
+            "row 1, chosen: repeats the prompt",
+        ),
+        (
+            GOOD | {"prompt": [{"role": "assistant", "content": "hi"}]},
+            "row 1, prompt: ends with the assistant",
+        ),
+        (
+            GOOD | {"rejected": [{"role": "user", "content": "hi"}]},
+            "row 1, rejected: starts with the role 'user'",
+        ),
     ],
 )
 def test_a_bad_row_is_named_with_its_mend(tmp_path, bad, message):
@@ -112,14 +121,24 @@ def test_prompt_and_response_join_exactly(pairs, tokenizer, tokenized):
 
 
 def test_a_template_that_rewrites_the_prompt_is_refused(pairs, tokenizer, monkeypatch):
-    monkeypatch.setattr(tokenizer, "chat_template", "{% for m in messages %}{{ loop.length }}{{ m.content }}{% endfor %}")
+    monkeypatch.setattr(
+        tokenizer, "chat_template", "{% for m in messages %}{{ loop.length }}{{ m.content }}{% endfor %}"
+    )
     with pytest.raises(ValueError, match="no prefix"):
         render(pairs[0], tokenizer)
 
 
-@given(st.integers(0, 150), st.integers(1, 150), st.integers(1, 150), st.integers(10, 64), st.none() | st.integers(4, 64))
+@given(
+    st.integers(0, 150),
+    st.integers(1, 150),
+    st.integers(1, 150),
+    st.integers(10, 64),
+    st.none() | st.integers(4, 64),
+)
 @settings(max_examples=60, deadline=None)
-def test_truncation_keeps_eos_never_empties_a_response_and_cuts_the_prompt_first(tokenizer, p, c, r, max_length, max_prompt):
+def test_truncation_keeps_eos_never_empties_a_response_and_cuts_the_prompt_first(
+    tokenizer, p, c, r, max_length, max_prompt
+):
     data = make_pairs({"word " * p: ("yes " * c + "a", "no " * r + "b")})
     row = tokenize_preferences(data, tokenizer, max_length, max_prompt)[0]
     start = row["prompt_length"]

@@ -1,0 +1,38 @@
+# The front door. `make run` and `make test` need only Python 3.11+, make and git: they set up .venv by themselves.
+
+PROFILE ?= laptop
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready-$(shell cat requirements.txt scripts/setup.sh 2>/dev/null | cksum | cut -d' ' -f1)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run lab test lint format figures clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## make .venv (PYTHON=python3.12 chooses the interpreter, PIP_ARGS adds to pip install)
+
+$(READY):
+	@bash scripts/setup.sh $(VENV) $(READY)
+
+run: $(READY) ## the workshop, headless (PROFILE=smoke|laptop, NOTEBOOKS="00 01", SEED=0, FRESH=1)
+	@WORKSHOP_SEED=$(SEED) $(BIN)/python scripts/run_workshop.py --profile "$(PROFILE)" --notebooks "$(NOTEBOOKS)" $(if $(FRESH),--fresh)
+
+lab: $(READY) ## JupyterLab with the kernel "ORPO workshop"
+	@$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_preflight.ipynb $(LAB_ARGS)
+
+test: $(READY) ## the tests; notebooks are executed with PROFILE=smoke (TESTS="-k odds" selects)
+	@$(BIN)/python -m pytest $(TESTS)
+
+lint: $(READY) ## ruff, notebooks included
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: $(READY) ## let ruff mend what it can
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+figures: $(READY) ## docs/imgs/ and the README's table, from docs/results/
+	@$(BIN)/python scripts/make_figures.py
+
+clean: ## remove .venv, cached models and runs
+	@rm -rf $(VENV) .cache runs .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,198 @@
+"""Figures, from recorded numbers or from the objective itself. Okabe-Ito colours, and never colour alone."""
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from helpers.odds_ratio import log_odds, odds_ratio_loss
+
+COLOUR = {"base": "#555555", "sft": "#E69F00", "orpo": "#0072B2", "chosen": "#009E73", "rejected": "#D55E00"}
+MARKER = {"base": "s", "sft": "o", "orpo": "^"}
+NAME = {"base": "base", "sft": "SFT", "orpo": "ORPO"}
+STYLE = {
+    "font.size": 13,
+    "axes.titlesize": 14,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "lines.linewidth": 2.2,
+}
+
+
+def _axes(columns: int = 1, width: float = 6.2, height: float = 4.4) -> tuple[Figure, list]:
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(1, columns, figsize=(width * columns, height), layout="constrained", squeeze=False)
+    return figure, list(axes[0])
+
+
+def _styled(draw):
+    """Draw under the workshop's style, whatever the notebook has set."""
+
+    def wrapper(*args, **kwargs):
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    wrapper.__doc__, wrapper.__name__ = draw.__doc__, draw.__name__
+    return wrapper
+
+
+def stamp(figure: Figure, text: str) -> Figure:
+    """Say under the figure from which run, machine and date it came."""
+    figure.supxlabel(text, fontsize=9, color="#444444")
+    return figure
+
+
+# ── from a run ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@_styled
+def plot_monitor(records_by_method: dict[str, list[dict]], title: str = "") -> Figure:
+    """Held-out log-probs and their margin while training: chosen solid, rejected dashed, a colour a method."""
+    figure, (left, right) = _axes(2)
+    for method, records in records_by_method.items():
+        steps = [record["step"] for record in records]
+        look = {"color": COLOUR[method], "marker": MARKER[method]}
+        chosen, rejected = ([record[f"{side}_logp"] for record in records] for side in ("chosen", "rejected"))
+        left.plot(steps, chosen, "-", label=f"{NAME[method]} chosen", **look)
+        left.plot(steps, rejected, "--", label=f"{NAME[method]} rejected", markerfacecolor="white", **look)
+        right.plot(steps, np.subtract(chosen, rejected), "-", label=NAME[method], **look)
+    left.set(xlabel="optimizer step", ylabel="log-prob per token (nats)", title=title or "Held-out log-probs")
+    right.set(xlabel="optimizer step", ylabel="chosen − rejected (nats)", title="Margin between right and wrong")
+    for axis in (left, right):
+        axis.legend(fontsize=11)
+    return figure
+
+
+@_styled
+def plot_results(methods: dict[str, dict]) -> Figure:
+    """Preference accuracy with its 95% interval, and the log-probs behind it, for each method."""
+    figure, (left, right) = _axes(2)
+    for x, (method, result) in enumerate(methods.items()):
+        value, (low, high) = result["preference_accuracy"], result["preference_accuracy_ci95"]
+        error = [[value - low], [high - value]]
+        look = {"color": COLOUR[method], "marker": MARKER[method], "markersize": 11, "linestyle": "none"}
+        left.errorbar([x], [value], yerr=error, capsize=7, **look)
+        left.annotate(f"{value:.0%}", (x, value), xytext=(14, -4), textcoords="offset points")
+        right.plot([x], [result["chosen_logp"]], **look)
+        right.plot([x], [result["rejected_logp"]], markerfacecolor="white", **look)
+        right.vlines(x, result["rejected_logp"], result["chosen_logp"], color=COLOUR[method], linestyle=":")
+    for axis in (left, right):
+        axis.set_xticks(range(len(methods)), [NAME[method] for method in methods])
+        axis.set_xlim(-0.5, len(methods) - 0.3)
+    left.axhline(0.5, color="#888888", linestyle=":")
+    left.set(
+        ylabel="preference accuracy",
+        title="Right answer likelier than wrong one\n(95% interval; dotted: guessing)",
+    )
+    right.set(ylabel="log-prob per token (nats)", title="Filled: chosen answer\nhollow: rejected answer")
+    return figure
+
+
+@_styled
+def plot_lengths(tokenized, max_length: int) -> Figure:
+    """Histogram of prompt, chosen and rejected lengths in tokens, with the limit."""
+    figure, (axis,) = _axes(1, width=8)
+    starts = np.array(tokenized["prompt_length"])
+    lengths = {"prompt": starts}
+    for side in ("chosen", "rejected"):
+        lengths[side] = np.array([len(ids) for ids in tokenized[f"{side}_input_ids"]]) - starts
+    bins = np.arange(0, max(values.max() for values in lengths.values()) + 4, 2)
+    for (name, values), line in zip(lengths.items(), ("-", "--", ":"), strict=True):
+        axis.hist(
+            values,
+            bins,
+            histtype="step",
+            linestyle=line,
+            color=COLOUR.get(name, "#555555"),
+            label=name,
+            lw=2.2,
+        )
+    axis.set(xlabel="tokens", ylabel="pairs", title=f"Lengths (a row may hold {max_length} tokens)")
+    axis.legend()
+    return figure
+
+
+# ── the objective ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@_styled
+def plot_log_odds() -> Figure:
+    """Log-prob and log-odds against probability: alike while p is small, far apart as p nears one."""
+    figure, (axis,) = _axes(1, width=8)
+    p = torch.linspace(0.005, 0.995, 400)
+    axis.plot(p, p.log(), "--", color=COLOUR["sft"], label="log p")
+    axis.plot(p, log_odds(p.log()), "-", color=COLOUR["orpo"], label="log-odds = log p − log(1 − p)")
+    axis.axhline(0, color="#888888", linewidth=1)
+    axis.set(xlabel="mean token probability p", ylabel="nats", title="Odds tell 0.9 from 0.99; log p hardly does")
+    axis.legend()
+    return figure
+
+
+@_styled
+def plot_loss(beta: float) -> Figure:
+    """L_ORPO over (p chosen, p rejected) as contours, and how hard it pulls on either log-prob."""
+    figure, (left, right) = _axes(2)
+    p = torch.linspace(0.01, 0.99, 99)
+    chosen, rejected = torch.meshgrid(p, p, indexing="xy")
+    loss = -chosen.log() + beta * odds_ratio_loss(chosen.log(), rejected.log())
+    contour = left.contour(p, p, loss, levels=12, cmap="viridis")
+    left.clabel(contour, fontsize=10)
+    left.set(xlabel="p(chosen)", ylabel="p(rejected)", title=f"ORPO loss, β = {beta:g}")
+    for fixed, line in ((0.05, "-"), (0.3, "--"), (0.7, ":")):
+        logps = torch.stack([torch.full_like(p, fixed).log(), p.log()]).requires_grad_()
+        (-logps[0] + beta * odds_ratio_loss(logps[0], logps[1])).sum().backward()
+        right.plot(p, -logps.grad[0], line, color=COLOUR["chosen"], label=f"pull on chosen, p(chosen) = {fixed}")
+        right.plot(p, logps.grad[1], line, color=COLOUR["rejected"], label=f"push on rejected, p(chosen) = {fixed}")
+    right.set_yscale("log")
+    right.set(xlabel="p(rejected)", ylabel="|gradient| per nat", title="Who is pulled how hard")
+    right.legend(fontsize=9)
+    return figure
+
+
+@_styled
+def plot_ratios(samples: int = 20000, seed: int = 0) -> Figure:
+    """Log probability ratio against log odds ratio for uniform probabilities (arXiv 2403.07691, figure 6)."""
+    figure, (axis,) = _axes(1, width=8)
+    p = torch.rand(2, samples, generator=torch.Generator().manual_seed(seed)).clamp(1e-6, 1 - 1e-6).log()
+    bins = np.linspace(-10, 10, 81)
+    for values, name, line, colour in (
+        (p[0] - p[1], "log probability ratio", "--", COLOUR["sft"]),
+        (log_odds(p[0]) - log_odds(p[1]), "log odds ratio", "-", COLOUR["orpo"]),
+    ):
+        axis.hist(
+            values.numpy(),
+            bins,
+            histtype="step",
+            linestyle=line,
+            color=colour,
+            label=name,
+            density=True,
+            lw=2.2,
+        )
+    axis.set(xlabel="nats", ylabel="density", title="Odds ratios spread wider than probability ratios")
+    axis.legend()
+    return figure
+
+
+@_styled
+def plot_beta(betas=(0.1, 0.5, 1.0, 2.0)) -> Figure:
+    """The push on the rejected log-prob against the margin of log-odds, for several β."""
+    figure, (axis,) = _axes(1, width=8)
+    chosen = torch.linspace(0.02, 0.9, 200).log()
+    rejected = torch.full_like(chosen, 0.2).log().requires_grad_()
+    for beta, line in zip(betas, ("-", "--", "-.", ":"), strict=True):
+        (gradient,) = torch.autograd.grad(beta * odds_ratio_loss(chosen, rejected).sum(), rejected)
+        axis.plot(chosen.exp(), gradient, line, label=f"β = {beta:g}")
+    axis.axvline(0.2, color="#888888", linewidth=1)
+    axis.annotate("p(chosen) = p(rejected)", (0.2, axis.get_ylim()[1]), xytext=(6, -14), textcoords="offset points")
+    axis.set(
+        xlabel="p(chosen), with p(rejected) = 0.2",
+        ylabel="push on rejected",
+        title="β scales the push; a won pair is left alone",
+    )
+    axis.legend()
+    return figure

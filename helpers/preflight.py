@@ -1,0 +1,117 @@
+"""Is this machine ready? `python -m helpers.preflight [--json]` prints OK or FAIL with the mend; exit code 0 or 1."""
+
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from helpers.models import PACKAGED, WHEEL, cache_folder, hub_reachable
+from helpers.runs import REPOSITORY, runs_folder
+
+GIB = 2**30
+MEMORY_NEEDED = 6 * GIB  # what `make run` peaks at, rounded up
+DISK_NEEDED = 6 * GIB  # model, checkpoints and final models of one run
+
+
+@dataclass
+class Check:
+    """One line of the pre-flight: its name, whether it passed, what was found, and how to mend it."""
+
+    name: str
+    ok: bool
+    found: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        return f"{'OK  ' if self.ok else 'FAIL'}  {self.name}: {self.found}" + ("" if self.ok else f" → {self.mend}")
+
+
+def checks() -> list[Check]:
+    """All checks, cheap ones first."""
+    return [python_check(), packages_check(), memory_check(), disk_check(), writable_check(), model_check()]
+
+
+def python_check(version: tuple = sys.version_info[:3]) -> Check:
+    """Python 3.11 to 3.13."""
+    ok = (3, 11) <= version[:2] <= (3, 13)
+    return Check("Python", ok, ".".join(map(str, version)), "install Python 3.11, 3.12 or 3.13 and run make again")
+
+
+def packages_check(requirements: Path = REPOSITORY / "requirements.txt") -> Check:
+    """Every pinned package is installed at its pin."""
+    pins = read_pins(requirements)
+    wrong = [f"{name} {installed(name)} (pinned {pin})" for name, pin in pins.items() if installed(name) != pin]
+    found = f"{len(pins)} pinned packages" if not wrong else ", ".join(wrong)
+    return Check("packages", not wrong, found, "run `make setup`, or pip install -r requirements.txt")
+
+
+def read_pins(requirements: Path) -> dict[str, str]:
+    """{name: version} of the lines `name==version` whose Python marker applies here."""
+    pins = {}
+    for line in requirements.read_text().splitlines():
+        pin = re.match(r'([A-Za-z0-9_.-]+)==([^;\s#]+)\s*(?:;\s*python_version\s*<\s*"3\.(\d+)")?', line)
+        if pin and (pin[3] is None or sys.version_info[1] < int(pin[3])):
+            pins[pin[1]] = pin[2]
+    return pins
+
+
+def installed(name: str) -> str:
+    """The installed version without its build tag (2.13.0+cpu is 2.13.0), or "missing"."""
+    try:
+        return importlib.metadata.version(name).split("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def memory_check(available: int | None = None) -> Check:
+    """Enough memory for the laptop profile."""
+    available = psutil.virtual_memory().available if available is None else available
+    mend = "close other programs, or use PROFILE=smoke"
+    return Check("memory", available >= MEMORY_NEEDED, f"{available / GIB:.1f} GiB available, 6 needed", mend)
+
+
+def disk_check(free: int | None = None) -> Check:
+    """Enough disk for models and checkpoints."""
+    free = shutil.disk_usage(REPOSITORY).free if free is None else free
+    return Check("disk", free >= DISK_NEEDED, f"{free / GIB:.0f} GiB free, 6 needed", "free some, or `make clean`")
+
+
+def writable_check() -> Check:
+    """The folders of runs and models can be written."""
+    for folder in (runs_folder(), cache_folder()):
+        nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if not os.access(nearest, os.W_OK):
+            return Check("folders", False, f"{nearest.name}/ is read-only", "set WORKSHOP_RUNS and WORKSHOP_CACHE")
+    return Check("folders", True, "runs and model cache can be written")
+
+
+def model_check() -> Check:
+    """The base model is here, or can be fetched."""
+    if local := os.environ.get("WORKSHOP_MODEL"):
+        there = local == PACKAGED or (Path(local) / "config.json").is_file() or hub_reachable()
+        return Check("base model", there, f"WORKSHOP_MODEL={local}", "give a folder made by save_pretrained()")
+    if (cache_folder() / "SmolLM2-135M-Instruct" / "config.json").is_file():
+        return Check("base model", True, "SmolLM2-135M-Instruct is cached")
+    if hub_reachable():
+        return Check("base model", True, "the hub answers")
+    found = f"not cached yet: pip will fetch {WHEEL}"
+    return Check("base model", shutil.which("pip") is not None or installed("pip") != "missing", found, "install pip")
+
+
+def main(arguments: list[str]) -> int:
+    """Print the checks; 0 if all passed, else 1."""
+    results = checks()
+    print(json.dumps([asdict(check) for check in results], indent=2) if "--json" in arguments else "", end="")
+    for check in results if "--json" not in arguments else []:
+        print(check)
+    return 0 if all(check.ok for check in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,256 @@
+"""Execute the numbered notebooks headless, with progress, into one run folder. `make run` calls this.
+
+A stopped run is continued: notebooks already done are skipped, and training resumes from its last checkpoint.
+Exit codes: 0 all passed, 1 a notebook failed, 2 a bad argument, 130 stopped.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from helpers.evaluation import comparison_table
+from helpers.profiles import get_profile
+from helpers.report import write_report
+from helpers.runs import Run, clock, new_run, read_json, runs_folder, write_json
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    os.environ["WORKSHOP_RUNS"] = str(Path(arguments.runs_dir).resolve()) if arguments.runs_dir else str(runs_folder())
+    try:
+        profile = get_profile(arguments.profile or None)
+        notebooks = choose(arguments.notebooks.split(), Path(arguments.folder))
+    except ValueError as error:
+        print(f"make run: {error}", file=sys.stderr)
+        return 2
+    workshop = Workshop(profile, notebooks, fresh=arguments.fresh)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        return workshop.execute()
+    except KeyboardInterrupt:
+        workshop.save("stopped")
+        print(f"\nStopped. `make run PROFILE={profile.name}` continues from here; FRESH=1 starts anew.", flush=True)
+        return 130
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", default="", help="smoke, laptop (default) or trainium")
+    parser.add_argument("--notebooks", default="", help='numbers, such as "00 01"; all by default')
+    parser.add_argument("--folder", default=str(REPOSITORY / "notebooks"), help="where the notebooks are")
+    parser.add_argument("--runs-dir", default="", help="where run folders are made (default: runs/)")
+    parser.add_argument("--fresh", action="store_true", help="start a new run even if the last one was stopped")
+    return parser.parse_args()
+
+
+def choose(numbers: list[str], folder: Path) -> list[Path]:
+    """The notebooks with these numbers, and those that they need, in order; all of them for no numbers."""
+    found = {path.name[:2]: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    if unknown := [number for number in numbers if number not in found]:
+        raise ValueError(f"no notebook {' '.join(unknown)}: choose from {' '.join(found)}")
+    wanted = set(numbers or found)
+    for number in sorted(found, reverse=True):
+        needs = nbformat.read(found[number], as_version=4).metadata.get("workshop", {}).get("needs", [])
+        if number in wanted and (missing := set(needs) - wanted):
+            print(f"notebook {number} needs {' '.join(sorted(missing))}: added")
+            wanted |= missing
+    return [found[number] for number in sorted(wanted)]
+
+
+class Workshop:
+    """One headless run: which notebooks are done is kept in <run>/state.json."""
+
+    def __init__(self, profile, notebooks: list[Path], fresh: bool):
+        self.profile, self.notebooks = profile, notebooks
+        self.sources = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in notebooks}
+        stopped = None if fresh else self.stopped_run()
+        if stopped:
+            self.run, self.state = stopped
+            print(f"Continuing {self.run.path.name}: done {' '.join(self.state['done']) or 'none'}")
+        else:
+            self.run, self.state = new_run(profile), {"done": {}, "peak_memory_bytes": 0}
+            print(f"Starting {self.run.path.name}")
+        (self.run.path / "notebooks").mkdir(exist_ok=True)
+        self.save("running")
+
+    def stopped_run(self) -> tuple[Run, dict] | None:
+        """The latest run, if it was stopped or killed and would do the same; notebooks edited since are redone."""
+        latest = runs_folder() / "latest"
+        state = read_json(latest / "state.json")
+        if not state or state["status"] == "finished" or self.key() != state["key"]:
+            return None
+        if state["status"] == "running" and is_runner(state["pid"]):
+            raise SystemExit(f"make run: process {state['pid']} is still running this; wait for it or stop it")
+        changed = False
+        done = {}
+        for name, entry in state["done"].items():  # what follows an edited notebook may depend on it
+            changed = changed or entry["source"] != self.sources.get(name)
+            if not changed:
+                done[name] = entry
+        return Run(latest.resolve(), self.profile), state | {"done": done}
+
+    def key(self) -> list:
+        return [self.profile.name, self.profile.seed, sorted(self.sources)]
+
+    def save(self, status: str) -> None:
+        """Write the state; whoever reads it after a kill sees the last notebook that was done."""
+        self.state |= {"status": status, "pid": os.getpid(), "key": self.key()}
+        write_json(self.run.path / "state.json", self.state)
+
+    def execute(self) -> int:
+        """Run what is not done yet, then the report and the table."""
+        for path in self.notebooks:
+            if path.stem in self.state["done"]:
+                continue
+            execution = Execution(path, self)
+            error = execution.execute()
+            self.state["peak_memory_bytes"] = max(self.state["peak_memory_bytes"], execution.peak_memory)
+            if error:
+                self.save("failed")
+                print(f"\nFAILED: {error}\n", flush=True)
+                self.finish()
+                return 1
+            self.state["done"][path.stem] = {"source": self.sources[path.stem], "seconds": execution.seconds}
+            self.save("running")
+        self.save("finished")
+        self.finish()
+        return 0
+
+    def finish(self) -> None:
+        seconds = sum(entry["seconds"] for entry in self.state["done"].values())
+        memory = self.state["peak_memory_bytes"]
+        self.run.write_results(run={"seconds": seconds, "peak_memory_bytes": memory, "status": self.state["status"]})
+        report = write_report(self.run.path)
+        methods = self.run.results["methods"]
+        if methods:
+            print("\n" + comparison_table(methods) + "\n")
+        print(f"{self.state['status']} in {clock(seconds)}, peak memory {memory / 2**30:.1f} GiB")
+        print(f"report: {os.path.relpath(report)}")
+
+    def seconds_left(self, current: str, elapsed: float) -> float | None:
+        """From the time that each notebook took in an earlier run of this profile; None where none is known."""
+        known = earlier_seconds(self.profile.name)
+        waiting = [path.stem for path in self.notebooks if path.stem not in self.state["done"]]
+        if any(name not in known for name in waiting):
+            return None
+        return sum(known[name] for name in waiting) - min(elapsed, known[current])
+
+
+def is_runner(pid: int) -> bool:
+    """True if that process lives and is a run of this script (a number may have been given to another)."""
+    try:
+        return pid != os.getpid() and any("run_workshop" in part for part in psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return False
+
+
+def earlier_seconds(profile: str) -> dict[str, float]:
+    """Seconds of each notebook in earlier runs of a profile, the newest run winning, and in the recorded results."""
+    seconds = {}
+    recorded = sorted((REPOSITORY / "docs" / "results").glob(f"{profile}-*.json"))
+    for path in recorded:
+        seconds |= json.loads(path.read_text()).get("notebook_seconds", {})
+    for path in sorted(runs_folder().glob(f"*-{profile}/state.json")):
+        seconds |= {name: entry["seconds"] for name, entry in read_json(path)["done"].items()}
+    return seconds
+
+
+class Execution(NotebookClient):
+    """One notebook in a fresh kernel, with a line of progress."""
+
+    def __init__(self, path: Path, workshop: Workshop):
+        self.path, self.workshop = path, workshop
+        self.target = workshop.run.path / "notebooks" / path.name
+        self.started, self.seconds, self.peak_memory = time.monotonic(), 0.0, 0
+        self.number, self.said = 0, ""
+        super().__init__(
+            nbformat.read(path, as_version=4),
+            timeout=None,
+            kernel_name="python3",
+            resources={"metadata": {"path": "."}},
+        )
+
+    def execute(self) -> str | None:
+        """Run every cell; returns None, or what went wrong. The executed notebook is kept in either case."""
+        self.reset_execution_trackers()
+        done = threading.Event()
+        watcher = threading.Thread(target=self.watch, args=(done,), daemon=True)
+        environment = {"PROFILE": self.workshop.profile.name, "WORKSHOP_RUN": str(self.workshop.run.path)}
+        python_path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+        self.create_kernel_manager().transport = "ipc"  # sockets on disk: nobody else on the network can listen
+        try:
+            self.start_new_kernel(env=os.environ | environment | {"PYTHONPATH": python_path}, cwd=str(REPOSITORY))
+            self.start_new_kernel_client()
+            watcher.start()
+            for number, cell in enumerate(self.nb.cells):
+                self.number = number
+                self.execute_cell(cell, number)
+        except CellExecutionError as error:
+            last = error.evalue.strip().splitlines() or [""]
+            return f"{self.path.name}, cell {self.number + 1}: {error.ename}: {last[0]}"
+        finally:
+            done.set()
+            self.seconds = time.monotonic() - self.started
+            self._cleanup_kernel()
+            write_atomically(self.target, nbformat.writes(self.nb))
+        self.print_line(f"{self.path.stem:<24} done in {clock(self.seconds)}", last=True)
+        return None
+
+    def process_message(self, msg, cell, cell_index):
+        """Keep the last line that the cell printed, for the progress line."""
+        if msg["msg_type"] == "stream":
+            lines = [part.strip() for part in msg["content"]["text"].replace("\r", "\n").split("\n") if part.strip()]
+            self.said = lines[-1] if lines else self.said
+        return super().process_message(msg, cell, cell_index)
+
+    def watch(self, done: threading.Event) -> None:
+        """Every second: sample memory and rewrite the progress line (every ten where the output is no terminal)."""
+        ticks = 0
+        while not done.wait(1):
+            ticks += 1
+            self.sample_memory()
+            if sys.stdout.isatty() or ticks % 10 == 0:
+                elapsed = time.monotonic() - self.started
+                left = self.workshop.seconds_left(self.path.stem, elapsed)
+                all_left = f", about {clock(left)} left in all" if left is not None else ""
+                cells = f"cell {self.number + 1}/{len(self.nb.cells)}"
+                self.print_line(f"{self.path.stem:<24} {cells:<11} {clock(elapsed)}{all_left} · {self.said[:70]}")
+
+    def sample_memory(self) -> None:
+        try:
+            kernel = psutil.Process(self.km.provisioner.process.pid)
+            family = [kernel, *kernel.children(recursive=True)]
+            self.peak_memory = max(self.peak_memory, sum(process.memory_info().rss for process in family))
+        except psutil.NoSuchProcess:
+            return  # the kernel has just ended
+
+    def print_line(self, text: str, last: bool = False) -> None:
+        if sys.stdout.isatty():
+            width = os.get_terminal_size().columns - 1
+            print("\r" + text[:width].ljust(width), end="\n" if last else "", flush=True)
+        else:
+            print(text, flush=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
