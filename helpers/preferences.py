@@ -5,13 +5,16 @@ One row is a triple in TRL's conversational preference format with an explicit p
 """
 
 import functools
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import botocore
 import torch
-from datasets import Dataset, load_dataset
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
+from helpers.cache import cache_folder, make_atomically
 from helpers.logprobs import IGNORE
 
 COLUMNS = ("prompt", "chosen", "rejected")
@@ -35,10 +38,16 @@ def load_preferences(source=BUILT_IN, split: str = "train", limit: int | None = 
 
 
 @functools.cache
-def _domain():
-    from helpers.domain import build_domain
+def _domain() -> DatasetDict:
+    """The built-in domain, made once (seconds) and kept in the cache folder for this code and botocore's version."""
+    from helpers import aws_operations, domain
 
-    return build_domain()
+    code = b"".join(Path(module.__file__).read_bytes() for module in (aws_operations, domain))
+    key = hashlib.sha256(code + botocore.__version__.encode()).hexdigest()[:16]
+    folder = cache_folder() / f"{BUILT_IN}-{key}"
+    if not folder.is_dir():
+        make_atomically(folder, lambda temporary: domain.build_domain().save_to_disk(temporary))
+    return load_from_disk(folder)
 
 
 def _built_in(split: str) -> Dataset:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import psutil
 
-from helpers.models import PACKAGED, WHEEL, cache_folder, hub_reachable
-from helpers.runs import REPOSITORY, runs_folder
+from helpers.cache import REPOSITORY, cache_folder
+from helpers.models import PACKAGED, PACKAGED_FOLDER, WHEEL, hub_reachable
+from helpers.runs import runs_folder
 
 GIB = 2**30
 MEMORY_NEEDED = 6 * GIB  # what `make run` peaks at, rounded up
@@ -96,7 +97,7 @@ def model_check() -> Check:
     if local := os.environ.get("WORKSHOP_MODEL"):
         there = local == PACKAGED or (Path(local) / "config.json").is_file() or hub_reachable()
         return Check("base model", there, f"WORKSHOP_MODEL={local}", "give a folder made by save_pretrained()")
-    if (cache_folder() / "SmolLM2-135M-Instruct" / "config.json").is_file():
+    if (cache_folder() / PACKAGED_FOLDER / "config.json").is_file():
         return Check("base model", True, "SmolLM2-135M-Instruct is cached")
     if hub_reachable():
         return Check("base model", True, "the hub answers")

@@ -23,7 +23,8 @@ from pathlib import Path
 
 import psutil
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+from helpers.cache import REPOSITORY
+
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "optimum-neuron", "botocore")
 
 

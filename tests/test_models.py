@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import models
+from helpers.cache import REPOSITORY
 from helpers.models import PACKAGED, SMOKE, find_base_model, load_model, packaged_model, smoke_model
 
 
@@ -147,7 +148,7 @@ def test_the_second_start_needs_no_network(offline):
     packaged_model()
     code = "import socket\nsocket.socket.connect = None\n"
     code += "from helpers.models import find_base_model, load_model\nload_model(find_base_model('packaged')[0])"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=models.REPOSITORY)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
 
 
 def test_a_cold_cache_without_network_says_what_to_do_and_leaves_nothing(offline, monkeypatch, tmp_path):
@@ -155,7 +156,7 @@ def test_a_cold_cache_without_network_says_what_to_do_and_leaves_nothing(offline
     with pytest.raises(ConnectionError, match="go online once, or set WORKSHOP_MODEL") as error:
         find_base_model(PACKAGED)
     assert "\n" not in str(error.value)
-    assert list((tmp_path / "models").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_wrong_checksum_is_refused(monkeypatch, tmp_path):
@@ -167,7 +168,7 @@ def test_a_wrong_checksum_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match="checksum"):
         packaged_model()
-    assert list((tmp_path / "models").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_explained_and_leaves_nothing_half_written(monkeypatch, tmp_path):
@@ -177,10 +178,10 @@ def test_a_full_disk_is_explained_and_leaves_nothing_half_written(monkeypatch, t
 
     monkeypatch.setattr(models, "_dequantise", fills_the_disk)
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path))
-    with pytest.raises(OSError, match="disk full while caching the model: free") as error:
+    with pytest.raises(OSError, match="disk full while making SmolLM2-135M-Instruct: free") as error:
         packaged_model()
     assert error.value.errno == errno.ENOSPC
-    assert list((tmp_path / "models").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_kill_while_the_model_is_made_leaves_no_finished_name(tmp_path):
@@ -189,10 +190,10 @@ def test_a_kill_while_the_model_is_made_leaves_no_finished_name(tmp_path):
         "def half(folder):\n    (folder / 'config.json').write_text('{}')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
         "models._dequantise = half\nmodels.packaged_model()"
     )
-    env = {"WORKSHOP_CACHE": str(tmp_path), "PATH": "", "PYTHONPATH": str(models.REPOSITORY)}
-    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=models.REPOSITORY)
+    env = {"WORKSHOP_CACHE": str(tmp_path), "PATH": "", "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=REPOSITORY)
     assert done.returncode == -9
-    assert not (tmp_path / "models" / "SmolLM2-135M-Instruct").exists()
+    assert not (tmp_path / models.PACKAGED_FOLDER).exists()
 
 
 def test_smoke_needs_no_hub(monkeypatch):
