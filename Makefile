@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell cat requirements.txt scripts/setup.sh 2>/dev/null | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run lab test lint format figures clean
+.PHONY: help setup run lab test lint format figures record clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,9 @@ format: $(READY) ## let ruff mend what it can
 
 figures: $(READY) ## docs/imgs/ and the README's table, from docs/results/
 	@$(BIN)/python scripts/make_figures.py
+
+record: $(READY) ## copy the latest run into docs/results/ (RUN=runs/… names another)
+	@$(BIN)/python scripts/record_results.py $(or $(RUN),runs/latest)
 
 clean: ## remove .venv, cached models and runs
 	@rm -rf $(VENV) .cache runs .pytest_cache .ruff_cache .hypothesis

@@ -10,6 +10,7 @@ from helpers.odds_ratio import log_odds, odds_ratio_loss
 
 COLOUR = {"base": "#555555", "sft": "#E69F00", "orpo": "#0072B2", "chosen": "#009E73", "rejected": "#D55E00"}
 MARKER = {"base": "s", "sft": "o", "orpo": "^"}
+GUESSING = "Right answer likelier than wrong one\n(95% interval; dotted: guessing)"
 NAME = {"base": "base", "sft": "SFT", "orpo": "ORPO"}
 STYLE = {
     "font.size": 13,
@@ -87,6 +88,47 @@ def plot_results(methods: dict[str, dict]) -> Figure:
     left.set(
         ylabel="preference accuracy",
         title="Right answer likelier than wrong one\n(95% interval; dotted: guessing)",
+    )
+    right.set(ylabel="log-prob per token (nats)", title="Filled: chosen answer\nhollow: rejected answer")
+    return figure
+
+
+@_styled
+def plot_curves(runs: list[dict]) -> Figure:
+    """Recorded runs: held-out log-probs while SFT and ORPO train, the mean over seeds with a band from min to max."""
+    figure, panels = _axes(2)
+    for axis, method in zip(panels, ("sft", "orpo"), strict=True):
+        steps = [record["step"] for record in runs[0]["monitor"][method]]
+        for side, line in (("chosen", "-"), ("rejected", "--")):
+            curves = np.array([[record[f"{side}_logp"] for record in run["monitor"][method]] for run in runs])
+            look = {"color": COLOUR[side], "marker": MARKER[method]}
+            axis.plot(steps, curves.mean(axis=0), line, label=side, **look)
+            axis.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=COLOUR[side], alpha=0.2)
+        axis.set(xlabel="optimizer step", title=f"{NAME[method]}: held-out log-probs")
+        axis.legend(loc="center right")
+    panels[0].set_ylabel("log-prob per token (nats)")
+    panels[1].sharey(panels[0])
+    return figure
+
+
+@_styled
+def plot_seeds(runs: list[dict]) -> Figure:
+    """Recorded runs: preference accuracy with its 95% interval, and log-probs, for every method and seed."""
+    figure, (left, right) = _axes(2)
+    methods = list(runs[0]["methods"])
+    for i, run in enumerate(runs):
+        for x, method in enumerate(methods):
+            result, at = run["methods"][method], x + 0.18 * (i - (len(runs) - 1) / 2)
+            value, (low, high) = result["preference_accuracy"], result["preference_accuracy_ci95"]
+            look = {"color": COLOUR[method], "marker": MARKER[method], "markersize": 9, "linestyle": "none"}
+            left.errorbar([at], [100 * value], yerr=[[100 * (value - low)], [100 * (high - value)]], capsize=5, **look)
+            right.plot([at], [result["chosen_logp"]], **look)
+            right.plot([at], [result["rejected_logp"]], markerfacecolor="white", **look)
+    for axis in (left, right):
+        axis.set_xticks(range(len(methods)), [NAME[method] for method in methods])
+    left.axhline(50, color="#888888", linestyle=":")
+    left.set(
+        ylabel="preference accuracy (%)", title="Right answer likelier than wrong one\n(95% interval; dotted: guessing)"
     )
     right.set(ylabel="log-prob per token (nats)", title="Filled: chosen answer\nhollow: rejected answer")
     return figure
@@ -195,4 +237,49 @@ def plot_beta(betas=(0.1, 0.5, 1.0, 2.0)) -> Figure:
         title="β scales the push; a won pair is left alone",
     )
     axis.legend()
+    return figure
+
+
+# ── the techniques ──────────────────────────────────────────────────────────────────────────────────────────
+
+TECHNIQUES = {
+    "SFT": [[("policy", True)]],
+    "RLHF": [
+        [("policy", True)],
+        [("reward model", True)],
+        [("policy", True), ("reference", False), ("reward model", False)],
+    ],
+    "DPO": [[("policy", True)], [("policy", True), ("reference", False)]],
+    "ORPO": [[("policy", True)]],
+}
+STAGES = {
+    "SFT": ["chosen answers"],
+    "RLHF": ["1 · SFT", "2 · preference pairs", "3 · policy optimisation"],
+    "DPO": ["1 · SFT", "2 · preference pairs"],
+    "ORPO": ["preference pairs"],
+}
+
+
+@_styled
+def plot_techniques() -> Figure:
+    """Which models each technique holds in memory at each stage: filled boxes learn, hatched ones are frozen."""
+    figure, axis = plt.subplots(figsize=(12, 5.4), layout="constrained")
+    for row, (technique, stages) in enumerate(TECHNIQUES.items()):
+        y = -1.25 * row
+        axis.text(-0.25, y + 0.4, technique, ha="right", va="center", fontsize=17, weight="bold")
+        x = 0.0
+        for title, models in zip(STAGES[technique], stages, strict=True):
+            axis.text(x, y + 0.88, title, fontsize=12, va="bottom")
+            for name, learns in models:
+                face, hatch = ("#0072B2", None) if learns else ("#E8E8E8", "//")
+                axis.add_patch(plt.Rectangle((x, y), 1.3, 0.78, facecolor=face, edgecolor="#333333", hatch=hatch))
+                box = None if learns else {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+                axis.text(
+                    x + 0.65, y + 0.39, name, ha="center", va="center", color="white" if learns else "black", bbox=box
+                )
+                x += 1.4
+            x += 0.45
+    axis.set(xlim=(-1.2, 9.2), ylim=(-4.0, 1.5))
+    axis.set_title("Models in memory at each stage (blue: trained, hatched: frozen)")
+    axis.axis("off")
     return figure

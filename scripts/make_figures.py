@@ -1,0 +1,48 @@
+"""Make docs/imgs/ and the README's results table from docs/results/ and from the objective. `make figures`."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from helpers import plots, results
+from helpers.cache import REPOSITORY
+
+IMAGES = REPOSITORY / "docs" / "imgs"
+
+
+def save(figure, name: str) -> None:
+    """Write a PNG without the date and version that would make every run differ; replace the old one whole."""
+    target = IMAGES / name
+    temporary = target.with_suffix(".tmp.png")
+    figure.savefig(temporary, dpi=120, metadata={"Software": None})
+    os.replace(temporary, target)
+    plots.plt.close(figure)
+
+
+def main() -> None:
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    runs = results.recorded("laptop")
+    save(plots.stamp(plots.plot_curves(runs), results.provenance(runs)), "log_probs_while_training.png")
+    save(plots.stamp(plots.plot_seeds(runs), results.provenance(runs)), "sft_against_orpo.png")
+    save(plots.plot_techniques(), "techniques.png")
+    save(plots.plot_loss(beta=1.0), "orpo_loss.png")
+    save(plots.plot_ratios(), "ratio_distributions.png")
+    readme = REPOSITORY / "README.md"
+    readme.write_text(with_table(readme.read_text(encoding="utf-8"), results.table(runs)), encoding="utf-8")
+    print(f"{len(list(IMAGES.glob('*.png')))} figures in docs/imgs/, and the README's table from {len(runs)} runs")
+
+
+def with_table(readme: str, table: str) -> str:
+    """The README with the text between its `results` markers replaced."""
+    return re.sub(r"(<!-- results -->\n).*?(<!-- /results -->)", lambda m: f"{m[1]}{table}\n{m[2]}", readme, flags=re.S)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Copy the numbers of finished runs into docs/results/, where the README's table and figures are made from.
+
+python scripts/record_results.py runs/20260101-120000-laptop …      one file a run: <profile>-seed<n>.json
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from helpers.cache import REPOSITORY
+from helpers.runs import read_json, read_lines, write_json
+
+GENERATIONS_KEPT = 5
+
+
+def record(run: Path) -> Path:
+    """Write docs/results/<profile>-seed<n>.json for one finished run; raises ValueError for an unfinished one."""
+    state, results = read_json(run / "state.json", {}), read_json(run / "results.json", {})
+    if state.get("status") != "finished":
+        raise ValueError(f"{run}: the run is {state.get('status', 'no run folder')}; finish it with make run")
+    results["generations"] = results.get("generations", [])[:GENERATIONS_KEPT]
+    results["monitor"] = {method: read_lines(run / method / "monitor.jsonl") for method in ("sft", "orpo")}
+    results["notebook_seconds"] = {name: round(entry["seconds"], 1) for name, entry in state["done"].items()}
+    target = REPOSITORY / "docs" / "results" / f"{results['profile']}-seed{results['seed']}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_json(target, results)
+    return target
+
+
+if __name__ == "__main__":
+    for folder in sys.argv[1:] or sys.exit(__doc__):
+        print(record(Path(folder)).relative_to(REPOSITORY))
