@@ -191,7 +191,7 @@ def plot_loss(beta: float) -> Figure:
         right.plot(p, logps.grad[1], line, color=COLOUR["rejected"], label=f"push on rejected, p(chosen) = {fixed}")
     right.set_yscale("log")
     right.set(xlabel="p(rejected)", ylabel="|gradient| per nat", title="Who is pulled how hard")
-    right.legend(fontsize=9)
+    right.legend(fontsize=10)
     return figure
 
 
@@ -226,11 +226,12 @@ def plot_beta(betas=(0.1, 0.5, 1.0, 2.0)) -> Figure:
     figure, (axis,) = _axes(1, width=8)
     chosen = torch.linspace(0.02, 0.9, 200).log()
     rejected = torch.full_like(chosen, 0.2).log().requires_grad_()
-    for beta, line in zip(betas, ("-", "--", "-.", ":"), strict=True):
+    colours = (COLOUR["base"], COLOUR["sft"], COLOUR["chosen"], COLOUR["orpo"])
+    for beta, line, colour in zip(betas, ("-", "--", "-.", ":"), colours, strict=True):
         (gradient,) = torch.autograd.grad(beta * odds_ratio_loss(chosen, rejected).sum(), rejected)
-        axis.plot(chosen.exp(), gradient, line, label=f"β = {beta:g}")
+        axis.plot(chosen.exp(), gradient, line, color=colour, label=f"β = {beta:g}")
     axis.axvline(0.2, color="#888888", linewidth=1)
-    axis.annotate("p(chosen) = p(rejected)", (0.2, axis.get_ylim()[1]), xytext=(6, -14), textcoords="offset points")
+    axis.annotate("p(chosen) = p(rejected)", (0.2, axis.get_ylim()[1]), xytext=(6, -26), textcoords="offset points")
     axis.set(
         xlabel="p(chosen), with p(rejected) = 0.2",
         ylabel="push on rejected",
@@ -254,7 +255,7 @@ TECHNIQUES = {
 }
 STAGES = {
     "SFT": ["chosen answers"],
-    "RLHF": ["1 · SFT", "2 · preference pairs", "3 · policy optimisation"],
+    "RLHF": ["1 · SFT", "2 · preference pairs", "3 · policy optimisation (PPO holds a value model too)"],
     "DPO": ["1 · SFT", "2 · preference pairs"],
     "ORPO": ["preference pairs"],
 }

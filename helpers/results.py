@@ -35,10 +35,7 @@ def table(runs: list[dict]) -> str:
         for method, name in (("base", "base"), ("sft", "SFT"), ("orpo", "ORPO")):
             lines.append(f"| {run['seed']} | {name} | {_cells(run['methods'][method])} |")
         gain = run["orpo_minus_sft"]
-        accuracy = _interval(
-            100 * gain["preference_accuracy"], [100 * x for x in gain["preference_accuracy_ci95"]], "+.1f"
-        )
-        chrf = _interval(gain["chrf"], gain["chrf_ci95"], "+.1f")
+        accuracy, chrf = (_interval(gain, name, "+.1f") for name in ("preference_accuracy", "chrf"))
         sft, orpo = run["methods"]["sft"], run["methods"]["orpo"]
         logps = " | ".join(f"{orpo[side] - sft[side]:+.2f}" for side in ("chosen_logp", "rejected_logp"))
         lines.append(f"| {run['seed']} | **ORPO − SFT, paired** | **{accuracy} points** | {logps} | {chrf} | |")
