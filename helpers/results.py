@@ -54,9 +54,7 @@ def table(runs: list[dict]) -> str:
 
 
 def _cells(result: dict) -> str:
-    accuracy = _interval(
-        100 * result["preference_accuracy"], [100 * x for x in result["preference_accuracy_ci95"]], ".0f"
-    )
+    accuracy, chrf = _interval(result, "preference_accuracy", ".0f"), _interval(result, "chrf", ".1f")
     logps = f"{result['chosen_logp']:.2f} | {result['rejected_logp']:.2f}"
     seconds = clock(result["train_seconds"]) if result.get("train_seconds") else "—"
     return f"{accuracy} % | {logps} | {chrf} | {seconds}"
