@@ -56,7 +56,7 @@ def find_base_model(source: str) -> tuple[str, str]:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{source} holds no config.json: give a folder made by save_pretrained()")
-        return str(folder), f"folder: {source}"
+        return str(folder), f"folder: {folder.name}"
     if looks_like_a_path(source):
         raise FileNotFoundError(f"there is no folder {source}: mend the path, or use {PACKAGED!r}")
     if hub_reachable():

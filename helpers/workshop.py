@@ -3,11 +3,14 @@
 import html
 import io
 import re
+from collections import Counter
 
+import botocore
 from IPython.display import HTML, Image, display
 from tqdm.auto import tqdm
 
 from helpers.evaluation import PairScores, chrf_with_ci, generate_answers, measure_pairs
+from helpers.models import find_base_model
 from helpers.preferences import PreferenceCollator, tokenize_preferences
 from helpers.runs import peak_memory_bytes, read_json, write_json
 
@@ -178,3 +181,13 @@ def record_comparison(run, comparison: dict, asked) -> None:
         for i, (prompt, reference) in enumerate(zip(asked["prompt"], references(asked), strict=True))
     ]
     run.write_results(orpo_minus_sft=comparison, generations=generations)
+
+
+def record_data(run, model, train, heldout) -> None:
+    """Note in results.json which model and which data this run is about."""
+    _, reason = find_base_model(run.profile.model)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    data = {"source": f"botocore {botocore.__version__}", "train_pairs": len(train), "heldout_pairs": len(heldout)}
+    data |= {f"{name}_services": len(set(split["service"])) for name, split in (("train", train), ("heldout", heldout))}
+    data["rejected_kinds"] = {kind: n / len(train) for kind, n in sorted(Counter(train["rejected_kind"]).items())}
+    run.write_results(model={"name": run.profile.model, "from": reason, "parameters": parameters}, data=data)
