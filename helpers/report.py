@@ -57,7 +57,7 @@ only show that everything runs.</p>{% endif %}
 <div class="wide"><table><thead><tr><th>question</th><th>documentation</th>
 {% for method in methods %}<th>{{ names.get(method, method) }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row in results.generations %}<tr><td>{{ row.prompt }}</td><td>{{ row.reference }}</td>
-{% for method in methods %}<td>{{ row[method] }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
+{% for method in methods %}<td>{{ row[method] or "(nothing)" }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
 {% endif %}
 <h2>Notebooks</h2>
 {% for notebook in notebooks %}

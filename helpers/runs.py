@@ -17,7 +17,9 @@ import os
 import platform
 import resource
 import shutil
+import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,10 +39,18 @@ def runs_folder() -> Path:
 
 
 def write_json(path: Path, data) -> None:
-    """Write JSON to a sibling, then rename it over `path`."""
+    """Replace `path` by this JSON, whole or not at all."""
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a temporary sibling, put it on the disk, then rename it over `path`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut could leave the new name with no content
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -52,11 +62,19 @@ def read_json(path: Path, default=None):
 
 
 def read_lines(path: Path) -> list[dict]:
-    """The records of a JSON Lines file. A last line torn by a kill is no record yet and is left out."""
+    """The records of a JSON Lines file. A last line torn by a kill is no record yet and is left out.
+
+    Any other line that is no JSON was edited by hand: a ValueError names it.
+    """
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]  # what follows the last newline is torn or empty
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):  # the rest is torn or empty
+        try:
+            records += [json.loads(line)] if line else []
+        except ValueError as error:
+            raise ValueError(f"{path.name}, line {number} is no JSON ({error}): mend it or delete the line") from error
+    return records
 
 
 def append_line(path: Path, record: dict) -> None:
@@ -72,31 +90,43 @@ def append_line(path: Path, record: dict) -> None:
 
 
 def open_run(profile) -> "Run":
-    """The run that notebooks write to: $WORKSHOP_RUN, else the latest of this profile and seed, else a new one."""
+    """The run that notebooks write to: $WORKSHOP_RUN, else the latest if it is open to this profile, else a new one."""
     if named := os.environ.get("WORKSHOP_RUN"):
         return Run(Path(named), profile)
     latest = runs_folder() / "latest"
-    if (latest / "results.json").is_file():
-        results = read_json(latest / "results.json")
-        if (results.get("profile"), results.get("seed")) == (profile.name, profile.seed):
-            return Run(latest.resolve(), profile)
-    return new_run(profile)
+    return Run(latest.resolve(), profile) if _is_open(latest, profile) else new_run(profile)
+
+
+def _is_open(path: Path, profile) -> bool:
+    """True for a run of this profile, model and seed that `make run` has neither finished nor still works on.
+
+    What `make run` finished belongs together and stays as it is.
+    """
+    results, state = read_json(path / "results.json"), read_json(path / "state.json", {})
+    if results is None or state.get("status") == "finished":
+        return False
+    if state.get("status") == "running" and psutil.pid_exists(state["pid"]):
+        return False
+    same = (results.get("profile"), results.get("seed")) == (profile.name, profile.seed)
+    return same and results.get("model", {}).get("name", profile.model) == profile.model
 
 
 def new_run(profile) -> "Run":
     """Make runs/<time>-<profile>/ and point runs/latest to it."""
-    folder = runs_folder()
-    folder.mkdir(parents=True, exist_ok=True)
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{profile.name}"
-    path = folder / name
-    number = 1
-    while path.exists():
-        number += 1
-        path = folder / f"{name}-{number}"
+    path, number = runs_folder() / name, 1
+    while True:
+        try:
+            path.mkdir(parents=True)  # two runs of one second each get their own
+            break
+        except FileExistsError:
+            number += 1
+            path = runs_folder() / f"{name}-{number}"
     run = Run(path, profile)
-    link = folder / f".latest.{os.getpid()}"
+    link = path.parent / f".latest.{os.getpid()}"
+    link.unlink(missing_ok=True)
     link.symlink_to(path.name)
-    os.replace(link, folder / "latest")
+    os.replace(link, path.parent / "latest")
     return run
 
 
@@ -168,6 +198,7 @@ class Stage:
             return step
         else:
             reason = "starting from the base model"
+        (self.path / "settings.json").unlink(missing_ok=True)  # first: a kill from here on can't lead to a resume
         shutil.rmtree(self.path)
         self.path.mkdir()
         write_json(self.path / "settings.json", settings)
@@ -175,22 +206,20 @@ class Stage:
         return 0
 
     def last_checkpoint(self) -> str | None:
-        """The newest whole checkpoint. Trainer writes trainer_state.json last: one without it is removed."""
-        whole = None
-        for folder in sorted(self.checkpoints.glob("checkpoint-*"), key=_step):
-            if (folder / "trainer_state.json").is_file():
-                whole = str(folder)
+        """The newest whole checkpoint; those cut off by a kill are removed."""
+        newest = None
+        for folder in sorted(self.checkpoints.glob("checkpoint-[0-9]*"), key=_step):
+            if _is_whole(folder):
+                newest = str(folder)
             else:
                 print(f"{self.path.name}: removing {folder.name}, which was cut off while it was written")
                 shutil.rmtree(folder)
-        return whole
+        return newest
 
     def _keep_records_until(self, step: int) -> None:
         for path in (self.path / "log.jsonl", self.path / "monitor.jsonl"):
             kept = [record for record in read_lines(path) if record["step"] <= step]
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-            os.replace(temporary, path)
+            write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
 
     def log(self, record: dict) -> None:
         """Append one training record (it needs a `step`)."""
@@ -228,11 +257,19 @@ def _step(checkpoint) -> int:
     return int(Path(checkpoint).name.rsplit("-", 1)[1])
 
 
+def _is_whole(checkpoint: Path) -> bool:
+    """Trainer writes trainer_state.json last: if that is there and whole, so is the rest."""
+    try:
+        return "global_step" in read_json(checkpoint / "trainer_state.json", {})
+    except ValueError:
+        return False
+
+
 # ── the machine ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def machine_info() -> dict:
-    """CPU, cores, memory in bytes, accelerator, Python and system. No host, user or folder names."""
+    """CPU, cores, memory in bytes, speed, accelerator, Python and system. No host, user or folder names."""
     import torch
 
     accelerator = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
@@ -240,10 +277,24 @@ def machine_info() -> dict:
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory": psutil.virtual_memory().total,
+        "gflops": matmul_gflops(),
         "accelerator": accelerator,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def matmul_gflops(size: int = 1024, seconds: float = 0.3) -> float:
+    """How many billion float32 operations a second this CPU does in matrix products; takes about `seconds`."""
+    import torch
+
+    matrix = torch.ones(size, size)
+    matrix @ matrix  # the first one starts the threads
+    started, products = time.perf_counter(), 0
+    while time.perf_counter() < started + seconds:
+        matrix @ matrix
+        products += 1
+    return round(2 * size**3 * products / (time.perf_counter() - started) / 1e9, 1)
 
 
 def _cpu_name() -> str:
@@ -252,6 +303,9 @@ def _cpu_name() -> str:
         for line in cpuinfo.read_text().splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
+    if sys.platform == "darwin":
+        sysctl = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(sysctl, capture_output=True, text=True, check=True).stdout.strip()
     return platform.processor() or platform.machine()
 
 

@@ -133,7 +133,7 @@ def show_answers(dataset, answers: dict[str, list[str]]) -> None:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ("question", "documentation", *answers))
     rows = []
     for i, (prompt, reference) in enumerate(zip(dataset["prompt"], references(dataset), strict=True)):
-        cells = [prompt[-1]["content"], reference, *(said[i] for said in answers.values())]
+        cells = [prompt[-1]["content"], reference, *(said[i] or "(nothing)" for said in answers.values())]
         rows.append("".join(f"<td style='text-align:left;vertical-align:top'>{as_html(cell)}</td>" for cell in cells))
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     display(HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"))
