@@ -1,0 +1,99 @@
+"""What the README promises exists: its commands, its files, its pins, and the table it shows."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from helpers import results
+from helpers.cache import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+TARGETS = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
+
+
+def commands(text: str) -> set[str]:
+    """The make targets that a text tells its reader to run."""
+    return set(
+        re.findall(r"\bmake ([a-z]+)\b(?! sure| of)", "\n".join(re.findall(r"`[^`]+`|```bash.*?```", text, re.S)))
+    )
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "tests/README.md"])
+def test_every_command_named_exists(name):
+    named = commands((REPOSITORY / name).read_text(encoding="utf-8"))
+    assert named and named <= TARGETS, named - TARGETS
+
+
+def test_every_target_is_explained_by_make_help_and_the_readme():
+    listed = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"^  make (\w+)", listed, re.MULTILINE)) == TARGETS
+    assert TARGETS - commands(README) <= {"help", "setup", "format"}
+
+
+def test_ci_runs_what_the_readme_names():
+    run = re.findall(r"^make (\w+)", (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert "test" in run and "lint" in run and set(run) <= commands(README)
+
+
+def test_files_and_pictures_that_the_readme_shows_exist():
+    for target in re.findall(r"\]\((?!https?://|#)([^)]+)\)", README):
+        assert (REPOSITORY / target).is_file(), target
+    for alt, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", README):
+        assert len(alt) > 20, target
+    for notebook in re.findall(r"^\| `(\d\d_\w+)`", README, re.MULTILINE):
+        assert (REPOSITORY / "notebooks" / f"{notebook}.ipynb").is_file()
+    listed = set(re.findall(r"^\| `(\d\d_\w+)`", README, re.MULTILINE))
+    assert listed == {path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")}
+
+
+def test_every_requirement_is_pinned_exactly_and_says_why():
+    lines = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    wanted = [line for line in lines if line and not line.startswith("#")]
+    for line in wanted:
+        assert re.match(r'[A-Za-z0-9_.-]+==\d[\w.]*(; python_version < "3\.12")? +# \S', line), line
+    names = {line.split("==")[0] for line in wanted}
+    for package in [
+        "torch",
+        "transformers",
+        "trl",
+        "datasets",
+        "jupyterlab",
+        "matplotlib",
+        "ipywidgets",
+        "optimum-neuron",
+    ]:
+        assert package in names
+
+
+@pytest.mark.skipif(not list((REPOSITORY / "docs" / "results").glob("laptop-*.json")), reason="no recorded run yet")
+def test_the_readmes_table_is_the_recorded_runs():
+    shown = re.search(r"<!-- results -->\n(.*)<!-- /results -->", README, re.DOTALL)[1].strip()
+    assert shown == results.table(results.recorded("laptop")).strip(), "run make figures"
+
+
+def setup(tmp_path, python: str) -> subprocess.CompletedProcess:
+    command = ["bash", "scripts/setup.sh", str(tmp_path / "venv"), str(tmp_path / "venv" / ".ready")]
+    environment = {"PATH": "/usr/bin:/bin", "PYTHON": python}
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+
+
+def test_setup_refuses_a_python_that_does_not_fit(tmp_path):
+    old = tmp_path / "python3.10"
+    old.write_text(f'#!/bin/sh\ncase "$2" in *"not (3, 11)"*) exit 1;; esac\nexec {sys.executable} "$@"\n')
+    old.chmod(0o755)
+    refused = setup(tmp_path, str(old))
+    assert refused.returncode == 1 and "is not Python 3.11, 3.12 or 3.13: name one that is" in refused.stderr
+    missing = setup(tmp_path, str(tmp_path / "nothing"))
+    assert missing.returncode == 1 and len(missing.stderr.splitlines()) == 1
+    assert not (tmp_path / "venv").exists()
+
+
+def test_make_does_not_repeat_work_that_is_done():
+    """A dry run of `make test` from here starts pytest and no setup."""
+    if not list((REPOSITORY / ".venv").glob(".ready-*")):
+        pytest.skip("this Python is not that of `make setup`")
+    plan = subprocess.run(["make", "-n", "test"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert "pytest" in plan and "setup.sh" not in plan

@@ -1,0 +1,83 @@
+"""Pre-flight: OK or FAIL with the mend, for people and for programs."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from helpers import preflight
+from helpers.cache import REPOSITORY
+
+
+def run_preflight(*arguments, **environment):
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "helpers.preflight", *arguments],
+        cwd=REPOSITORY,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "ok"), [((3, 10, 13), False), ((3, 11, 0), True), ((3, 13, 1), True), ((3, 14, 0), False)]
+)
+def test_python_versions(version, ok):
+    assert preflight.python_check(version).ok is ok
+
+
+def test_pins_are_read_with_their_markers(tmp_path):
+    file = tmp_path / "requirements.txt"
+    file.write_text('a.b==1.2  # why\n# c==1\nnew==2; python_version < "3.12"\nold==3; python_version < "3.5"\n')
+    expected = {"a.b": "1.2"} | ({"new": "2"} if sys.version_info < (3, 12) else {})
+    assert preflight.read_pins(file) == expected
+
+
+def test_a_wrong_and_a_missing_package_are_named(tmp_path):
+    file = tmp_path / "requirements.txt"
+    file.write_text("pytest==0.0.1\nno-such-package-at-all==1.0\n")
+    check = preflight.packages_check(file)
+    assert not check.ok and "make setup" in check.mend
+    assert f"pytest {preflight.installed('pytest')} (pinned 0.0.1)" in check.found
+    assert "no-such-package-at-all missing (pinned 1.0)" in check.found
+
+
+def test_this_environment_is_the_pinned_one():
+    assert preflight.packages_check().ok, preflight.packages_check().found
+
+
+def test_too_little_memory_or_disk_says_what_to_do():
+    for check, mend in ((preflight.memory_check(2**30), "PROFILE=smoke"), (preflight.disk_check(2**30), "make clean")):
+        assert not check.ok and mend in check.mend and str(check).startswith("FAIL") and mend in str(check)
+    assert preflight.memory_check(7 * 2**30).ok and preflight.disk_check(7 * 2**30).ok
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKSHOP_RUNS", str(tmp_path / "deep" / "runs"))
+    monkeypatch.setattr(preflight.os, "access", lambda path, mode: path != tmp_path)
+    check = preflight.writable_check()
+    assert not check.ok and tmp_path.name in check.found and "WORKSHOP_RUNS" in check.mend
+
+
+def test_a_model_folder_that_is_missing_is_found_out_without_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(preflight, "hub_reachable", lambda: False)
+    monkeypatch.setenv("WORKSHOP_MODEL", str(tmp_path / "nowhere"))
+    assert not preflight.model_check().ok
+    monkeypatch.delenv("WORKSHOP_MODEL")
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path))
+    assert "not cached yet" in preflight.model_check().found
+
+
+def test_as_a_program_it_prints_json_and_exits_by_its_findings(tmp_path):
+    failed = run_preflight("--json", WORKSHOP_MODEL=str(tmp_path / "nowhere"), HF_HUB_OFFLINE="1")
+    checks = {check["name"]: check for check in json.loads(failed.stdout)}
+    assert failed.returncode == 1 and not checks["base model"]["ok"] and checks["base model"]["mend"]
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    text = run_preflight(WORKSHOP_MODEL=str(tmp_path / "model"))
+    lines = text.stdout.splitlines()
+    assert all(line.startswith(("OK  ", "FAIL")) for line in lines) and len(lines) == len(checks)
+    assert text.returncode == (1 if any(line.startswith("FAIL") for line in lines) else 0)
