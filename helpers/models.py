@@ -27,6 +27,7 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
+    set_seed,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -89,7 +90,11 @@ def hub_reachable(timeout: float = 3.0) -> bool:
 
 
 def load_base(profile) -> tuple[torch.nn.Module, PreTrainedTokenizerFast]:
-    """The profile's base model (float32, eval mode) and its tokenizer; prints where they came from."""
+    """The profile's base model (float32, eval mode) and its tokenizer; prints where they came from.
+
+    Seeds all that is random from here on: the first values of an adapter, the order of the pairs.
+    """
+    set_seed(profile.seed)
     path, reason = find_base_model(profile.model)
     print(f"Base model — {reason}")
     return load_model(path, seed=0), load_tokenizer(path)

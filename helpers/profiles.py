@@ -17,6 +17,7 @@ class Profile:
     steps: int
     pairs_per_step: int
     learning_rate: float
+    lora_rank: int
     beta: float
     monitor_every: int
     save_every: int
@@ -36,6 +37,7 @@ PROFILES = {
         steps=4,
         pairs_per_step=4,
         learning_rate=1e-3,
+        lora_rank=4,
         beta=1.0,
         monitor_every=2,
         save_every=2,
@@ -45,16 +47,17 @@ PROFILES = {
     "laptop": Profile(
         name="laptop",
         model="HuggingFaceTB/SmolLM2-135M-Instruct",
-        train_pairs=400,
+        train_pairs=480,
         heldout_pairs=256,
         monitor_pairs=24,
         max_length=192,
-        steps=100,
+        steps=120,
         pairs_per_step=4,
-        learning_rate=1e-4,
+        learning_rate=1e-3,
+        lora_rank=16,
         beta=2.5,
         monitor_every=20,
-        save_every=25,
+        save_every=30,
         generation_prompts=32,
         max_new_tokens=48,
     ),

@@ -7,6 +7,7 @@ from collections import Counter
 
 import botocore
 from IPython.display import HTML, Image, display
+from peft import LoraConfig
 from tqdm.auto import tqdm
 
 from helpers.evaluation import PairScores, chrf_with_ci, generate_answers, measure_pairs
@@ -38,9 +39,26 @@ def training_arguments(profile, stage) -> dict:
     }
 
 
+def lora(profile) -> LoraConfig:
+    """Train small matrices beside every linear layer of the frozen base: a third less work a step, and no optimizer
+    state for the base (LoRA, arXiv 2106.09685). The scale is alpha / rank = 2."""
+    rank = profile.lora_rank
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def merged_model(trainer, stage):
+    """The trained model as one ordinary model, the adapter's matrices added to the base's; saved to the stage."""
+    model = trainer.model.merge_and_unload()
+    model.save_pretrained(stage.model_path)
+    trainer.processing_class.save_pretrained(stage.model_path)
+    return model
+
+
 def stage_settings(profile, method: str) -> dict:
     """What decides a training run: a stopped one is resumed only if all of it is unchanged."""
-    names = "model train_pairs max_length steps pairs_per_step learning_rate beta monitor_every save_every seed"
+    names = (
+        "model train_pairs max_length steps pairs_per_step learning_rate lora_rank beta monitor_every save_every seed"
+    )
     return {"method": method} | {name: getattr(profile, name) for name in names.split()}
 
 

@@ -207,7 +207,7 @@ def test_kinds_and_phrasings_are_mixed(pairs):
                 for t in domain.QUESTION_TEMPLATES]  # fmt: skip
     for split, rows in pairs.items():
         share = list(rows["rejected_kind"]).count("lookalike") / len(rows)
-        assert 0.2 < share < 0.3, split
+        assert 0.05 < share < 0.15, split
         questions = [row["prompt"][1]["content"] for row in rows]
         for pattern in patterns:
             assert sum(bool(re.fullmatch(pattern, q)) for q in questions) > 0.05 * len(questions)

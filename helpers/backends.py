@@ -1,0 +1,196 @@
+"""Which accelerator this machine has, why, and what to import for it. `python -m helpers.backends` says it in one line.
+
+An accelerator that is there but can't be used is never passed over for the CPU: a BackendError says how to mend it,
+and `WORKSHOP_BACKEND=cpu` (or the argument) overrides.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+NAMES = ("cpu", "cuda", "neuron", "torch-neuron")
+OVERRIDE = "or set WORKSHOP_BACKEND=cpu to leave it unused"
+
+
+class BackendError(RuntimeError):
+    """An accelerator is there but unusable; the message says what to install or start."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What decides the backend, as found: devices, drivers, packages."""
+
+    neuron_devices: int
+    nvidia_driver: bool
+    cuda: bool
+    native_neuron: bool
+    neuron_packages: tuple[str, ...]
+    missing_packages: tuple[str, ...]
+    pjrt_device: str
+    python: tuple[int, int]
+
+
+NEURON_PACKAGES = ("optimum.neuron", "torch_xla", "torch_neuronx", "neuronx_distributed", "neuronxcc")
+
+
+def read_machine() -> Machine:
+    """Look at /dev, the installed packages and torch."""
+    found = tuple(name for name in NEURON_PACKAGES if installed(name))
+    native = getattr(torch, "neuron", None)
+    return Machine(
+        neuron_devices=len(list(Path("/dev").glob("neuron[0-9]*"))),
+        nvidia_driver=bool(list(Path("/dev").glob("nvidia[0-9]*"))),
+        cuda=torch.cuda.is_available(),
+        native_neuron=bool(native and native.is_available()),
+        neuron_packages=found,
+        missing_packages=tuple(name for name in NEURON_PACKAGES if name not in found),
+        pjrt_device=os.environ.get("PJRT_DEVICE", ""),
+        python=sys.version_info[:2],
+    )
+
+
+def installed(name: str) -> bool:
+    """True if a module of this name can be imported (it is not imported: that might start a device)."""
+    parent = name.partition(".")[0]
+    return importlib.util.find_spec(parent) is not None and importlib.util.find_spec(name) is not None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A way to train: `trainer(method)` and `config(method)` import the classes, `load_model(path, args)` the model."""
+
+    name: str
+    reason: str
+    dtype: torch.dtype
+    fixed_shapes: bool
+    classes: Callable[[str], tuple[type, type]]
+    load_model: Callable
+
+    def trainer(self, method: str) -> type:
+        """The trainer class for "sft" or "orpo"."""
+        return self.classes(method)[0]
+
+    def config(self, method: str) -> type:
+        """Its arguments."""
+        return self.classes(method)[1]
+
+    def __str__(self) -> str:
+        shapes = "fixed shapes" if self.fixed_shapes else "any shape"
+        return f"Backend {self.name}: {self.reason} ({str(self.dtype).removeprefix('torch.')}, {shapes})"
+
+
+def detect(override: str | None = None, machine: Machine | None = None) -> Backend:
+    """The backend for this machine, or the one named by `override` or $WORKSHOP_BACKEND.
+
+    Raises ValueError for a name that does not exist, BackendError for an accelerator that can't be used.
+    """
+    machine = machine or read_machine()
+    wanted = override or os.environ.get("WORKSHOP_BACKEND") or None
+    if wanted is not None and wanted not in NAMES:
+        raise ValueError(f"unknown backend {wanted!r}: choose one of {', '.join(NAMES)}")
+    name, reason = (wanted, "chosen by you") if wanted else choose(machine)
+    if wanted in ("neuron", "torch-neuron", "cuda"):
+        require(wanted, machine)
+    return make(name, reason)
+
+
+def choose(machine: Machine) -> tuple[str, str]:
+    """(name, why) for a machine; raises BackendError where an accelerator or its packages are there but unusable."""
+    if machine.neuron_devices:
+        name = "torch-neuron" if machine.native_neuron else "neuron"
+        require(name, machine)
+        return name, f"{machine.neuron_devices} Neuron devices"
+    if {"torch_xla", "neuronx_distributed"} <= set(machine.neuron_packages):
+        require("neuron", machine)
+        return "neuron", "XLA's CPU device stands in for a Trainium"
+    if machine.nvidia_driver or machine.cuda:
+        require("cuda", machine)
+        return "cuda", torch.cuda.get_device_name(0) if torch.cuda.is_available() else "a CUDA device"
+    return "cpu", "no accelerator found"
+
+
+def require(name: str, machine: Machine) -> None:
+    """Raise a BackendError with the mend if this backend can't work here."""
+    if name == "cuda" and not machine.cuda:
+        build = f"torch {torch.__version__} can't use it" if machine.nvidia_driver else "there is no NVIDIA driver"
+        raise BackendError(f"CUDA: {build}: install a torch build that fits the driver, {OVERRIDE}")
+    if name == "torch-neuron" and not machine.native_neuron:
+        raise BackendError(f"torch-neuron: this torch has no device 'neuron': install TorchNeuron, {OVERRIDE}")
+    if name != "neuron":
+        return
+    if machine.missing_packages:
+        missing = ", ".join(machine.missing_packages)
+        mend = "pip install -r requirements-neuron.txt"
+        if machine.python >= (3, 12):
+            version = ".".join(map(str, machine.python))
+            mend = (
+                f"optimum-neuron 0.4.5 ends at Python 3.11, this is {version}: make a 3.11 environment and there {mend}"
+            )
+        raise BackendError(f"Trainium: {missing} not installed: {mend}, {OVERRIDE}")
+    if not machine.neuron_devices and machine.pjrt_device != "CPU":
+        raise BackendError(
+            "Trainium: the Neuron packages are installed but there is no /dev/neuron0: start a trn1 or trn2 instance, "
+            f"give a container --device=/dev/neuron0, {OVERRIDE}"
+        )
+
+
+# ── what to import ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def make(name: str, reason: str) -> Backend:
+    """The backend's classes and model loader. Nothing is imported before it is asked for."""
+    if name == "neuron":
+        return Backend(name, reason, torch.bfloat16, True, neuron_classes, load_neuron_model)
+    dtype = torch.float32 if name == "cpu" else torch.bfloat16
+    return Backend(name, reason, dtype, name == "torch-neuron", torch_classes, load_torch_model)
+
+
+def torch_classes(method: str) -> tuple[type, type]:
+    """(trainer, config) of plain PyTorch."""
+    if method == "sft":
+        from trl import SFTConfig, SFTTrainer
+
+        return SFTTrainer, SFTConfig
+    from helpers.orpo import ORPOConfig, ORPOTrainer
+
+    return ORPOTrainer, ORPOConfig
+
+
+def neuron_classes(method: str) -> tuple[type, type]:
+    """(trainer, config) of Optimum Neuron."""
+    if method == "sft":
+        from optimum.neuron import NeuronSFTConfig, NeuronSFTTrainer
+
+        return NeuronSFTTrainer, NeuronSFTConfig
+    from helpers.neuron import NeuronORPOConfig, NeuronORPOTrainer
+
+    return NeuronORPOTrainer, NeuronORPOConfig
+
+
+def load_torch_model(path: str, args):
+    """An ordinary model: float32 weights, or bf16 where `args.bf16` asks for it."""
+    from helpers.models import load_model
+
+    return load_model(path, dtype=torch.bfloat16 if args.bf16 else torch.float32)
+
+
+def load_neuron_model(path: str, args):
+    """Optimum Neuron's training model, split over cores as `args.trn_config` says."""
+    from optimum.neuron.models.training import NeuronModelForCausalLM
+
+    return NeuronModelForCausalLM.from_pretrained(
+        path, args.trn_config, dtype=torch.bfloat16 if args.bf16 else torch.float32
+    )
+
+
+if __name__ == "__main__":
+    try:
+        print(detect())
+    except BackendError as error:
+        sys.exit(f"FAIL  {error}")

@@ -1,0 +1,147 @@
+"""Train on preference pairs: SFT or ORPO, on every backend. The entry for a shell, `torchrun` and SageMaker.
+
+python scripts/train.py --method orpo --model smoke --output_dir out --max_steps 20 --max_length 128
+torchrun --nproc_per_node 2 scripts/train.py --method orpo --model Qwen/Qwen3-0.6B --tensor_parallel_size 2 …
+
+Everything of the backend's config can be set (--learning_rate, --bf16 False, …). Each step logs a line of JSON. With
+NEURON_EXTRACT_GRAPHS_ONLY=1 (set by neuron_parallel_compile) a few steps are traced and nothing is saved.
+"""
+
+import json
+import os
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from peft import LoraConfig
+from transformers import HfArgumentParser, PrinterCallback, TrainerCallback, set_seed
+
+from helpers.backends import NAMES, BackendError, detect
+from helpers.models import find_base_model, load_tokenizer
+from helpers.preferences import BUILT_IN, load_preferences, sft_features, tokenize_preferences, truncation_report
+from helpers.profiles import PROFILES
+from helpers.runs import Run, peak_memory_bytes
+
+PRECOMPILE_STEPS = 3  # Optimum Neuron has shown all of its graphs by then
+
+
+@dataclass
+class ScriptArguments:
+    """What this script adds to the backend's own arguments."""
+
+    method: str = field(metadata={"help": "which objective", "choices": ["sft", "orpo"]})
+    model: str = field(default=PROFILES["laptop"].model, metadata={"help": "a folder, a hub id, 'packaged' or 'smoke'"})
+    data: str = field(
+        default_factory=lambda: os.environ.get("SM_CHANNEL_TRAIN", BUILT_IN),
+        metadata={
+            "help": "a .jsonl or .parquet file, a folder with train.jsonl or train.parquet, or the built-in domain"
+        },
+    )
+    pairs: int | None = field(default=None, metadata={"help": "how many training pairs; all by default"})
+    lora_rank: int = field(default=0, metadata={"help": "rank of the LoRA adapter; 0 trains every weight"})
+    backend: str | None = field(default=None, metadata={"help": "instead of the one found", "choices": [*NAMES]})
+
+
+class JsonLines(TrainerCallback):
+    """A line of JSON on the terminal and in the run folder for every logged step."""
+
+    def __init__(self, stage):
+        self.stage = stage
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if state.is_world_process_zero and logs and "loss" in logs:
+            record = {"step": state.global_step} | logs
+            self.stage.log(record)
+            print(json.dumps(record), flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        script, backend, args = parse(arguments)
+        train(script, backend, args)
+    except (BackendError, ValueError, FileNotFoundError, ConnectionError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parse(arguments: list[str]):
+    """(ScriptArguments, Backend, the backend's config). The config's class depends on the first two."""
+    if any(argument in ("-h", "--help") for argument in arguments) and "--method" not in arguments:
+        HfArgumentParser(ScriptArguments).parse_args_into_dataclasses(["--help"])
+    script, rest = HfArgumentParser(ScriptArguments).parse_args_into_dataclasses(
+        arguments, return_remaining_strings=True
+    )
+    backend = detect(script.backend)
+    (args,) = HfArgumentParser(backend.config(script.method)).parse_args_into_dataclasses(rest)
+    return script, backend, args
+
+
+def settle(args, backend, precompiling: bool):
+    """The arguments that follow from the others: what is logged, and how short a precompile run is."""
+    args.logging_steps, args.report_to, args.disable_tqdm = 1, [], True
+    if backend.fixed_shapes:
+        args.dataloader_drop_last = True
+    if precompiling:
+        args.max_steps, args.save_strategy = PRECOMPILE_STEPS, "no"
+    return args
+
+
+def train(script: ScriptArguments, backend, args) -> None:
+    """Train, save the model, and write the run folder at `args.output_dir`."""
+    precompiling = os.environ.get("NEURON_EXTRACT_GRAPHS_ONLY") == "1"
+    settle(args, backend, precompiling)
+    print(backend, flush=True)
+    if precompiling:
+        print(f"Precompiling: {args.max_steps} steps are traced, nothing is saved, the loss means nothing", flush=True)
+    set_seed(args.seed)
+    path, reason = find_base_model(script.model)
+    print(f"Base model — {reason}", flush=True)
+    tokenizer = load_tokenizer(path)
+    pairs = load_preferences(script.data, limit=script.pairs, seed=args.seed)
+    tokenized = tokenize_preferences(pairs, tokenizer, args.max_length, getattr(args, "max_prompt_length", None))
+    print(truncation_report(tokenized), flush=True)
+    stage = Run(Path(args.output_dir), replace(PROFILES["laptop"], name=backend.name, seed=args.seed)).stage(
+        script.method
+    )
+    trainer = make_trainer(script, backend, args, path, tokenizer, tokenized, stage)
+    trainer.train()
+    if not precompiling:
+        finish(script, args, trainer, stage)
+
+
+def make_trainer(script, backend, args, path, tokenizer, tokenized, stage):
+    """The backend's trainer for the method, on the tokenised pairs; SFT sees their chosen half."""
+    features = sft_features(tokenized) if script.method == "sft" else tokenized
+    rank = script.lora_rank
+    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM") if rank else None
+    args.output_dir = str(stage.checkpoints)
+    trainer = backend.trainer(script.method)(
+        model=backend.load_model(path, args),
+        args=args,
+        train_dataset=features,
+        processing_class=tokenizer,
+        peft_config=lora,
+        callbacks=[JsonLines(stage)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def finish(script, args, trainer, stage) -> None:
+    """Save the model where SageMaker looks for it (SM_MODEL_DIR), else in the run folder; note what was done."""
+    folder = os.environ.get("SM_MODEL_DIR", str(stage.model_path))
+    trainer.save_model(folder)
+    if trainer.is_world_process_zero():
+        log = stage.read_log()
+        summary = {"method": script.method, "steps": len(log), "seed": args.seed, "first_loss": log[0]["loss"]}
+        summary |= {"last_loss": log[-1]["loss"], "peak_memory_bytes": peak_memory_bytes()}
+        stage.finish(summary)
+        change = f"loss {log[0]['loss']:.4f} → {log[-1]['loss']:.4f}"
+        print(f"Trained {len(log)} steps, {change}; the model is in {Path(folder).name}/")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,21 @@
+"""The rehearsal's tests run in their own environment (`make rehearse`); elsewhere they are not collected."""
+
+import importlib.util
+
+import pytest
+
+collect_ignore_glob = ["test_*.py"] if importlib.util.find_spec("torch_xla") is None else []
+
+if not collect_ignore_glob:
+    from tests.rehearsal import launch
+
+    ORIGIN = launch.prepare()
+
+
+def pytest_report_header():
+    return [] if collect_ignore_glob else launch.describe(ORIGIN).splitlines()
+
+
+@pytest.fixture(autouse=True)
+def a_run_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)

@@ -1,0 +1,101 @@
+"""Run a Trainium program on XLA's CPU device: `python -m tests.rehearsal.launch scripts/train.py --method orpo …`.
+
+optimum-neuron, torch-xla, transformers, trl and our code are the real ones. What only AWS's package index serves is
+stood in for by `standins/` (one process, no training logic), unless it is really installed. What this shows: the code
+runs, learns and keeps to one set of graphs. What it can't: the Neuron compiler, several cores, speed, memory.
+"""
+
+import contextlib
+import importlib.machinery
+import importlib.util
+import os
+import runpy
+import sys
+from pathlib import Path
+
+STANDINS = Path(__file__).with_name("standins")
+PACKAGES = ("neuronx_distributed", "torch_neuronx", "neuronxcc", "libneuronxla")
+ONE_PROCESS = {
+    "PJRT_DEVICE": "CPU",
+    "RANK": "0",
+    "WORLD_SIZE": "1",
+    "LOCAL_RANK": "0",
+    "LOCAL_WORLD_SIZE": "1",
+    "GROUP_RANK": "0",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29547",
+    "TORCHELASTIC_RUN_ID": "rehearsal",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+def prepare() -> dict[str, str]:
+    """Make the Trainium code importable and runnable here; returns {package: "real" or "stood in for"}."""
+    os.environ.update({name: value for name, value in ONE_PROCESS.items() if name not in os.environ})
+    # torch_xla first: were a libneuronxla importable, it would try to start it.
+    import torch_xla.core.xla_env_vars as xla_env_vars
+
+    origin = {package: "stood in for" if missing(package) else "real" for package in PACKAGES}
+    if str(STANDINS) not in sys.path:
+        sys.path.append(str(STANDINS))  # last, so that a real package wins
+    if not hasattr(xla_env_vars, "HOST_WORLD_SIZE"):
+        xla_env_vars.HOST_WORLD_SIZE = "HOST_WORLD_SIZE"  # a name that only AWS's build of torch_xla has
+    leave_out_inference()
+    leave_out_the_hub_cache()
+    return origin
+
+
+def missing(package: str) -> bool:
+    """True unless a package of this name with code in it is installed (PyPI holds empty stubs of some)."""
+    spec = importlib.util.find_spec(package)
+    return spec is None or spec.origin is None or str(STANDINS) in spec.origin
+
+
+def leave_out_inference() -> None:
+    """Optimum Neuron's inference models trace with the Neuron compiler; training imports them and never uses them."""
+    from neuronx_distributed.absent import absent
+
+    name = "optimum.neuron.models.inference.auto_models"
+    module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, None))
+    module.__getattr__ = absent(name)
+    sys.modules[name] = module
+
+
+def leave_out_the_hub_cache() -> None:
+    """The hub's compile cache stores what the Neuron compiler made; here XLA's CPU compiler makes nothing to store."""
+    import optimum.neuron.trainers.transformers as trainers
+
+    trainers.hub_neuronx_cache = lambda *args, **kwargs: contextlib.nullcontext()
+    trainers.NeuronTrainer.synchronize_hub_cache = lambda self: None
+
+
+def describe(origin: dict[str, str]) -> str:
+    """What is real here and what is not, in two lines."""
+    real = ["optimum-neuron", "torch-xla", *(name for name, what in origin.items() if what == "real")]
+    stood_in = [name for name, what in origin.items() if what != "real"]
+    return (
+        f"Rehearsal on XLA's CPU device (no Trainium): real are {', '.join(real)};\n"
+        f"stood in for, in one process: {', '.join(stood_in) or 'nothing'}; left out: the hub's cache, inference."
+    )
+
+
+def compiled_graphs() -> int:
+    """How many graphs XLA has compiled in this process."""
+    from torch_xla.debug import metrics
+
+    compiled = metrics.metric_data("CompileTime")
+    return compiled[0] if compiled else 0
+
+
+def main(arguments: list[str]) -> None:
+    print(describe(prepare()), flush=True)
+    script, *rest = arguments
+    sys.argv = [script, *rest]
+    sys.path.insert(0, os.getcwd())
+    runpy.run_path(script, run_name="__main__")
+    print(f"XLA compiled {compiled_graphs()} graphs", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or sys.exit(__doc__))

@@ -1,0 +1,1 @@
+from neuronx_distributed.parallel_layers import layers, mappings, parallel_state, utils
