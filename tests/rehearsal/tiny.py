@@ -1,0 +1,95 @@
+"""Tiny Llama and Qwen3 models with the real tokenizer, and the two trainers on them."""
+
+from datasets import Dataset
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM, set_seed
+
+from helpers.models import SMOKE, load_tokenizer
+from helpers.orpo import ORPOConfig, ORPOTrainer
+from helpers.preferences import load_preferences, tokenize_preferences
+
+LENGTH = 96
+SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.1,  # larger than usual: log-probs that differ make a sharper comparison
+}
+ARCHITECTURES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM)}
+
+
+def save_tiny_model(folder, architecture: str, tied: bool = True) -> str:
+    """Write a model of random weights and its tokenizer; returns the path."""
+    tokenizer = load_tokenizer(SMOKE)
+    config_class, model_class = ARCHITECTURES[architecture]
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    set_seed(0)
+    model = model_class(config_class(vocab_size=len(tokenizer), tie_word_embeddings=tied, **SIZES, **ids))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def real_pairs(count: int, tokenizer, length: int = LENGTH) -> Dataset:
+    """Tokenised pairs of the built-in domain."""
+    return tokenize_preferences(load_preferences(limit=count), tokenizer, length)
+
+
+COMMON = {
+    "learning_rate": 1e-3,
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "report_to": [],
+    "disable_tqdm": True,
+    "max_grad_norm": 1.0,
+    "optim": "adamw_torch",
+    "beta": 0.7,
+    "max_length": LENGTH,
+}
+
+
+def torch_trainer(path: str, pairs: Dataset, output, model=None, **settings) -> ORPOTrainer:
+    """helpers.orpo.ORPOTrainer in plain PyTorch, float32, in two rows a pair."""
+    from helpers.models import load_model
+
+    args = ORPOConfig(output_dir=str(output), **COMMON | {"use_cpu": True, "bf16": False, "layout": "rows"} | settings)
+    return InOrder(
+        model=model or load_model(path), args=args, train_dataset=pairs, processing_class=load_tokenizer(SMOKE)
+    )
+
+
+class InOrder(ORPOTrainer):
+    """Takes the pairs in their order, so that two libraries' shuffles can't differ."""
+
+    def _get_train_sampler(self, *args, **kwargs):
+        from torch.utils.data import SequentialSampler
+
+        return SequentialSampler(self.train_dataset)
+
+
+def neuron_trainer(path: str, pairs: Dataset, output, dtype="float32", callbacks=None, peft_config=None, **settings):
+    """helpers.neuron.NeuronORPOTrainer on XLA's CPU device, taking the pairs in their order."""
+    import torch
+    from optimum.neuron.models.training import NeuronModelForCausalLM
+    from torch.utils.data import SequentialSampler
+
+    from helpers.neuron import NeuronORPOConfig, NeuronORPOTrainer
+
+    class NeuronInOrder(NeuronORPOTrainer):
+        def _get_train_sampler(self, dataset=None):
+            return SequentialSampler(self.train_dataset)
+
+    settings = COMMON | {"bf16": dtype == "bfloat16"} | settings
+    args = NeuronORPOConfig(output_dir=str(output), **settings)
+    model = NeuronModelForCausalLM.from_pretrained(path, args.trn_config, dtype=getattr(torch, dtype))
+    return NeuronInOrder(
+        model=model,
+        args=args,
+        train_dataset=pairs,
+        processing_class=load_tokenizer(SMOKE),
+        callbacks=callbacks,
+        peft_config=peft_config,
+    )
