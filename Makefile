@@ -5,8 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-$(shell cat requirements.txt scripts/setup.sh 2>/dev/null | cksum | cut -d' ' -f1)
 
+# The Trainium code runs in an environment of its own: torch-xla is tied to one torch, and ends at Python 3.11 here.
+REHEARSAL := .venv-rehearsal
+REHEARSAL_REQUIREMENTS := tests/rehearsal/requirements.txt
+REHEARSAL_READY := $(REHEARSAL)/.ready-$(shell cat $(REHEARSAL_REQUIREMENTS) scripts/setup.sh | cksum | cut -d' ' -f1)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run lab test lint format figures record clean
+.PHONY: help setup run lab test rehearse lint format figures record clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -25,6 +30,12 @@ lab: $(READY) ## JupyterLab with the kernel "ORPO workshop"
 test: $(READY) ## the tests; notebooks are executed with PROFILE=smoke (TESTS="-k odds" selects)
 	@$(BIN)/python -m pytest $(TESTS)
 
+$(REHEARSAL_READY):
+	@bash scripts/setup.sh $(REHEARSAL) $(REHEARSAL_READY) $(REHEARSAL_REQUIREMENTS) 3.11
+
+rehearse: $(REHEARSAL_READY) ## the Trainium code, executed on XLA's CPU device (needs Python 3.11; no Trainium)
+	@$(REHEARSAL)/bin/python -m pytest tests/rehearsal $(TESTS)
+
 lint: $(READY) ## ruff, notebooks included
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -38,4 +49,4 @@ record: $(READY) ## copy the latest run into docs/results/ (RUN=runs/… names a
 	@$(BIN)/python scripts/record_results.py $(or $(RUN),runs/latest)
 
 clean: ## remove .venv, cached models and runs
-	@rm -rf $(VENV) .cache runs .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(REHEARSAL) .cache runs .pytest_cache .ruff_cache .hypothesis

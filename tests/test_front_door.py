@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 
 import pytest
 
@@ -82,10 +81,10 @@ def setup(tmp_path, python: str) -> subprocess.CompletedProcess:
 
 def test_setup_refuses_a_python_that_does_not_fit(tmp_path):
     old = tmp_path / "python3.10"
-    old.write_text(f'#!/bin/sh\ncase "$2" in *"not (3, 11)"*) exit 1;; esac\nexec {sys.executable} "$@"\n')
+    old.write_text("#!/bin/sh\necho 3.10\n")
     old.chmod(0o755)
     refused = setup(tmp_path, str(old))
-    assert refused.returncode == 1 and "is not Python 3.11, 3.12 or 3.13: name one that is" in refused.stderr
+    assert refused.returncode == 1 and "is not Python 3.11, 3.12, 3.13: name one that is" in refused.stderr
     missing = setup(tmp_path, str(tmp_path / "nothing"))
     assert missing.returncode == 1 and len(missing.stderr.splitlines()) == 1
     assert not (tmp_path / "venv").exists()

@@ -93,3 +93,61 @@ def neuron_trainer(path: str, pairs: Dataset, output, dtype="float32", callbacks
         callbacks=callbacks,
         peft_config=peft_config,
     )
+
+
+def neuron_sft_trainer(path: str, pairs: Dataset, output, callbacks=None, **settings):
+    """Optimum Neuron's own NeuronSFTTrainer on the chosen answers, padded to one length."""
+    import torch
+    from optimum.neuron import NeuronSFTConfig, NeuronSFTTrainer
+    from optimum.neuron.models.training import NeuronModelForCausalLM
+
+    from helpers.preferences import sft_features
+
+    settings = {name: value for name, value in COMMON.items() if name != "beta"} | {"bf16": False} | settings
+    args = NeuronSFTConfig(output_dir=str(output), skip_cache_push=True, dataloader_drop_last=True, **settings)
+    model = NeuronModelForCausalLM.from_pretrained(path, args.trn_config, dtype=torch.float32)
+    tokenizer = load_tokenizer(SMOKE)
+    return NeuronSFTTrainer(
+        model=model, args=args, train_dataset=sft_features(pairs), processing_class=tokenizer, callbacks=callbacks
+    )
+
+
+def trl_metrics(path: str, row: dict, output) -> dict[str, float]:
+    """What trl.ORPOTrainer computes for one tokenised pair; its loss with the NLL over the response only."""
+    import torch
+    from trl import ORPOConfig as TRLConfig
+    from trl import ORPOTrainer as TRLTrainer
+
+    from helpers.models import load_model
+
+    with torch.no_grad():
+        trainer = object.__new__(TRLTrainer)  # its __init__ would start a second accelerator beside the XLA one
+        trainer.args = TRLConfig(output_dir=str(output), use_cpu=True, bf16=False, report_to=[])
+        trainer.beta, trainer.aux_loss_enabled, trainer.is_encoder_decoder = COMMON["beta"], False, False
+        trainer.label_pad_token_id, trainer.padding_value = -100, load_tokenizer(SMOKE).pad_token_id
+        trainer.accelerator = SingleDevice()
+        loss, metrics = trainer.get_batch_loss_metrics(load_model(path), trl_batch(row), train_eval="train")
+    metrics = {name: float(value) for name, value in metrics.items()}
+    return metrics | {"loss_without_prompt": float(loss) - metrics["nll_loss"] - metrics["logps/chosen"]}
+
+
+class SingleDevice:
+    """The two things of an accelerator that trl's loss asks for."""
+
+    device = "cpu"
+
+    def gather_for_metrics(self, value):
+        return value
+
+
+def trl_batch(row: dict) -> dict:
+    """The batch that trl.ORPOTrainer makes of one tokenised pair."""
+    import torch
+
+    batch = {}
+    for side in ("chosen", "rejected"):
+        ids = torch.tensor([row[f"{side}_input_ids"]])
+        labels = torch.tensor([row[f"{side}_labels"]])
+        parts = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+        batch |= {f"{side}_{name}": value for name, value in parts.items()}
+    return batch

@@ -25,16 +25,29 @@ class BaseParallelLinear(nn.Module):
     partition_dim = 0
 
     def __init__(
-        self, input_size, output_size, bias=True, init_method=None, dtype=None, device=None, stride=1, **kwargs
+        self, input_size, output_size, bias=True, dtype=None, device=None, stride=1, init_method=None, **options
     ):
         super().__init__()
-        self.input_size, self.output_size, self.stride = input_size, output_size, stride
-        self.input_size_per_partition, self.output_size_per_partition = input_size, output_size
-        self.sequence_parallel_enabled, self.arg_init_method = False, init_method
+        self.input_size, self.output_size, self.stride, self.arg_init_method = (
+            input_size,
+            output_size,
+            stride,
+            init_method,
+        )
+        self.input_is_parallel, self.gather_output = options.get("input_is_parallel"), options.get("gather_output")
+        self.sequence_parallel_enabled, self.sequence_dimension = False, options.get("sequence_dimension")
+        self.tensor_parallel_group = None
         self.weight = nn.Parameter(torch.empty(output_size, input_size, dtype=dtype, device=device))
-        self.bias = nn.Parameter(torch.zeros(output_size, dtype=dtype, device=device)) if bias else None
-        (init_method or nn.init.xavier_normal_)(self.weight)
+        self.bias = nn.Parameter(torch.empty(output_size, dtype=dtype, device=device)) if bias else None
         _mark(self.weight, self.partition_dim, stride)
+        self.initialize_weight_and_bias()
+
+    def initialize_weight_and_bias(self):
+        if self.weight.device.type == "meta":
+            return
+        (self.arg_init_method or nn.init.xavier_normal_)(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     def forward(self, inputs):
         return nn.functional.linear(inputs, self.weight, self.bias)

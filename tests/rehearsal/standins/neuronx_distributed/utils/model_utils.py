@@ -1,13 +1,21 @@
 from contextlib import contextmanager
+from enum import Enum
 
 from neuronx_distributed.absent import absent
 
 _ATTRIBUTES = ("tensor_model_parallel", "partition_dim", "partition_stride", "num_partitions")
 
 
+class LogicalNCConfig(Enum):
+    """How many physical cores make one logical core."""
+
+    LNC_1 = 1
+    LNC_2 = 2
+
+
 def get_platform_lnc():
-    """Physical cores that make one logical core: 1 on trn1."""
-    return 1
+    """As on trn1."""
+    return LogicalNCConfig.LNC_1
 
 
 @contextmanager

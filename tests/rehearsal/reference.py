@@ -1,0 +1,76 @@
+"""What plain PyTorch gets: runs helpers.orpo.ORPOTrainer in a process of its own, without XLA and its environment.
+
+`python -m tests.rehearsal.reference REQUEST.json OUT.pt` with {"path", "pairs", "length", "settings"}.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from transformers import TrainerCallback
+
+from helpers.cache import REPOSITORY
+from tests.rehearsal.launch import ONE_PROCESS
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradients of the first optimizer step, on the CPU, by parameter name."""
+
+    def __init__(self):
+        self.first = None
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        if self.first is None:
+            named = model.named_parameters()
+            self.first = {name: p.grad.detach().cpu().float() for name, p in named if p.grad is not None}
+
+
+def outcome(trainer) -> dict:
+    """Train, and return what two trainers are compared by: `history`, `gradients`, `parameters`."""
+    gradients = Gradients()
+    trainer.add_callback(gradients)
+    trainer.train()
+    parameters = {name: p.detach().cpu().float() for name, p in trainer.model.named_parameters()}
+    history = [record for record in trainer.state.log_history if "loss" in record]
+    return {"history": history, "gradients": unfused(gradients.first), "parameters": unfused(parameters)}
+
+
+def unfused(named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Optimum Neuron keeps the gate and up projections in one matrix: split it again."""
+    split = {}
+    for name, tensor in named.items():
+        if "gate_up_proj" in name:
+            gate, up = tensor.chunk(2)
+            split |= {name.replace("gate_up_proj", "gate_proj"): gate, name.replace("gate_up_proj", "up_proj"): up}
+        else:
+            split[name] = tensor
+    return split
+
+
+def plain_pytorch(folder: Path, path: str, pairs: int, length: int, **settings) -> dict:
+    """`outcome` of helpers.orpo.ORPOTrainer on the first pairs of the domain."""
+    request, out = folder / "request.json", folder / "reference.pt"
+    request.write_text(json.dumps({"path": path, "pairs": pairs, "length": length, "settings": settings}))
+    environment = {name: value for name, value in os.environ.items() if name not in ONE_PROCESS}
+    command = [sys.executable, "-m", "tests.rehearsal.reference", str(request), str(out)]
+    subprocess.run(command, cwd=REPOSITORY, env=environment | {"HF_HUB_OFFLINE": "1"}, check=True, capture_output=True)
+    return torch.load(out)
+
+
+def main(request: str, out: str) -> None:
+    from helpers.models import SMOKE, load_tokenizer
+    from tests.rehearsal.tiny import real_pairs, torch_trainer
+
+    asked = json.loads(Path(request).read_text())
+    pairs = real_pairs(asked["pairs"], load_tokenizer(SMOKE), asked["length"])
+    output = Path(out).with_suffix("")
+    torch.save(
+        outcome(torch_trainer(asked["path"], pairs, output, max_length=asked["length"], **asked["settings"])), out
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

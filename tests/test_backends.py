@@ -1,0 +1,106 @@
+"""Which backend a machine gets and why; an accelerator that can't be used is explained, never passed over."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from helpers import backends
+from helpers.backends import NEURON_PACKAGES, BackendError, Machine, detect
+from helpers.cache import REPOSITORY
+
+LAPTOP = Machine(
+    neuron_devices=0,
+    nvidia_driver=False,
+    cuda=False,
+    native_neuron=False,
+    neuron_packages=("optimum.neuron",),
+    missing_packages=NEURON_PACKAGES[1:],
+    pjrt_device="",
+    python=(3, 11),
+)
+TRAINIUM = replace(LAPTOP, neuron_devices=2, neuron_packages=NEURON_PACKAGES, missing_packages=())
+
+
+@pytest.fixture(autouse=True)
+def no_override(monkeypatch):
+    monkeypatch.delenv("WORKSHOP_BACKEND", raising=False)
+
+
+def test_a_laptop_gets_the_cpu_in_float32_and_any_shape():
+    backend = detect(machine=LAPTOP)
+    assert (backend.name, backend.dtype, backend.fixed_shapes) == ("cpu", torch.float32, False)
+    assert str(backend) == "Backend cpu: no accelerator found (float32, any shape)"
+
+
+def test_a_trainium_gets_optimum_neuron_in_bf16_and_fixed_shapes():
+    backend = detect(machine=TRAINIUM)
+    assert (backend.name, backend.dtype, backend.fixed_shapes) == ("neuron", torch.bfloat16, True)
+    assert "2 Neuron devices" in str(backend) and len(str(backend).splitlines()) == 1
+
+
+def test_the_rehearsal_is_named_as_what_it_is():
+    backend = detect(machine=replace(TRAINIUM, neuron_devices=0, pjrt_device="CPU"))
+    assert backend.name == "neuron" and "stands in for a Trainium" in backend.reason
+
+
+def test_cuda_and_native_neuron():
+    assert detect(machine=replace(LAPTOP, nvidia_driver=True, cuda=True)).name == "cuda"
+    native = replace(TRAINIUM, native_neuron=True, neuron_packages=(), missing_packages=NEURON_PACKAGES)
+    assert detect(machine=native).name == "torch-neuron"
+
+
+@pytest.mark.parametrize(
+    ("machine", "says"),
+    [
+        (
+            replace(TRAINIUM, neuron_packages=("optimum.neuron",), missing_packages=("torch_xla", "neuronxcc")),
+            r"torch_xla, neuronxcc not installed: pip install -r requirements-neuron.txt",
+        ),
+        (
+            replace(TRAINIUM, neuron_packages=(), missing_packages=NEURON_PACKAGES, python=(3, 12)),
+            r"ends at Python 3.11, this is 3.12: make a 3.11 environment",
+        ),
+        (replace(TRAINIUM, neuron_devices=0), r"there is no /dev/neuron0: start a trn1 or trn2 instance"),
+        (replace(LAPTOP, nvidia_driver=True), r"CUDA: torch .* can't use it: install a torch build that fits"),
+    ],
+)
+def test_unusable_accelerators_are_explained_with_the_mend(machine, says):
+    with pytest.raises(BackendError, match=says) as error:
+        detect(machine=machine)
+    assert "WORKSHOP_BACKEND=cpu" in str(error.value)
+
+
+def test_override_by_argument_and_environment(monkeypatch):
+    broken = replace(LAPTOP, nvidia_driver=True)
+    assert detect("cpu", broken).reason == "chosen by you"
+    monkeypatch.setenv("WORKSHOP_BACKEND", "cpu")
+    assert detect(machine=broken).name == "cpu"
+    with pytest.raises(ValueError, match="unknown backend 'tpu': choose one of cpu, cuda, neuron, torch-neuron"):
+        detect("tpu", LAPTOP)
+    for name, says in (("neuron", "not installed"), ("cuda", "no NVIDIA driver"), ("torch-neuron", "TorchNeuron")):
+        with pytest.raises(BackendError, match=says):
+            detect(name, LAPTOP)
+
+
+def test_classes_of_the_cpu_are_the_workshops_own():
+    from trl import SFTConfig, SFTTrainer
+
+    from helpers.orpo import ORPOConfig, ORPOTrainer
+
+    backend = detect(machine=LAPTOP)
+    assert (backend.trainer("orpo"), backend.config("orpo")) == (ORPOTrainer, ORPOConfig)
+    assert (backend.trainer("sft"), backend.config("sft")) == (SFTTrainer, SFTConfig)
+
+
+def test_this_machine_is_read_and_told_in_one_line():
+    machine = backends.read_machine()
+    assert machine.python == sys.version_info[:2] and machine.cuda == torch.cuda.is_available()
+    assert set(machine.neuron_packages) | set(machine.missing_packages) == set(NEURON_PACKAGES)
+    told = subprocess.run([sys.executable, "-m", "helpers.backends"], cwd=REPOSITORY, capture_output=True, text=True)
+    if told.returncode == 0:
+        assert told.stdout.startswith("Backend ") and len(told.stdout.splitlines()) == 1
+    else:
+        assert "FAIL" in told.stderr and "WORKSHOP_BACKEND" in told.stderr

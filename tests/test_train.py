@@ -1,0 +1,92 @@
+"""scripts/train.py as a user starts it: both methods, false flags, files as data, a dry run, errors of one line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from helpers.cache import REPOSITORY
+
+PAIRS = [
+    {"prompt": f"What does call {i} do?", "chosen": f"It lists {i} queues.", "rejected": f"It deletes topic {i}."}
+    for i in range(8)
+]
+
+
+def start(folder, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "scripts/train.py", "--model", "smoke", "--output_dir", str(folder), *arguments]
+    environment = {"WORKSHOP_BACKEND": "cpu", "HF_HUB_OFFLINE": "1"} | environment
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SM_")}
+    return subprocess.run(command, cwd=REPOSITORY, env=kept | environment, capture_output=True, text=True)
+
+
+SHORT = ("--max_steps", "3", "--max_length", "128", "--per_device_train_batch_size", "2", "--bf16", "False")
+
+
+def records(said: str) -> list[dict]:
+    return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
+    return folder
+
+
+@pytest.mark.parametrize("method", ["sft", "orpo"])
+def test_trains_logs_json_and_writes_the_run_folder(method, data, tmp_path):
+    options = ("--method", method, "--data", str(data), "--lora_rank", "4", "--learning_rate", "1e-2")
+    done = start(tmp_path / "out", *options, *SHORT)
+    assert done.returncode == 0, done.stderr
+    assert "Backend cpu: chosen by you (float32, any shape)" in done.stdout
+    logged = records(done.stdout)
+    assert [record["step"] for record in logged] == [1, 2, 3]
+    assert ("rewards/margins" in logged[0]) == (method == "orpo")
+    stage = tmp_path / "out" / method
+    assert [json.loads(line) for line in (stage / "log.jsonl").read_text().splitlines()] == logged
+    result = json.loads((stage / "result.json").read_text())
+    assert result["method"] == method and result["steps"] == 3 and result["last_loss"] == logged[-1]["loss"]
+    assert (stage / "model" / "adapter_model.safetensors").is_file()
+    assert not (stage / "checkpoints").exists()
+
+
+def test_data_and_model_folder_come_from_sagemakers_variables(data, tmp_path):
+    model = tmp_path / "model"
+    done = start(tmp_path / "out", "--method", "orpo", *SHORT, SM_CHANNEL_TRAIN=str(data), SM_MODEL_DIR=str(model))
+    assert done.returncode == 0, done.stderr
+    assert "8 pairs" in done.stdout and (model / "model.safetensors").is_file()
+
+
+def test_precompiling_takes_few_steps_and_saves_nothing(data, tmp_path):
+    options = ("--method", "orpo", "--data", str(data), "--max_steps", "50", "--max_length", "128", "--bf16", "False")
+    done = start(tmp_path / "out", *options, NEURON_EXTRACT_GRAPHS_ONLY="1")
+    assert done.returncode == 0, done.stderr
+    assert "Precompiling: 3 steps are traced, nothing is saved" in done.stdout and len(records(done.stdout)) == 3
+    assert not (tmp_path / "out" / "orpo" / "model").exists() and not list((tmp_path / "out").rglob("checkpoint-*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--method", "orpo", "--data", "nowhere.jsonl"), "no preference data at nowhere.jsonl"),
+        (("--method", "orpo", "--model", "./nowhere"), "there is no folder ./nowhere"),
+        (("--method", "orpo", "--backend", "neuron"), "not installed"),
+        (("--method", "orpo", "--beta", "-1"), "beta is -1.0"),
+    ],
+)
+def test_errors_are_one_line(options, says, tmp_path):
+    done = start(tmp_path / "out", *options, *SHORT)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("train.py: ") and says in last
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_row_is_named(tmp_path):
+    (tmp_path / "mine.jsonl").write_text(json.dumps(PAIRS[0]) + "\n" + json.dumps(PAIRS[1] | {"chosen": " "}) + "\n")
+    done = start(tmp_path / "out", "--method", "sft", "--data", str(tmp_path / "mine.jsonl"), *SHORT)
+    assert done.returncode == 1 and "row 1, chosen: the response is empty" in done.stderr
