@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,13 +185,24 @@ def load_neuron_model(path: str, args):
     """Optimum Neuron's training model, split over cores as `args.trn_config` says."""
     from optimum.neuron.models.training import NeuronModelForCausalLM
 
-    return NeuronModelForCausalLM.from_pretrained(
-        path, args.trn_config, dtype=torch.bfloat16 if args.bf16 else torch.float32
-    )
+    from helpers.models import SMOKE, load_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        if path == SMOKE:  # made on the spot, and Optimum Neuron reads only folders
+            load_model(path).save_pretrained(folder)
+            path = folder
+        dtype = torch.bfloat16 if args.bf16 else torch.float32
+        return NeuronModelForCausalLM.from_pretrained(path, args.trn_config, dtype=dtype)
+
+
+def explain() -> str:
+    """One line for people: the backend of this machine, or why its accelerator can't be used and how to mend it."""
+    try:
+        return str(detect())
+    except BackendError as error:
+        return f"FAIL  {error}"
 
 
 if __name__ == "__main__":
-    try:
-        print(detect())
-    except BackendError as error:
-        sys.exit(f"FAIL  {error}")
+    print(line := explain())
+    sys.exit(line.startswith("FAIL"))

@@ -1,0 +1,83 @@
+"""scripts/train.py on the rehearsal's XLA device, started as a user starts it: both methods, both architectures."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from helpers.cache import REPOSITORY
+from helpers.models import SMOKE, load_model, load_tokenizer
+from tests.rehearsal.launch import ONE_PROCESS
+from tests.rehearsal.tiny import real_pairs, save_tiny_model
+
+SHORT = ("--max_steps", "6", "--max_length", "96", "--per_device_train_batch_size", "2", "--pairs", "24")
+
+
+def start(folder, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "tests.rehearsal.launch", "scripts/train.py", "--output_dir", str(folder)]
+    kept = {name: value for name, value in os.environ.items() if name not in ONE_PROCESS}
+    return subprocess.run(
+        [*command, *arguments], cwd=REPOSITORY, env=kept | environment, capture_output=True, text=True
+    )
+
+
+def graphs(said: str) -> int:
+    return int(re.search(r"XLA compiled (\d+) graphs", said)[1])
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen3"])
+def path(request, tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp(request.param), request.param)
+
+
+def test_both_methods_learn_and_orpo_compiles_no_more_than_sft(path, tmp_path):
+    compiled = {}
+    for method in ("sft", "orpo"):
+        options = ("--method", method, "--model", path, "--learning_rate", "1e-2", "--bf16", "False")
+        done = start(tmp_path / method, *options, *SHORT)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert "stood in for, in one process: neuronx_distributed" in done.stdout
+        assert "Backend neuron: XLA's CPU device stands in for a Trainium" in done.stdout
+        records = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
+        assert records[-1]["loss"] < records[0]["loss"]
+        compiled[method] = graphs(done.stdout)
+    print(f"\n{compiled}")
+    assert compiled["orpo"] <= compiled["sft"]
+
+
+def test_the_saved_model_is_an_ordinary_one(path, tmp_path):
+    done = start(tmp_path, "--method", "orpo", "--model", path, "--bf16", "True", "--zero_1", "False", *SHORT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    model, before = load_model(str(tmp_path / "orpo" / "model")), load_model(path)
+    moved = [not torch.equal(a, b) for a, b in zip(model.parameters(), before.parameters(), strict=True)]
+    assert all(moved), "every weight was trained and saved under its ordinary name"
+    row = real_pairs(1, load_tokenizer(SMOKE))[0]
+    assert torch.isfinite(model(torch.tensor([row["chosen_input_ids"]])).logits).all()
+
+
+def test_lora_saves_an_adapter(path, tmp_path):
+    done = start(tmp_path, "--method", "orpo", "--model", path, "--lora_rank", "4", "--learning_rate", "1e-2", *SHORT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    adapters = list((tmp_path / "orpo" / "model").rglob("adapter_model.safetensors"))
+    assert len(adapters) == 1
+    lora_b = [weight for name, weight in load_file(adapters[0]).items() if "lora_B" in name]
+    assert lora_b and all(weight.abs().max() > 0 for weight in lora_b)
+
+
+def test_precompiling_saves_nothing(path, tmp_path):
+    options = ("--method", "orpo", "--model", path, *SHORT)
+    done = start(tmp_path, *options, NEURON_EXTRACT_GRAPHS_ONLY="1")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "nothing is saved" in done.stdout and not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_what_it_cannot_do_is_one_line(tmp_path):
+    done = start(tmp_path, "--method", "orpo", "--model", SMOKE, "--resume_from_checkpoint", "x", *SHORT)
+    assert done.returncode != 0
+    assert "train.py: NeuronTrainer can't resume" in done.stderr
