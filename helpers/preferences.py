@@ -358,7 +358,10 @@ def _extend(row: dict[str, list[int]], tokens: list[int], position: int, segment
 
 
 def _pad(rows: list[list[int]], fill: int, length: int | None = None) -> torch.Tensor:
-    width = length or max(map(len, rows))
+    longest = max(map(len, rows))
+    width = length or longest
+    if longest > width:
+        raise ValueError(f"a row has {longest} tokens and the batch {width}: tokenise with max_length={width}")
     return torch.tensor([row + [fill] * (width - len(row)) for row in rows], dtype=torch.long)
 
 

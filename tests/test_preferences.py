@@ -195,3 +195,10 @@ def test_sft_sees_the_same_tokens_and_labels(tokenized):
     for row, sft in zip(tokenized, sft_features(tokenized), strict=True):
         assert sft["input_ids"] == row["chosen_input_ids"]
         assert [label != IGNORE for label in row["chosen_labels"]] == [bool(m) for m in sft["completion_mask"]]
+
+
+def test_a_row_longer_than_the_fixed_shape_is_refused(tokenized, tokenizer):
+    longest = max(len(row["chosen_input_ids"]) for row in tokenized)
+    collate = PreferenceCollator(tokenizer.pad_token_id, "rows", max_length=longest - 1)
+    with pytest.raises(ValueError, match=f"tokenise with max_length={longest - 1}"):
+        collate(list(tokenized))
