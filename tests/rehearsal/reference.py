@@ -1,6 +1,6 @@
-"""What plain PyTorch gets: runs helpers.orpo.ORPOTrainer in a process of its own, without XLA and its environment.
+"""What plain PyTorch gets: runs helpers.orpo.ORPOTrainer in a process of its own, in which torch_xla can't be found.
 
-`python -m tests.rehearsal.reference REQUEST.json OUT.pt` with {"path", "pairs", "length", "settings"}.
+The process gets a JSON file with {"path", "pairs", "length", "settings"} and writes the outcome.
 """
 
 import json
@@ -14,6 +14,13 @@ from transformers import TrainerCallback
 
 from helpers.cache import REPOSITORY
 from tests.rehearsal.launch import ONE_PROCESS
+
+WITHOUT_XLA = """
+import sys
+sys.modules["torch_xla"] = None  # else transformers trains on the XLA device, use_cpu or not
+from tests.rehearsal import reference
+reference.main(*sys.argv[1:])
+"""
 
 
 class Gradients(TrainerCallback):
@@ -55,7 +62,7 @@ def plain_pytorch(folder: Path, path: str, pairs: int, length: int, **settings) 
     request, out = folder / "request.json", folder / "reference.pt"
     request.write_text(json.dumps({"path": path, "pairs": pairs, "length": length, "settings": settings}))
     environment = {name: value for name, value in os.environ.items() if name not in ONE_PROCESS}
-    command = [sys.executable, "-m", "tests.rehearsal.reference", str(request), str(out)]
+    command = [sys.executable, "-c", WITHOUT_XLA, str(request), str(out)]
     subprocess.run(command, cwd=REPOSITORY, env=environment | {"HF_HUB_OFFLINE": "1"}, check=True, capture_output=True)
     return torch.load(out)
 
@@ -71,6 +78,3 @@ def main(request: str, out: str) -> None:
         outcome(torch_trainer(asked["path"], pairs, output, max_length=asked["length"], **asked["settings"])), out
     )
 
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
