@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
@@ -104,7 +105,8 @@ class Workshop:
         return Run(latest.resolve(), self.profile), state | {"done": done}
 
     def key(self) -> list:
-        return [self.profile.name, self.profile.seed, sorted(self.sources)]
+        """What decides a run: a stopped one is continued only if all of it is unchanged."""
+        return [asdict(self.profile), sorted(self.sources)]
 
     def save(self, status: str) -> None:
         """Write the state; whoever reads it after a kill sees the last notebook that was done."""

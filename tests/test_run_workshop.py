@@ -138,10 +138,14 @@ def test_an_edited_notebook_and_what_follows_are_done_again(runner):
     ]
 
 
-def test_a_finished_run_is_left_alone_and_fresh_drops_a_stopped_one(runner):
+def test_fresh_or_other_settings_leave_a_stopped_run_behind(runner, monkeypatch):
     write_notebook(runner.folder, "00_a", "1")
     write_notebook(runner.folder, "01_b", "raise SystemError('stop')")
     assert runner.run()[0] == 1
+    stopped = (runner.runs / "latest").resolve()
+    monkeypatch.setenv("WORKSHOP_SEED", "1")  # another profile, seed or model is another run
+    assert "Starting" in runner.run()[1] and (runner.runs / "latest").resolve() != stopped
+    monkeypatch.delenv("WORKSHOP_SEED")
     stopped = (runner.runs / "latest").resolve()
     code, said = runner.run("--profile", "smoke", "--fresh")
     assert code == 1 and "Starting" in said and (runner.runs / "latest").resolve() != stopped
