@@ -87,20 +87,24 @@ class NeuronORPOTrainer(NeuronTrainer):
     def _add_metrics(self, metrics: dict[str, torch.Tensor]) -> None:
         values = torch.stack(list(metrics.values()))
         if self._sums is None:
-            self._names, self._sums = list(metrics), torch.zeros_like(values)
+            # From the CPU: zeros that are made on the device would make the first step a graph of its own
+            self._names, self._sums = list(metrics), torch.zeros(len(metrics)).to(values.device)
         self._sums += values
         self._summed += 1
 
     def maybe_log_train_step_metrics(self):
         """When a log line is due, average what was summed over micro-batches and data-parallel ranks.
 
-        Nothing is read here: NeuronTrainer logs in a step closure, after the graph that computes this has run.
+        Nothing is read here. NeuronTrainer ends the step's graph, begins one that averages the loss, which this joins,
+        and logs in a step closure, after that graph has run.
         """
-        if self.control.should_log and self.global_step_last_logged < self.state.global_step:
+        due = self.control.should_log and self.global_step_last_logged < self.state.global_step
+        super().maybe_log_train_step_metrics()
+        if due:
             means = self._sums / (self._summed * self.dp_size)
             self._logged = xm.all_reduce(xm.REDUCE_SUM, means, groups=get_data_parallel_replica_groups())
-            self._sums, self._summed = torch.zeros_like(self._sums), 0
-        super().maybe_log_train_step_metrics()
+            self._sums.zero_()
+            self._summed = 0
 
     def log(self, logs: dict[str, float]) -> None:
         """Add the metrics' means since the last log line."""
