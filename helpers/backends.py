@@ -64,7 +64,10 @@ def installed(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Backend:
-    """A way to train: `trainer(method)` and `config(method)` import the classes, `load_model(path, args)` the model."""
+    """A way to train: `trainer(method)` and `config(method)` import the classes, `load_model(path, args)` the model.
+
+    `save_model(trainer, folder)` leaves an ordinary model or PEFT adapter, and returns the folder that it is in.
+    """
 
     name: str
     reason: str
@@ -72,6 +75,7 @@ class Backend:
     fixed_shapes: bool
     classes: Callable[[str], tuple[type, type]]
     load_model: Callable
+    save_model: Callable
 
     def trainer(self, method: str) -> type:
         """The trainer class for "sft" or "orpo"."""
@@ -147,9 +151,9 @@ def require(name: str, machine: Machine) -> None:
 def make(name: str, reason: str) -> Backend:
     """The backend's classes and model loader. Nothing is imported before it is asked for."""
     if name == "neuron":
-        return Backend(name, reason, torch.bfloat16, True, neuron_classes, load_neuron_model)
+        return Backend(name, reason, torch.bfloat16, True, neuron_classes, load_neuron_model, save_neuron_model)
     dtype = torch.float32 if name == "cpu" else torch.bfloat16
-    return Backend(name, reason, dtype, name == "torch-neuron", torch_classes, load_torch_model)
+    return Backend(name, reason, dtype, name == "torch-neuron", torch_classes, load_torch_model, save_torch_model)
 
 
 def torch_classes(method: str) -> tuple[type, type]:
@@ -166,7 +170,9 @@ def torch_classes(method: str) -> tuple[type, type]:
 def neuron_classes(method: str) -> tuple[type, type]:
     """(trainer, config) of Optimum Neuron."""
     if method == "sft":
-        from optimum.neuron import NeuronSFTConfig, NeuronSFTTrainer
+        from optimum.neuron import NeuronSFTConfig
+
+        from helpers.neuron import NeuronSFTTrainer
 
         return NeuronSFTTrainer, NeuronSFTConfig
     from helpers.neuron import NeuronORPOConfig, NeuronORPOTrainer
@@ -193,6 +199,19 @@ def load_neuron_model(path: str, args):
             path = folder
         dtype = torch.bfloat16 if args.bf16 else torch.float32
         return NeuronModelForCausalLM.from_pretrained(path, args.trn_config, dtype=dtype)
+
+
+def save_torch_model(trainer, folder: str) -> Path:
+    """What the trainer saves is ordinary already."""
+    trainer.save_model(folder)
+    return Path(folder)
+
+
+def save_neuron_model(trainer, folder: str) -> Path:
+    """Optimum Neuron saves shards, which are joined."""
+    from helpers.neuron.checkpoint import save_ordinary
+
+    return save_ordinary(trainer, folder)
 
 
 def explain() -> str:

@@ -25,6 +25,8 @@ from helpers.profiles import PROFILES
 from helpers.runs import Run, peak_memory_bytes
 
 PRECOMPILE_STEPS = 3  # Optimum Neuron has shown all of its graphs by then
+# All linear layers, spelled out: Optimum Neuron fuses some, and finds them by these names
+LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 @dataclass
@@ -109,14 +111,16 @@ def train(script: ScriptArguments, backend, args) -> None:
     trainer = make_trainer(script, backend, args, path, tokenizer, tokenized, stage)
     trainer.train()
     if not precompiling:
-        finish(script, args, trainer, stage)
+        finish(script, backend, args, trainer, stage)
 
 
 def make_trainer(script, backend, args, path, tokenizer, tokenized, stage):
     """The backend's trainer for the method, on the tokenised pairs; SFT sees their chosen half."""
     features = sft_features(tokenized) if script.method == "sft" else tokenized
     rank = script.lora_rank
-    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM") if rank else None
+    lora = (
+        LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LINEAR_LAYERS, task_type="CAUSAL_LM") if rank else None
+    )
     args.output_dir = str(stage.checkpoints)
     trainer = backend.trainer(script.method)(
         model=backend.load_model(path, args),
@@ -130,17 +134,16 @@ def make_trainer(script, backend, args, path, tokenizer, tokenized, stage):
     return trainer
 
 
-def finish(script, args, trainer, stage) -> None:
+def finish(script, backend, args, trainer, stage) -> None:
     """Save the model where SageMaker looks for it (SM_MODEL_DIR), else in the run folder; note what was done."""
-    folder = os.environ.get("SM_MODEL_DIR", str(stage.model_path))
-    trainer.save_model(folder)
+    folder = backend.save_model(trainer, os.environ.get("SM_MODEL_DIR", str(stage.model_path)))
     if trainer.is_world_process_zero():
         log = stage.read_log()
         summary = {"method": script.method, "steps": len(log), "seed": args.seed, "first_loss": log[0]["loss"]}
         summary |= {"last_loss": log[-1]["loss"], "peak_memory_bytes": peak_memory_bytes()}
         stage.finish(summary)
         change = f"loss {log[0]['loss']:.4f} → {log[-1]['loss']:.4f}"
-        print(f"Trained {len(log)} steps, {change}; the model is in {Path(folder).name}/")
+        print(f"Trained {len(log)} steps, {change}; the model is in {folder.name}/")
 
 
 if __name__ == "__main__":

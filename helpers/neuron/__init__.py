@@ -1,12 +1,16 @@
-"""All that is Trainium. Importing this package needs no accelerator software; using its trainer does."""
+"""All that is Trainium. Importing this package needs no accelerator software; using its trainers does."""
 
-TRAINER = ("NeuronORPOConfig", "NeuronORPOTrainer")
-__all__ = [*TRAINER]
+import importlib
+
+MODULES = {
+    "NeuronORPOConfig": "helpers.neuron.orpo",
+    "NeuronORPOTrainer": "helpers.neuron.orpo",
+    "NeuronSFTTrainer": "helpers.neuron.zero",
+}
+__all__ = [*MODULES]
 
 
 def __getattr__(name: str):
-    if name in TRAINER:
-        from helpers.neuron import orpo
-
-        return getattr(orpo, name)
+    if name in MODULES:
+        return getattr(importlib.import_module(MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

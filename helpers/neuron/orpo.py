@@ -17,8 +17,8 @@ from optimum.neuron import NeuronTrainer, NeuronTrainingArguments
 from optimum.neuron.models.training.loss_utils import fixed_cross_entropy
 from optimum.neuron.models.training.modeling_utils import NeuronModelMixin
 from optimum.neuron.peft import get_peft_model
-from transformers import TrainerCallback
 
+from helpers.neuron.zero import mend_zero_1
 from helpers.odds_ratio import orpo_loss
 from helpers.orpo import orpo_metrics
 from helpers.preferences import IGNORE, PreferenceCollator, tokenize_preferences
@@ -133,27 +133,6 @@ def response_logps(model, input_ids: torch.Tensor, labels: torch.Tensor) -> torc
     targets = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)  # position t predicts token t + 1
     nll = fixed_cross_entropy(logits.view(-1, logits.shape[-1]), targets.reshape(-1), reduction="none")
     return -nll.view_as(targets).sum(dim=1) / (targets != IGNORE).sum(dim=1)
-
-
-# ── two things that NeuronTrainer 0.4.5 gets wrong with ZeRO-1, its default ─────────────────────────────────────
-
-
-def mend_zero_1(trainer) -> None:
-    """Make any NeuronTrainer with ZeRO-1 follow its learning-rate schedule and train float32 models in float32.
-
-    Seen in the rehearsal with torch-xla's ZeRO-1: the shards' optimizer kept the first learning rate to the end, and
-    without bf16 it kept weights and moments in bf16 (`NeuronAccelerator._prepare_optimizer_for_zero_1`).
-    """
-    trainer.add_callback(FollowSchedule())
-    if trainer.args.zero_1 and not trainer.args.bf16:
-        trainer.mixed_precision_config.optimizer_use_master_weights = True
-
-
-class FollowSchedule(TrainerCallback):
-    """The schedule is made for the optimizer that ZeRO-1 then replaces: hand it the one that steps."""
-
-    def on_train_begin(self, args, state, control, lr_scheduler=None, optimizer=None, **kwargs):
-        lr_scheduler.optimizer = optimizer
 
 
 # ── what NeuronTrainer can't do ─────────────────────────────────────────────────────────────────────────────

@@ -11,6 +11,10 @@ if not collect_ignore_glob:
 
     ORIGIN = launch.prepare()
 
+    import torch_xla
+
+    torch_xla.device()  # autograd knows only the devices that exist when it first runs
+
 
 def pytest_report_header():
     return [] if collect_ignore_glob else launch.describe(ORIGIN).splitlines()

@@ -93,8 +93,10 @@ def main(arguments: list[str]) -> None:
     script, *rest = arguments
     sys.argv = [script, *rest]
     sys.path.insert(0, os.getcwd())
-    runpy.run_path(script, run_name="__main__")
-    print(f"XLA compiled {compiled_graphs()} graphs", flush=True)
+    try:
+        runpy.run_path(script, run_name="__main__")
+    finally:  # a script ends with sys.exit
+        print(f"XLA compiled {compiled_graphs()} graphs", flush=True)
 
 
 if __name__ == "__main__":

@@ -77,4 +77,3 @@ def main(request: str, out: str) -> None:
     torch.save(
         outcome(torch_trainer(asked["path"], pairs, output, max_length=asked["length"], **asked["settings"])), out
     )
-

@@ -1,36 +1,41 @@
-"""Every graph costs minutes on a Trainium: how many there are, and that nothing in the data adds one."""
+"""Every graph costs minutes on a Trainium: how many there are, and that nothing in the data adds one.
+
+Each count is taken in a process of its own, since a graph that one trainer has compiled costs the next one nothing.
+"""
+
+import json
+import os
+import subprocess
+import sys
 
 import pytest
 from transformers import TrainerCallback
 
+from helpers.cache import REPOSITORY
 from helpers.models import SMOKE, load_tokenizer
-from tests.rehearsal.launch import compiled_graphs
+from tests.rehearsal.launch import ONE_PROCESS
 from tests.rehearsal.tiny import LENGTH, neuron_sft_trainer, neuron_trainer, real_pairs, save_tiny_model
 
 SETTLED = 3  # steps after which nothing new may be compiled
 STEPS = SETTLED + 20
 PAIRS_A_STEP = 2
+COUNTED_BEFORE = 7  # graphs of Optimum Neuron's SFT trainer, as we once counted them
+
+every_architecture = pytest.mark.parametrize("architecture", ["llama", "qwen3"])
 
 
 class CountGraphs(TrainerCallback):
-    """How many graphs there were at the end of each step, and when training began."""
+    """How many graphs there were at the end of each step."""
 
     def __init__(self):
         self.at_step = []
 
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.before = compiled_graphs()
-
     def on_step_end(self, args, state, control, **kwargs):
-        self.at_step.append(compiled_graphs() - self.before)
+        from tests.rehearsal.launch import compiled_graphs
+
+        self.at_step.append(compiled_graphs())
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen3"])
-def path(request, tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp(request.param), request.param)
-
-
-@pytest.fixture(scope="module")
 def every_length():
     """Real pairs, shortest first: each batch has lengths that no batch before it had."""
     pairs = real_pairs(PAIRS_A_STEP * STEPS, load_tokenizer(SMOKE))
@@ -40,37 +45,62 @@ def every_length():
     return pairs.select(order)
 
 
-def train(make, path, pairs, output, **settings) -> list[int]:
-    """Graphs at the end of each step; the last entry counts all of the run."""
-    count = CountGraphs()
-    settings = {"max_steps": STEPS, "per_device_train_batch_size": PAIRS_A_STEP} | settings
-    make(path, pairs, output, callbacks=[count], **settings).train()
-    return [*count.at_step, compiled_graphs() - count.before]
-
-
-def test_lengths_add_no_graph_and_orpo_needs_no_more_than_sft(path, every_length, tmp_path):
-    sft = train(neuron_sft_trainer, path, every_length, tmp_path / "sft")
-    orpo = train(neuron_trainer, path, every_length, tmp_path / "orpo")
-    print(f"\ngraphs after each step: SFT {sft}, ORPO {orpo}")
-    assert orpo[SETTLED:] == [orpo[SETTLED]] * (STEPS - SETTLED + 1), orpo
-    assert 0 < orpo[-1] <= sft[-1]
-    assert orpo[-1] <= 7
-
-
-def test_a_checkpoint_is_counted_apart_and_the_second_adds_nothing(path, every_length, tmp_path):
-    saving = {"save_strategy": "steps", "save_steps": 8}
-    graphs = train(neuron_trainer, path, every_length, tmp_path / "saving", **saving)
-    plain = train(neuron_trainer, path, every_length, tmp_path / "plain")
-    first, rest = graphs[8] - graphs[7], graphs[-1] - graphs[8]
-    print(f"\na checkpoint adds {first} graphs the first time; {rest} afterwards")
-    assert len(list((tmp_path / "saving").glob("checkpoint-*"))) == 2
-    assert rest == 0 and graphs[7] <= plain[7] + 1
-
-
-def test_accumulation_and_lora_settle_too(path, every_length, tmp_path):
+def main(method: str, path: str, output: str, settings: str) -> None:
+    """Train and print the graphs at the end of each step, then those of the whole process."""
     from peft import LoraConfig
 
-    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
-    settings = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "max_steps": 10}
-    graphs = train(neuron_trainer, path, every_length, tmp_path / "lora", peft_config=lora, **settings)
-    assert graphs[SETTLED:] == [graphs[SETTLED]] * (len(graphs) - SETTLED), graphs
+    from tests.rehearsal.launch import compiled_graphs, prepare
+
+    prepare()
+    count, settings = CountGraphs(), json.loads(settings)
+    settings = {"max_steps": STEPS, "per_device_train_batch_size": PAIRS_A_STEP} | settings
+    if rank := settings.pop("lora_rank", None):
+        settings["peft_config"] = LoraConfig(r=rank, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    make = {"sft": neuron_sft_trainer, "orpo": neuron_trainer}[method]
+    make(path, every_length(), output, callbacks=[count], **settings).train()
+    print(json.dumps([*count.at_step, compiled_graphs()]))
+
+
+@pytest.fixture
+def graphs(tmp_path):
+    """(method, architecture, settings of the trainer) → what `main` prints, from a process of its own."""
+
+    def count(method: str, architecture: str, **settings) -> list[int]:
+        path = save_tiny_model(tmp_path / architecture, architecture)
+        environment = {name: value for name, value in os.environ.items() if name not in ONE_PROCESS}
+        command = [sys.executable, "-m", "tests.rehearsal.test_graphs", method, path, str(tmp_path / "output")]
+        done = subprocess.run(
+            [*command, json.dumps(settings)], cwd=REPOSITORY, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        counted = json.loads(done.stdout.splitlines()[-1])
+        print(f"\ngraphs of {method} on {architecture} {settings or ''} after each step: {counted}")
+        return counted
+
+    return count
+
+
+@every_architecture
+def test_lengths_add_no_graph_and_orpo_needs_no_more_than_sft(graphs, architecture):
+    sft, orpo = graphs("sft", architecture), graphs("orpo", architecture)
+    assert orpo[SETTLED - 1 : STEPS] == [orpo[SETTLED - 1]] * 21, "twenty further steps"
+    assert 0 < orpo[-1] <= sft[-1] <= COUNTED_BEFORE
+
+
+def test_checkpoints_add_no_graph(graphs, tmp_path):
+    counted = graphs("orpo", "llama", save_strategy="steps", save_steps=8, logging_steps=3)
+    assert len(list((tmp_path / "output").glob("checkpoint-*/shards/model/*.pt"))) == 3, (
+        "two on the way, one at the end"
+    )
+    assert counted[7] == counted[STEPS - 1] and counted[-1] <= COUNTED_BEFORE
+
+
+@every_architecture
+def test_accumulation_and_lora_settle_too(graphs, architecture):
+    settings = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "max_steps": 10, "lora_rank": 4}
+    counted = graphs("orpo", architecture, **settings)
+    assert counted[SETTLED - 1 : 10] == [counted[SETTLED - 1]] * 8
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
