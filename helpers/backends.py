@@ -10,10 +10,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+
+from helpers.runs import fast_bf16, matmul_gflops
 
 NAMES = ("cpu", "cuda", "neuron", "torch-neuron")
 OVERRIDE = "or set WORKSHOP_BACKEND=cpu to leave it unused"
@@ -35,6 +37,8 @@ class Machine:
     missing_packages: tuple[str, ...]
     pjrt_device: str
     python: tuple[int, int]
+    gflops: float
+    bf16_gflops: float
 
 
 NEURON_PACKAGES = ("optimum.neuron", "torch_xla", "torch_neuronx", "neuronx_distributed", "neuronxcc")
@@ -53,6 +57,8 @@ def read_machine() -> Machine:
         missing_packages=tuple(name for name in NEURON_PACKAGES if name not in found),
         pjrt_device=os.environ.get("PJRT_DEVICE", ""),
         python=sys.version_info[:2],
+        gflops=matmul_gflops(),
+        bf16_gflops=matmul_gflops(dtype=torch.bfloat16),
     )
 
 
@@ -102,7 +108,7 @@ def detect(override: str | None = None, machine: Machine | None = None) -> Backe
     name, reason = (wanted, "chosen by you") if wanted else choose(machine)
     if wanted in ("neuron", "torch-neuron", "cuda"):
         require(wanted, machine)
-    return make(name, reason)
+    return make(name, reason, machine)
 
 
 def choose(machine: Machine) -> tuple[str, str]:
@@ -148,11 +154,14 @@ def require(name: str, machine: Machine) -> None:
 # ── what to import ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def make(name: str, reason: str) -> Backend:
+def make(name: str, reason: str, machine: Machine) -> Backend:
     """The backend's classes and model loader. Nothing is imported before it is asked for."""
     if name == "neuron":
         return Backend(name, reason, torch.bfloat16, True, neuron_classes, load_neuron_model, save_neuron_model)
-    dtype = torch.float32 if name == "cpu" else torch.bfloat16
+    dtype = torch.bfloat16
+    if name in ("cpu", "cuda"):
+        dtype = torch.bfloat16 if fast_bf16(asdict(machine)) else torch.float32
+        reason = f"{reason}; bf16 multiplies {machine.bf16_gflops / machine.gflops:.1f} times as fast as float32"
     return Backend(name, reason, dtype, name == "torch-neuron", torch_classes, load_torch_model, save_torch_model)
 
 

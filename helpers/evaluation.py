@@ -5,30 +5,18 @@ resampled wherever the services are given. Two models are compared on the same r
 """
 
 from collections.abc import Iterable
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from sacrebleu.metrics import CHRF
 
-from helpers.logprobs import pair_logps
+from helpers.lean_head import why_not_lean
+from helpers.logprobs import evaluating, pair_logps
 from helpers.odds_ratio import log_odds
 
 RESAMPLES = 2000
 PER_TOKEN = "mean log-prob per token, nats"
-
-
-@contextmanager
-def evaluating(model):
-    """Evaluation mode without gradients; the mode the model was in comes back."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(training)
 
 
 # ── the bootstrap ───────────────────────────────────────────────────────────────────────────────────────────
@@ -86,8 +74,10 @@ class PairScores:
 
 def measure_pairs(model, batches: Iterable[dict], groups=None) -> PairScores:
     """Chosen and rejected log-probs of every pair in `batches` (from PreferenceCollator, either layout)."""
+    lean = why_not_lean(model) is None
     with evaluating(model):
-        measured = [pair_logps(model, {key: tensor.to(model.device) for key, tensor in b.items()}) for b in batches]
+        on_device = ({key: tensor.to(model.device) for key, tensor in batch.items()} for batch in batches)
+        measured = [pair_logps(model, batch, lean) for batch in on_device]
     chosen, rejected = (torch.cat(side).cpu().numpy() for side in zip(*measured, strict=True))
     return PairScores(chosen, rejected, groups)
 

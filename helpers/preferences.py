@@ -6,6 +6,7 @@ One row is a triple in TRL's conversational preference format with an explicit p
 
 import functools
 import hashlib
+import itertools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -225,8 +226,9 @@ def tokenize_preferences(dataset: Dataset, tokenizer, max_length: int, max_promp
     """Fit every pair into `max_length` tokens: prompt + response, with labels on the response only.
 
     Returns `chosen_input_ids`, `chosen_labels`, `rejected_input_ids`, `rejected_labels` (lists of int; labels are
-    −100 on the prompt), `prompt_length` (tokens; the same prompt starts both rows), `prompt_cut`, `chosen_cut`,
-    `rejected_cut` (tokens lost to truncation) and `row` (the position in `dataset`). EOS is kept whatever is cut.
+    −100 on the prompt), `prompt_length` (tokens; the same prompt starts both rows), `length` (tokens of the longer
+    row), `prompt_cut`, `chosen_cut`, `rejected_cut` (tokens lost to truncation) and `row` (the position in `dataset`).
+    EOS is kept whatever is cut.
     """
     if max_length < SHORTEST_PROMPT + 2:
         raise ValueError(f"max_length is {max_length}: give at least {SHORTEST_PROMPT + 2} tokens")
@@ -241,7 +243,9 @@ def tokenize_preferences(dataset: Dataset, tokenizer, max_length: int, max_promp
                 raise ValueError(f"row {row}, {column}: the response is empty; write an answer or drop the row")
         return _fit(ids, tokenizer, max_length, max_prompt_length) | {"row": row}
 
-    return dataset.map(tokenize, with_indices=True, remove_columns=dataset.column_names, desc="Tokenising")
+    # The cache of `datasets` does not see a change of the functions called here, and would return what they once made
+    fresh = {"load_from_cache_file": False, "desc": "Tokenising"}
+    return dataset.map(tokenize, with_indices=True, remove_columns=dataset.column_names, **fresh)
 
 
 def _fit(ids: dict[str, list[int]], tokenizer, max_length: int, max_prompt_length: int | None) -> dict:
@@ -256,7 +260,7 @@ def _fit(ids: dict[str, list[int]], tokenizer, max_length: int, max_prompt_lengt
         fitted[f"{column}_input_ids"] = prompt + response
         fitted[f"{column}_labels"] = [IGNORE] * len(prompt) + response
         fitted[f"{column}_cut"] = len(ids[column]) - len(response)
-    return fitted
+    return fitted | {"length": max(len(fitted["chosen_input_ids"]), len(fitted["rejected_input_ids"]))}
 
 
 def _cut_left(prompt: list[int], room: int, bos: int | None) -> list[int]:
@@ -289,11 +293,13 @@ class PreferenceCollator:
     "rows", the textbook one: `input_ids`, `attention_mask`, `labels` of shape (2B, L): B chosen rows, then B
     rejected ones, right-padded to the longest, or to `max_length` if given (one fixed shape, as Trainium needs).
 
-    "shared", the fast one: pairs laid end to end as `prompt chosen rejected`, the prompt once, in rows of about
-    `row_tokens`: `input_ids`, `position_ids`, `segment_ids` of shape (R, W). Segment 3i is the prompt of the batch's
-    pair i, 3i+1 its chosen and 3i+2 its rejected response, −1 padding; a rejected response restarts its positions
-    after the prompt. What to score is listed token by token, each of shape (N,): `score_token` is predicted at
-    `score_row`, `score_column` and belongs to response `score_of` (chosen i: i, rejected i: B + i).
+    "shared", the fast one: pairs laid end to end in rows of about `row_tokens`, what they share computed once. A row is
+    the tokens with which all prompts of the batch begin (system message, header), then for each pair the rest of
+    its prompt, its chosen and its rejected response: `input_ids`, `position_ids`, `segment_ids` of shape (R, W).
+    Segment 0 is the common beginning, 3i+1 the prompt of the batch's pair i, 3i+2 its chosen and 3i+3 its rejected
+    response, −1 padding; positions go on from the beginning in every prompt, and from the prompt in either response.
+    What to score is listed token by token, each of shape (N,): `score_token` is predicted at `score_row`,
+    `score_column` and belongs to response `score_of` (chosen i: i, rejected i: B + i).
 
     Both carry `row` (B,), the position of each pair in its data set, so that a message can name it.
     """
@@ -325,18 +331,20 @@ class PreferenceCollator:
         return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
     def _shared(self, examples: list[dict]) -> dict[str, torch.Tensor]:
-        rows, scores = [_empty_row()], {"row": [], "column": [], "token": [], "of": []}
+        common = common_beginning(examples)
+        rows, scores = [], {"row": [], "column": [], "token": [], "of": []}
         for pair, example in enumerate(examples):
             start = example["prompt_length"]
+            prompt = example["chosen_input_ids"][len(common) : start]
             responses = [example[f"{side}_input_ids"][start:] for side in ("chosen", "rejected")]
-            tokens = start + sum(map(len, responses))
-            if rows[-1]["input_ids"] and len(rows[-1]["input_ids"]) + tokens > self.row_tokens:
-                rows.append(_empty_row())
-            _extend(rows[-1], example["chosen_input_ids"][:start], 0, 3 * pair)
+            if not rows or len(rows[-1]["input_ids"]) + len(prompt) + sum(map(len, responses)) > self.row_tokens:
+                rows.append({"input_ids": [], "position_ids": [], "segment_ids": []})
+                _extend(rows[-1], common, 0, 0)
+            _extend(rows[-1], prompt, len(common), 3 * pair + 1)
             last_of_prompt = len(rows[-1]["input_ids"]) - 1
             for side, response in enumerate(responses):
                 first = len(rows[-1]["input_ids"])
-                _extend(rows[-1], response, start, 3 * pair + 1 + side)
+                _extend(rows[-1], response, start, 3 * pair + 2 + side)
                 # Each token is predicted one column before it; the first of either answer, by the prompt's last.
                 scores["column"] += [last_of_prompt, *range(first, first + len(response) - 1)]
                 scores["token"] += response
@@ -347,8 +355,11 @@ class PreferenceCollator:
         return batch | {f"score_{key}": torch.tensor(values) for key, values in scores.items()}
 
 
-def _empty_row() -> dict[str, list[int]]:
-    return {"input_ids": [], "position_ids": [], "segment_ids": []}
+def common_beginning(examples: list[dict]) -> list[int]:
+    """The tokens with which the prompts of all examples begin; each prompt keeps a last token of its own."""
+    prompts = [example["chosen_input_ids"][: example["prompt_length"] - 1] for example in examples]
+    alike = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
+    return [tokens[0] for tokens in alike]
 
 
 def _extend(row: dict[str, list[int]], tokens: list[int], position: int, segment: int) -> None:
@@ -376,5 +387,6 @@ def sft_features(tokenized: Dataset) -> Dataset:
             "completion_mask": [int(label != IGNORE) for label in row["chosen_labels"]],
         },
         remove_columns=tokenized.column_names,
+        load_from_cache_file=False,
         desc="Chosen answers for SFT",
     )

@@ -27,6 +27,7 @@ import psutil
 
 from helpers.cache import REPOSITORY
 
+FAST_BF16 = 1.5  # times the speed of float32, below which its rounding is not worth it
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "optimum-neuron", "botocore")
 
 
@@ -278,23 +279,36 @@ def machine_info() -> dict:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory": psutil.virtual_memory().total,
         "gflops": matmul_gflops(),
+        "bf16_gflops": matmul_gflops(dtype=torch.bfloat16),
         "accelerator": accelerator,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
     }
 
 
-def matmul_gflops(size: int = 1024, seconds: float = 0.3) -> float:
-    """How many billion float32 operations a second this CPU does in matrix products; takes about `seconds`."""
+def matmul_gflops(size: int = 1024, seconds: float = 0.3, dtype=None) -> float:
+    """How many billion operations a second this CPU (or GPU) does in matrix products; takes about `seconds`."""
     import torch
 
-    matrix = torch.ones(size, size)
-    matrix @ matrix  # the first one starts the threads
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    matrix = torch.ones(size, size, dtype=dtype, device=device)
+    (matrix @ matrix).sum().item()  # the first one starts threads and kernels
     started, products = time.perf_counter(), 0
     while time.perf_counter() < started + seconds:
-        matrix @ matrix
+        (matrix @ matrix)[0, 0].item()  # waits for the device
         products += 1
     return round(2 * size**3 * products / (time.perf_counter() - started) / 1e9, 1)
+
+
+def fast_bf16(machine: dict) -> bool:
+    """True if bf16 pays on this machine (from `machine_info`): emulated bf16 is slower than float32.
+
+    $WORKSHOP_PRECISION ("float32" or "bf16") decides instead.
+    """
+    wanted = os.environ.get("WORKSHOP_PRECISION")
+    if wanted not in (None, "", "float32", "bf16"):
+        raise ValueError(f"WORKSHOP_PRECISION is {wanted!r}: give float32 or bf16")
+    return wanted == "bf16" if wanted else machine.get("bf16_gflops", 0) >= FAST_BF16 * machine["gflops"]
 
 
 def _cpu_name() -> str:

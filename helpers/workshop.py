@@ -6,20 +6,25 @@ import re
 from collections import Counter
 
 import botocore
+import torch
 from IPython.display import HTML, Image, display
 from peft import LoraConfig
 from tqdm.auto import tqdm
 
 from helpers.evaluation import PairScores, chrf_with_ci, generate_answers, measure_pairs
+from helpers.layouts import why_not_shared
 from helpers.models import find_base_model
 from helpers.preferences import PreferenceCollator, tokenize_preferences
-from helpers.runs import peak_memory_bytes, read_json, write_json
+from helpers.runs import fast_bf16, peak_memory_bytes, read_json, write_json
 
 PAIRS_A_BATCH = 8
 
 
-def training_arguments(profile, stage) -> dict:
-    """The keyword arguments that SFT and ORPO share, so that only the objective differs between the two runs."""
+def training_arguments(profile, run, stage) -> dict:
+    """The keyword arguments that SFT and ORPO share, so that only the objective differs between the two runs.
+
+    Where the run's machine multiplies faster in bf16, both train under autocast: weights and sums stay float32.
+    """
     return {
         "output_dir": str(stage.checkpoints),
         "max_steps": profile.steps,
@@ -32,7 +37,8 @@ def training_arguments(profile, stage) -> dict:
         "save_total_limit": 1,
         "seed": profile.seed,
         "optim": "adamw_torch_fused",
-        "bf16": False,  # TRL's SFTConfig would switch it on; few laptops are faster with it
+        "bf16": fast_bf16(run.results["machine"]),
+        "use_cpu": not torch.cuda.is_available(),
         "gradient_checkpointing": False,
         "disable_tqdm": True,  # LiveMonitor shows the progress
         "report_to": [],
@@ -62,10 +68,11 @@ def stage_settings(profile, method: str) -> dict:
     return {"method": method} | {name: getattr(profile, name) for name in names.split()}
 
 
-def heldout_batches(dataset, tokenizer, max_length: int) -> list[dict]:
-    """Collated batches of a held-out set, shortest pairs first so that little is padded; `row` keeps the order."""
-    rows = list(tokenize_preferences(dataset, tokenizer, max_length))
-    collate = PreferenceCollator(tokenizer.pad_token_id, "shared")
+def heldout_batches(dataset, model, tokenizer, max_length: int) -> list[dict]:
+    """Collated batches of a held-out set, in the fastest layout that is right for the model."""
+    tokenized = tokenize_preferences(dataset, tokenizer, max_length)
+    layout = "rows" if why_not_shared(model, tokenized, max_length) else "shared"
+    collate, rows = PreferenceCollator(tokenizer.pad_token_id, layout), list(tokenized)
     return [collate(rows[start : start + PAIRS_A_BATCH]) for start in range(0, len(rows), PAIRS_A_BATCH)]
 
 
@@ -75,7 +82,7 @@ def evaluate(run, method: str, model, tokenizer, heldout, profile, training: dic
     The first `generation_prompts` pairs also get greedy answers, scored with chrF against the chosen answers.
     `training` (from `training_summary`) is stored with them. Per-pair scores go to <method>/heldout.json.
     """
-    batches = heldout_batches(heldout, tokenizer, profile.max_length)
+    batches = heldout_batches(heldout, model, tokenizer, profile.max_length)
     scores = measure_pairs(model, tqdm(batches, desc=f"{method}: log-probs"), list(heldout["service"]))
     asked = heldout.select(range(min(profile.generation_prompts, len(heldout))))
     starts = range(0, len(asked), PAIRS_A_BATCH * 2)
@@ -118,6 +125,8 @@ def training_summary(trainer, monitor, profile) -> dict:
         "train_seconds": whole_run,
         "train_tokens_per_second": tokens / whole_run if whole_run else None,
         "resumed_from_step": monitor.first_step,
+        "precision": "bf16 autocast" if trainer.args.bf16 else "float32",
+        "layout": getattr(trainer.args, "layout", "rows"),
         "steps": trainer.state.global_step,
         "peak_memory_bytes": peak_memory_bytes(),
     }

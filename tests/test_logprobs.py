@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from helpers.logprobs import pair_logps, shared_attention_mask
+from helpers.odds_ratio import orpo_loss
 from helpers.preferences import PreferenceCollator, tokenize_preferences
 from tests.conftest import make_pairs
 
@@ -28,8 +29,9 @@ def test_log_probs_agree_with_a_loop_over_tokens(model, tokenized, layout, row_t
                 assert values[i].item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(200))
 def test_layouts_agree_in_loss_and_gradient_on_random_batches(model, tokenizer, seed):
+    """The textbook layout with all logits against the trainer's default, without."""
     rng = random.Random(seed)
 
     def text(words):
@@ -45,27 +47,56 @@ def test_layouts_agree_in_loss_and_gradient_on_random_batches(model, tokenizer, 
     gradients, values = [], []
     for layout in ("rows", "shared"):
         model.zero_grad()
-        chosen, rejected = pair_logps(model, PreferenceCollator(0, layout, row_tokens=rng.choice([64, 256]))(data))
-        (chosen.sum() - 0.3 * rejected.sum()).backward()
-        values.append(torch.cat([chosen, rejected]).detach())
+        batch = PreferenceCollator(0, layout, row_tokens=rng.choice([64, 256]))(data)
+        chosen, rejected = pair_logps(model, batch, lean=layout == "shared")
+        loss = orpo_loss(-chosen, chosen, rejected, beta=1.0)
+        loss.backward()
+        values.append(torch.cat([chosen, rejected, loss[None]]).detach())
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     torch.testing.assert_close(values[0], values[1], rtol=1e-5, atol=1e-6)
     assert (gradients[0] - gradients[1]).norm() <= 1e-5 * gradients[0].norm()
 
 
 def test_mask_of_two_pairs_worked_by_hand():
-    segments = torch.tensor([[0, 0, 1, 2, 3, 4, 5, -1]])
+    segments = torch.tensor([[0, 0, 1, 1, 2, 3, 4, 5, 6, -1]])
     allowed = shared_attention_mask(segments, torch.float32)[0, 0] == 0
     assert [row.nonzero().flatten().tolist() for row in allowed] == [
-        [0],  # prompt of pair 0
+        [0],  # the beginning that all prompts share
         [0, 1],
-        [0, 1, 2],  # its chosen response sees the prompt
-        [0, 1, 3],  # its rejected response sees the prompt, not the chosen one
-        [4],  # pair 1 sees nothing of pair 0
-        [4, 5],
-        [4, 6],
-        [7],  # padding sees itself
+        [0, 1, 2],  # prompt of pair 0
+        [0, 1, 2, 3],
+        [0, 1, 2, 3, 4],  # its chosen response sees beginning and prompt
+        [0, 1, 2, 3, 5],  # its rejected response too, and not the chosen one
+        [0, 1, 6],  # prompt of pair 1 sees the beginning, nothing of pair 0
+        [0, 1, 6, 7],
+        [0, 1, 6, 8],
+        [9],  # padding sees itself
     ]
+
+
+def test_what_all_prompts_begin_with_is_laid_out_once(tokenizer):
+    row = {"chosen_input_ids": [7, 8, 9, 1, 2], "rejected_input_ids": [7, 8, 9, 3, 2], "prompt_length": 3, "row": 0}
+    other = {
+        "chosen_input_ids": [7, 8, 5, 6, 2],
+        "rejected_input_ids": [7, 8, 5, 6, 4, 2],
+        "prompt_length": 4,
+        "row": 1,
+    }
+    batch = PreferenceCollator(0, "shared")([row, other])
+    assert batch["input_ids"].tolist() == [[7, 8, 9, 1, 2, 3, 2, 5, 6, 2, 4, 2]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 3, 4, 2, 3, 4, 4, 5]]
+    assert batch["segment_ids"].tolist() == [[0, 0, 1, 2, 2, 3, 3, 4, 4, 5, 6, 6]]
+    assert batch["score_column"].tolist() == [2, 3, 2, 5, 8, 8, 10] and batch["score_of"].tolist() == [
+        0,
+        0,
+        2,
+        2,
+        1,
+        3,
+        3,
+    ]
+    same = PreferenceCollator(0, "shared")([row, row])
+    assert same["segment_ids"].tolist() == [[0, 0, 1, 2, 2, 3, 3, 4, 5, 5, 6, 6]], "a last token of its own"
 
 
 def test_padding_changes_nothing(model, tokenized):

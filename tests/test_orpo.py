@@ -7,8 +7,8 @@ import torch
 from peft import LoraConfig
 
 from helpers.models import smoke_model
-from helpers.orpo import ORPOConfig, ORPOTrainer, why_not_shared
-from helpers.preferences import render, tokenize_preferences
+from helpers.orpo import ORPOConfig, ORPOTrainer
+from helpers.preferences import PreferenceCollator, load_preferences, render, tokenize_preferences
 from tests.conftest import make_pairs
 
 LOGGED = [
@@ -212,7 +212,29 @@ def test_models_that_can_not_share_a_row_fall_back_and_say_why(tmp_path, data, t
     model = smoke_model(0)
     model.config.sliding_window = 16
     trainer = ORPOTrainer(model, config(tmp_path), data, processing_class=tokenizer)
-    assert "sliding-window" in capsys.readouterr().out
-    assert trainer.data_collator.layout == "rows"
-    assert why_not_shared(smoke_model(0), config(tmp_path)) is None
-    assert "nll_on_prompt" in why_not_shared(smoke_model(0), config(tmp_path, nll_on_prompt=True))
+    assert "looks back 16 tokens only" in capsys.readouterr().out
+    assert trainer.data_collator.layout == trainer.args.layout == "rows"
+    trainer.train()
+    ORPOTrainer(smoke_model(0), config(tmp_path, nll_on_prompt=True), data, processing_class=tokenizer)
+    assert "nll_on_prompt needs logits on the prompt" in capsys.readouterr().out
+    assert ORPOTrainer(smoke_model(0), config(tmp_path), data, processing_class=tokenizer).args.layout == "shared"
+
+
+def test_rows_of_like_length_come_together_and_every_pair_comes_once(tmp_path, data, tokenizer):
+    def epoch(**changes):
+        settings = {"max_steps": -1, "num_train_epochs": 1, "per_device_train_batch_size": 4} | changes
+        trainer = ORPOTrainer(smoke_model(0), config(tmp_path, **settings), many, processing_class=tokenizer)
+        return list(trainer.get_train_dataloader())
+
+    def padding(batches):
+        masks = [batch["attention_mask"].float() for batch in batches]
+        return 1 - sum(mask.sum() for mask in masks) / sum(mask.numel() for mask in masks)
+
+    many = tokenize_preferences(load_preferences(limit=64), tokenizer, 128)
+    grouped, again = epoch(layout="rows"), epoch(layout="rows")
+    order = [row for batch in grouped for row in batch["row"].tolist()]
+    assert sorted(order) == list(range(64)) and order != sorted(order)
+    assert order == [row for batch in again for row in batch["row"].tolist()], "seeded"
+    collate = PreferenceCollator(tokenizer.pad_token_id, "rows")
+    as_they_come = [collate(list(many.select(range(i, i + 4)))) for i in range(0, 64, 4)]
+    assert padding(grouped) < 0.8 * padding(as_they_come)

@@ -195,6 +195,7 @@ def test_without_any_checkpoint_it_starts_from_the_base(tmp_path, capsys):
 def test_machine_info_names_the_machine_but_not_its_user():
     info = runs.machine_info()
     assert info["cores"] >= 1 and info["memory"] == psutil.virtual_memory().total and info["gflops"] > 0
+    assert info["bf16_gflops"] > 0
     assert info["python"] == ".".join(map(str, sys.version_info[:3]))
     written = json.dumps(info)
     assert os.uname().nodename not in written and os.path.expanduser("~") not in written

@@ -42,7 +42,7 @@ def test_trains_logs_json_and_writes_the_run_folder(method, data, tmp_path):
     options = ("--method", method, "--data", str(data), "--lora_rank", "4", "--learning_rate", "1e-2")
     done = start(tmp_path / "out", *options, *SHORT)
     assert done.returncode == 0, done.stderr
-    assert "Backend cpu: chosen by you (float32, any shape)" in done.stdout
+    assert "Backend cpu: chosen by you; bf16 multiplies" in done.stdout
     logged = records(done.stdout)
     assert [record["step"] for record in logged] == [1, 2, 3]
     assert ("rewards/margins" in logged[0]) == (method == "orpo")
