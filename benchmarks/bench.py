@@ -1,0 +1,139 @@
+"""Pairs a second and peak memory of our ORPO step beside TRL's, Liger-Kernel's and SFT's. `make bench` runs it.
+
+Every method loads in a process of its own; then they take turns, a step each, so that whatever else the machine does
+hits all alike. Recorded in docs/results/bench-cpu.json (or bench-cuda.json), which README and figures read.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import torch
+
+from benchmarks.methods import NAMES, Case
+from helpers.cache import REPOSITORY
+from helpers.runs import machine_info, versions, write_json
+
+SHAPES = ((64, 32), (64, 64), (64, 128), (128, 64), (256, 64))  # prompt and response tokens
+PAIRS = (1, 2, 4, 8, 16)
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=6, help="steps of each method in the main comparison")
+    parser.add_argument("--quick", action="store_true", help="the main comparison only, on the smoke model: a try-out")
+    options = parser.parse_args(arguments)
+    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    model = "smoke" if options.quick else "packaged"
+    result = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine_info()}
+    result |= {"versions": versions(), "model": model, "rounds": options.rounds}
+    result["full"] = compare([Case(method, model=model) for method in NAMES], options.rounds)
+    if not options.quick:
+        result |= growth(options.rounds)
+    print(table(result["full"]))
+    if not options.quick:
+        write_json(REPOSITORY / "docs" / "results" / f"bench-{accelerator}.json", result)
+
+
+def growth(rounds: int) -> dict:
+    """The laptop profile's LoRA, bf16, and how ours and TRL's grow with pairs, prompt share and length."""
+    few = max(2, rounds // 2)
+    lora = [Case(method, lora_rank=16, pairs=4) for method in ("ours", "trl", "sft")]
+    precision = [Case("ours", bf16=bf16) for bf16 in (False, True)]
+    by_pairs = [Case(method, pairs=pairs, batches=2) for pairs in PAIRS for method in ("ours", "trl")]
+    by_shape = [
+        Case(method, pairs=4, prompt_tokens=prompt, response_tokens=response, max_length=512, batches=1)
+        for prompt, response in SHAPES
+        for method in ("ours", "trl")
+    ]
+    parts = {"lora": lora, "precision": precision}
+    measured = {name: compare(cases, few) for name, cases in parts.items()}
+    for name, cases in (("pairs", by_pairs), ("shape", by_shape)):
+        measured[name] = [row for start in range(0, len(cases), 2) for row in compare(cases[start : start + 2], few)]
+    return measured
+
+
+def compare(cases: list[Case], rounds: int) -> list[dict]:
+    """Measure these cases by turns; one record each, with its own case, medians, and the ratios' raw seconds."""
+    workers = []
+    try:
+        for case in cases:
+            print(f"  loading {NAMES[case.method]} {'bf16' if case.bf16 else ''}", flush=True)
+            workers.append(Worker(case))
+        for turn in range(rounds + 1):  # the first is a warm-up
+            for worker in workers:
+                worker.step()
+            done = ", ".join(f"{worker.case.method} {worker.steps[-1]['seconds']:.2f} s" for worker in workers)
+            print(f"  {'warm-up' if not turn else f'round {turn}/{rounds}'}: {done}", flush=True)
+        return [worker.record() for worker in workers]
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+class Worker:
+    """A process that steps when asked."""
+
+    def __init__(self, case: Case):
+        self.case, self.steps = case, []
+        command = [sys.executable, "-m", "benchmarks.worker", json.dumps(asdict(case))]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, cwd=REPOSITORY, text=True, **pipes)
+        self.ready = self.answer()
+
+    def answer(self) -> dict:
+        """The next JSON line; a RuntimeError if the process ended instead."""
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise RuntimeError(
+            f"{NAMES[self.case.method]} ended: python -m benchmarks.worker '{json.dumps(asdict(self.case))}'"
+        )
+
+    def step(self) -> None:
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.steps.append(self.answer())
+
+    def record(self) -> dict:
+        """Seconds of every step but the warm-up, and what follows from their median."""
+        seconds = [step["seconds"] for step in self.steps[1:]]
+        peak = statistics.median(step["gflops"] for step in self.steps[1:])
+        median = statistics.median(seconds)
+        return {
+            "case": asdict(self.case),
+            "seconds": seconds,
+            "pairs_per_second": self.case.pairs / median,
+            "peak_bytes_above_model": self.steps[-1]["peak_bytes"],
+            "row_tokens": self.ready["row_tokens"],
+            "matmul_gflops": peak,
+            "utilisation": self.ready["flops"] and self.ready["flops"] / median / 1e9 / peak,
+            "loss": self.steps[0]["loss"],
+        }
+
+    def end(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def table(records: list[dict]) -> str:
+    """Markdown: each method against TRL's ORPO trainer, in one run."""
+    trl = next(record for record in records if record["case"]["method"] == "trl")
+    lines = ["| step | pairs a second | against TRL | peak memory above the model | against TRL | of matmul peak |"]
+    lines.append("|---|---|---|---|---|---|")
+    for record in records:
+        speed, memory = record["pairs_per_second"], record["peak_bytes_above_model"]
+        share = f"{record['utilisation']:.0%}" if record["utilisation"] else "—"
+        lines.append(
+            f"| {NAMES[record['case']['method']]} | {speed:.2f} | {speed / trl['pairs_per_second']:.2f} × | "
+            f"{memory / 2**30:.2f} GiB | {memory / trl['peak_bytes_above_model']:.2f} × | {share} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,134 @@
+"""What is measured beside each other: our trainer in its layouts, TRL's, Liger-Kernel's loss, and SFT.
+
+Each method is a trainer and its batches; a step is the trainer's own loss, backward and the same AdamW for all.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from datasets import Dataset
+
+from helpers.models import find_base_model, load_model, load_tokenizer
+from helpers.orpo import ORPOConfig, ORPOTrainer
+from helpers.preferences import load_preferences, render, sft_features, tokenize_preferences
+
+NAMES = {
+    "ours": "ours: one row a pair, no logits kept",
+    "ours-rows": "ours, two rows a pair, no logits kept",
+    "textbook": "ours, two rows a pair, all logits",
+    "trl": "trl.ORPOTrainer",
+    "liger": "Liger-Kernel's ORPO loss",
+    "sft": "trl.SFTTrainer, chosen answers only",
+}
+
+
+@dataclass
+class Case:
+    """One measurement: a method on `pairs` pairs a step. Lengths in tokens; None takes the built-in domain."""
+
+    method: str
+    pairs: int = 8
+    prompt_tokens: int | None = None
+    response_tokens: int | None = None
+    lora_rank: int = 0
+    bf16: bool = False
+    model: str = "packaged"
+    max_length: int = 192
+    batches: int = 4
+    seed: int = 0
+
+
+def make_trainer(case: Case, folder: str):
+    """The trainer of a case, its model loaded."""
+    path, _ = find_base_model(case.model)
+    tokenizer = load_tokenizer(path)
+    dataset = pairs_of(case, tokenizer)
+    lora = {"peft_config": adapter(case)} if case.lora_rank else {}
+    common = {"model": load_model(path), "processing_class": tokenizer, **lora}
+    settings = settings_of(case, folder)
+    if case.method == "sft":
+        from trl import SFTConfig, SFTTrainer
+
+        features = sft_features(tokenize_preferences(dataset, tokenizer, case.max_length))
+        return SFTTrainer(args=SFTConfig(**settings, completion_only_loss=True), train_dataset=features, **common)
+    if case.method in ("trl", "liger"):
+        from trl import ORPOConfig as TRLConfig
+        from trl import ORPOTrainer as TRLTrainer
+
+        make = LigerORPO if case.method == "liger" else TRLTrainer
+        return make(args=TRLConfig(**settings, beta=1.0), train_dataset=as_text(dataset, tokenizer), **common)
+    layout = "shared" if case.method == "ours" else "rows"
+    trainer = ORPOTrainer(args=ORPOConfig(**settings, beta=1.0, layout=layout), train_dataset=dataset, **common)
+    trainer.lean = trainer.lean and case.method != "textbook"
+    return trainer
+
+
+def settings_of(case: Case, folder: str) -> dict:
+    """The arguments that all trainers share."""
+    return {
+        "output_dir": folder,
+        "per_device_train_batch_size": case.pairs,
+        "max_length": case.max_length,
+        "seed": case.seed,
+        "bf16": case.bf16,
+        "use_cpu": not torch.cuda.is_available(),
+        "gradient_checkpointing": False,
+        "remove_unused_columns": case.method == "sft",
+        "report_to": [],
+    }
+
+
+def adapter(case: Case):
+    """The adapter of the laptop profile."""
+    from peft import LoraConfig
+
+    return LoraConfig(r=case.lora_rank, lora_alpha=2 * case.lora_rank, target_modules="all-linear")
+
+
+def pairs_of(case: Case, tokenizer) -> Dataset:
+    """The same pairs for every method: from the built-in domain, or of random words with the lengths asked for."""
+    count = case.pairs * case.batches
+    if case.prompt_tokens is None:
+        return load_preferences(limit=count, seed=case.seed)
+    draw = torch.Generator().manual_seed(case.seed)
+
+    def words(tokens: int) -> str:
+        return tokenizer.decode(torch.randint(1000, 20_000, (tokens,), generator=draw)).replace("\n", " ")
+
+    def message(role: str, tokens: int) -> list[dict]:
+        return [{"role": role, "content": words(tokens)}]
+
+    prompt, response = case.prompt_tokens, case.response_tokens
+    return Dataset.from_list(
+        [
+            {
+                "prompt": message("user", prompt),
+                "chosen": message("assistant", response),
+                "rejected": message("assistant", response),
+            }
+            for _ in range(count)
+        ]
+    )
+
+
+def as_text(dataset: Dataset, tokenizer) -> Dataset:
+    """Rendered prompt and answers, for TRL, which adds the EOS itself."""
+    text = dataset.map(lambda pair: render(pair, tokenizer), remove_columns=dataset.column_names)
+    return text.map(lambda row: {side: row[side].removesuffix(tokenizer.eos_token) for side in ("chosen", "rejected")})
+
+
+def LigerORPO(**kwargs):
+    """trl.ORPOTrainer with Liger-Kernel's fused loss in place of its own; the NLL covers the response, as in ours."""
+    from liger_kernel.chunked_loss import LigerFusedLinearORPOLoss
+    from trl import ORPOTrainer as TRLTrainer
+
+    class Trainer(TRLTrainer):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            batch = self.concatenated_inputs(inputs, padding_value=self.padding_value, device=self.accelerator.device)
+            ids, mask, labels = (batch[f"concatenated_{name}"] for name in ("input_ids", "attention_mask", "labels"))
+            hidden = self.model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+            fused = LigerFusedLinearORPOLoss(beta=self.beta, compiled=hidden.is_cuda)
+            loss, *_ = fused(self.model.get_output_embeddings().weight, hidden[:, :-1], labels[:, 1:])
+            return loss
+
+    return Trainer(**kwargs)

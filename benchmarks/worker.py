@@ -1,0 +1,93 @@
+"""One method in a process of its own: it loads, then does a step for every line that it reads, and says what it took.
+
+A process each, so that peak memory is that of one method alone; steps on demand, so that methods can take turns.
+"""
+
+import json
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import torch
+
+from benchmarks.methods import Case, make_trainer
+from helpers.runs import matmul_gflops
+
+
+def main(case: Case) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make_trainer(case, folder)
+    model = trainer.model.train()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=True)
+    batches = list(trainer.get_train_dataloader())[: case.batches]
+    memory = Memory()
+    flops = model_flops(case, trainer, batches) if case.method == "ours" else None
+    say(ready=True, row_tokens=tokens(batches) / len(batches), flops=flops)
+    for number, _ in enumerate(sys.stdin):
+        started = time.perf_counter()
+        with trainer.compute_loss_context_manager():
+            loss = trainer.compute_loss(model, dict(batches[number % len(batches)]))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - started
+        say(seconds=seconds, loss=loss.item(), peak_bytes=memory.peak(), gflops=matmul_gflops(seconds=0.2))
+
+
+class Memory:
+    """Peak memory above that of the loaded model: CUDA's allocator, else the resident set of this process."""
+
+    def __init__(self):
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+            self.loaded = torch.cuda.memory_allocated()
+        else:
+            Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
+            self.loaded = psutil.Process().memory_info().rss
+
+    def peak(self) -> int:
+        """Bytes above the start, so far."""
+        if torch.cuda.is_available():
+            return torch.cuda.max_memory_allocated() - self.loaded
+        status = Path("/proc/self/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 - self.loaded
+
+
+def tokens(batches: list[dict]) -> int:
+    """Positions that the model computes for all batches, padding included (a shared row runs without its padding)."""
+    total = 0
+    for batch in batches:
+        if "segment_ids" in batch:
+            total += int((batch["segment_ids"] >= 0).sum())
+        elif "chosen_input_ids" in batch:  # TRL pads both sides to the longer one
+            sides = [batch[f"{side}_input_ids"] for side in ("chosen", "rejected")]
+            total += 2 * len(sides[0]) * max(side.shape[1] for side in sides)
+        else:
+            total += batch["input_ids"].numel()
+    return total
+
+
+def model_flops(case: Case, trainer, batches: list[dict]) -> float:
+    """What our layout computes in a mean step: 6 FLOPs a weight and token, 4 under LoRA, whose base gets no gradient.
+
+    The head is counted for response tokens only and attention not at all: a lower bound.
+    """
+    scored = sum(len(batch["score_token"]) for batch in batches)
+    head = trainer.model.get_output_embeddings().weight.numel()
+    body = sum(p.numel() for name, p in trainer.model.named_parameters() if "lora_" not in name)
+    body -= head if trainer.model.config.tie_word_embeddings else 2 * head
+    return (4 if case.lora_rank else 6) * (body * tokens(batches) + head * scored) / len(batches)
+
+
+def say(**values) -> None:
+    print(json.dumps(values), flush=True)
+
+
+if __name__ == "__main__":
+    main(Case(**json.loads(sys.argv[1])))
