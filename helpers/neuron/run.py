@@ -112,6 +112,7 @@ def main() -> None:
         print(run)
     date = datetime.now(UTC).isoformat(timespec="seconds")
     record = {"date": date, "machine": machine_info(), "settings": REHEARSED}
+    RECORDED.parent.mkdir(parents=True, exist_ok=True)
     write_json(RECORDED, record | {"runs": {method: asdict(run) for method, run in runs.items()}})
 
 
