@@ -11,7 +11,7 @@ REHEARSAL_REQUIREMENTS := tests/rehearsal/requirements.txt
 REHEARSAL_READY := $(REHEARSAL)/.ready-$(shell cat $(REHEARSAL_REQUIREMENTS) scripts/setup.sh | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run lab test rehearse lint format figures record clean
+.PHONY: help setup run lab test rehearse lint format figures bench record clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,10 @@ format: $(READY) ## let ruff mend what it can
 
 figures: $(READY) ## docs/imgs/ and the README's table, from docs/results/
 	@$(BIN)/python scripts/make_figures.py
+
+bench: $(READY) ## our ORPO step beside TRL's, Liger-Kernel's and SFT's, into docs/results/ (a quarter of an hour)
+	@$(BIN)/python -m pip install --quiet --no-deps --disable-pip-version-check $(PIP_ARGS) -r benchmarks/requirements.txt
+	@$(BIN)/python -m benchmarks.bench $(BENCH_ARGS)
 
 record: $(READY) ## copy the latest run into docs/results/ (RUN=runs/… names another)
 	@$(BIN)/python scripts/record_results.py $(or $(RUN),runs/latest)

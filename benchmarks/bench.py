@@ -14,12 +14,15 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmarks.methods import NAMES, Case
+from benchmarks.methods import Case
+from benchmarks.results import NAMES, table
 from helpers.cache import REPOSITORY
 from helpers.runs import machine_info, versions, write_json
 
-SHAPES = ((64, 32), (64, 64), (64, 128), (128, 64), (256, 64))  # prompt and response tokens
-PAIRS = (1, 2, 4, 8, 16)
+MAIN = ("ours", "trl", "liger", "sft")
+LAYOUTS = ("ours", "ours-rows", "textbook")
+SHAPES = ((32, 96), (64, 64), (96, 32), (192, 64))  # prompt and response tokens
+PAIRS = (2, 4, 8, 16)
 
 
 def main(arguments: list[str]) -> None:
@@ -31,29 +34,25 @@ def main(arguments: list[str]) -> None:
     model = "smoke" if options.quick else "packaged"
     result = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine_info()}
     result |= {"versions": versions(), "model": model, "rounds": options.rounds}
-    result["full"] = compare([Case(method, model=model) for method in NAMES], options.rounds)
+    result["full"] = compare([Case(method, model=model) for method in MAIN], options.rounds)
+    result["layouts"] = compare([Case(method, model=model) for method in LAYOUTS], options.rounds)
     if not options.quick:
-        result |= growth(options.rounds)
-    print(table(result["full"]))
+        result |= growth(max(2, options.rounds // 2))
+    print(table(result))
     if not options.quick:
         write_json(REPOSITORY / "docs" / "results" / f"bench-{accelerator}.json", result)
 
 
 def growth(rounds: int) -> dict:
     """The laptop profile's LoRA, bf16, and how ours and TRL's grow with pairs, prompt share and length."""
-    few = max(2, rounds // 2)
     lora = [Case(method, lora_rank=16, pairs=4) for method in ("ours", "trl", "sft")]
     precision = [Case("ours", bf16=bf16) for bf16 in (False, True)]
-    by_pairs = [Case(method, pairs=pairs, batches=2) for pairs in PAIRS for method in ("ours", "trl")]
-    by_shape = [
-        Case(method, pairs=4, prompt_tokens=prompt, response_tokens=response, max_length=512, batches=1)
-        for prompt, response in SHAPES
-        for method in ("ours", "trl")
-    ]
-    parts = {"lora": lora, "precision": precision}
-    measured = {name: compare(cases, few) for name, cases in parts.items()}
-    for name, cases in (("pairs", by_pairs), ("shape", by_shape)):
-        measured[name] = [row for start in range(0, len(cases), 2) for row in compare(cases[start : start + 2], few)]
+    by_pairs = [[Case(method, pairs=pairs, batches=2) for method in ("ours", "trl")] for pairs in PAIRS]
+    shape = {"pairs": 4, "max_length": 512, "batches": 1}
+    by_shape = [[Case(m, prompt_tokens=p, response_tokens=r, **shape) for m in ("ours", "trl")] for p, r in SHAPES]
+    measured = {"lora": compare(lora, rounds), "precision": compare(precision, rounds)}
+    for name, groups in (("pairs", by_pairs), ("shapes", by_shape)):
+        measured[name] = [record for cases in groups for record in compare(cases, rounds)]
     return measured
 
 
@@ -118,21 +117,6 @@ class Worker:
     def end(self) -> None:
         self.process.stdin.close()
         self.process.wait()
-
-
-def table(records: list[dict]) -> str:
-    """Markdown: each method against TRL's ORPO trainer, in one run."""
-    trl = next(record for record in records if record["case"]["method"] == "trl")
-    lines = ["| step | pairs a second | against TRL | peak memory above the model | against TRL | of matmul peak |"]
-    lines.append("|---|---|---|---|---|---|")
-    for record in records:
-        speed, memory = record["pairs_per_second"], record["peak_bytes_above_model"]
-        share = f"{record['utilisation']:.0%}" if record["utilisation"] else "—"
-        lines.append(
-            f"| {NAMES[record['case']['method']]} | {speed:.2f} | {speed / trl['pairs_per_second']:.2f} × | "
-            f"{memory / 2**30:.2f} GiB | {memory / trl['peak_bytes_above_model']:.2f} × | {share} |"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,6 @@ from helpers.models import find_base_model, load_model, load_tokenizer
 from helpers.orpo import ORPOConfig, ORPOTrainer
 from helpers.preferences import load_preferences, render, sft_features, tokenize_preferences
 
-NAMES = {
-    "ours": "ours: one row a pair, no logits kept",
-    "ours-rows": "ours, two rows a pair, no logits kept",
-    "textbook": "ours, two rows a pair, all logits",
-    "trl": "trl.ORPOTrainer",
-    "liger": "Liger-Kernel's ORPO loss",
-    "sft": "trl.SFTTrainer, chosen answers only",
-}
-
 
 @dataclass
 class Case:

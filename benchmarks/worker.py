@@ -78,7 +78,7 @@ def model_flops(case: Case, trainer, batches: list[dict]) -> float:
 
     The head is counted for response tokens only and attention not at all: a lower bound.
     """
-    scored = sum(len(batch["score_token"]) for batch in batches)
+    scored = sum(int((batch["labels"] >= 0).sum()) for batch in batches)
     head = trainer.model.get_output_embeddings().weight.numel()
     body = sum(p.numel() for name, p in trainer.model.named_parameters() if "lora_" not in name)
     body -= head if trainer.model.config.tie_word_embeddings else 2 * head

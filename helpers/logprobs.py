@@ -5,7 +5,7 @@ A batch comes from `helpers.preferences.PreferenceCollator` in one of two layout
 - "rows", the textbook one: B chosen rows, then B rejected rows, each prompt + response, right-padded;
 - "shared", the fast one: `beginning prompt chosen rejected prompt chosen rejected …`, so that each prompt is computed
   once, and what all prompts begin with (the system message) once for all. A rejected answer restarts its positions
-  after its prompt and cannot see the chosen one, so every log-prob is the same as in "rows".
+  at the end of its prompt and cannot see the chosen one, so every log-prob is the same as in "rows".
 
 In either, `lean` takes log-probs of the response tokens straight from the hidden states (`helpers.lean_head`); without
 it the logits of every position are made first, as in a textbook. The numbers are the same.
@@ -71,27 +71,28 @@ def next_token_logits(model, batch) -> torch.Tensor:
 
 
 def _shared_pair_logps(model, batch, lean: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    logps = torch.cat([_scored_logps(model, batch, row, lean) for row in range(len(batch["input_ids"]))])
-    responses = 2 * len(batch["row"])
-    sums = torch.zeros(responses, device=logps.device).index_add(0, batch["score_of"], logps)
-    chosen, rejected = (sums / torch.bincount(batch["score_of"], minlength=responses)).chunk(2)
+    parts = [_row_logps(model, batch, row, lean) for row in range(len(batch["input_ids"]))]
+    logps, segments = (torch.cat(part) for part in zip(*parts, strict=True))
+    pairs = len(batch["row"])
+    response = (segments - 2) % 3 * pairs + (segments - 2) // 3  # chosen i → i, rejected i → pairs + i
+    sums = torch.zeros(2 * pairs, device=logps.device).index_add(0, response, logps)
+    chosen, rejected = (sums / torch.bincount(response, minlength=2 * pairs)).chunk(2)
     return chosen, rejected
 
 
-def _scored_logps(model, batch, row: int, lean: bool) -> torch.Tensor:
-    """Log-probs (float32) of the response tokens of one packed row."""
-    scored = batch["score_row"] == row
-    columns, labels = batch["score_column"][scored], batch["score_token"][scored]
-    dtype = getattr(model, "module", model).dtype
+def _row_logps(model, batch, row: int, lean: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probs (float32) of the response tokens of one shared row, and their segments: two of shape (N,)."""
     length = int((batch["segment_ids"][row] >= 0).sum())  # each row runs alone, so none needs its padding
-    inputs = {
-        "input_ids": batch["input_ids"][row : row + 1, :length],
-        "position_ids": batch["position_ids"][row : row + 1, :length],
-        "attention_mask": shared_attention_mask(batch["segment_ids"][row : row + 1, :length], dtype),
-    }
+    segments, labels = (batch[name][row : row + 1, :length] for name in ("segment_ids", "labels"))
+    inputs = {name: batch[name][row : row + 1, :length] for name in ("input_ids", "position_ids")}
+    inputs["attention_mask"] = shared_attention_mask(segments, getattr(model, "module", model).dtype)
+    labels, segments = labels[:, 1:], segments[:, 1:]  # position t predicts token t + 1
+    scored = labels != IGNORE
     if lean:
-        return lean_logps(model, inputs, lambda hidden: hidden[0, columns], labels)
-    return token_logps(model(**inputs, use_cache=False).logits[0, columns], labels)
+        logps = lean_logps(model, inputs, lambda hidden: hidden[:, :-1][scored], labels[scored])
+    else:
+        logps = token_logps(model(**inputs, use_cache=False).logits[:, :-1][scored], labels[scored])
+    return logps, segments[scored]
 
 
 def shared_attention_mask(segments: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

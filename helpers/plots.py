@@ -158,6 +158,39 @@ def plot_lengths(tokenized, max_length: int) -> Figure:
     return figure
 
 
+@_styled
+def plot_bench(bench: dict) -> Figure:
+    """A recorded benchmark: seconds and memory of a step by method, and how ours and TRL's grow with pairs."""
+    figure, (speed, memory, growth) = _axes(3, width=5.4)
+    names = {"ours": "ours", "trl": "TRL ORPO", "liger": "Liger ORPO", "sft": "TRL SFT"}
+    colours = {"ours": COLOUR["orpo"], "trl": "#CC79A7", "liger": "#56B4E9", "sft": COLOUR["sft"]}
+    hatches = {"ours": "", "trl": "//", "liger": "..", "sft": "xx"}
+    for y, record in enumerate(reversed(bench["full"])):
+        method = record["case"]["method"]
+        look = {"color": colours[method], "hatch": hatches[method], "edgecolor": "white"}
+        for axis, value in (
+            (speed, record["case"]["pairs"] / record["pairs_per_second"]),
+            (memory, record["peak_bytes_above_model"] / 2**30),
+        ):
+            axis.barh(y, value, **look)
+            axis.annotate(f"{value:.1f}", (value, y), xytext=(4, -4), textcoords="offset points")
+    for axis in (speed, memory):
+        axis.set_yticks(range(len(bench["full"])), [names[r["case"]["method"]] for r in reversed(bench["full"])])
+        axis.margins(x=0.12)
+    speed.set(title="Seconds a step (8 pairs)", xlabel="seconds")
+    memory.set(title="Peak memory above the model", xlabel="GiB")
+    for method, line in (("ours", "-"), ("trl", "--")):
+        rows = [record for record in bench["pairs"] if record["case"]["method"] == method]
+        pairs = [record["case"]["pairs"] for record in rows]
+        seconds = [record["case"]["pairs"] / record["pairs_per_second"] for record in rows]
+        growth.plot(
+            pairs, seconds, line, marker="^" if method == "ours" else "o", color=colours[method], label=names[method]
+        )
+    growth.set(title="Growth with pairs", xlabel="pairs a step", ylabel="seconds a step")
+    growth.legend()
+    return figure
+
+
 # ── the objective ───────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -294,12 +294,12 @@ class PreferenceCollator:
     rejected ones, right-padded to the longest, or to `max_length` if given (one fixed shape, as Trainium needs).
 
     "shared", the fast one: pairs laid end to end in rows of about `row_tokens`, what they share computed once. A row is
-    the tokens with which all prompts of the batch begin (system message, header), then for each pair the rest of
-    its prompt, its chosen and its rejected response: `input_ids`, `position_ids`, `segment_ids` of shape (R, W).
+    the tokens with which all prompts of the batch begin (system message, header), then for each pair the rest of its
+    prompt, its chosen and its rejected response: `input_ids`, `labels`, `position_ids`, `segment_ids` of shape (R, W).
     Segment 0 is the common beginning, 3i+1 the prompt of the batch's pair i, 3i+2 its chosen and 3i+3 its rejected
-    response, −1 padding; positions go on from the beginning in every prompt, and from the prompt in either response.
-    What to score is listed token by token, each of shape (N,): `score_token` is predicted at `score_row`,
-    `score_column` and belongs to response `score_of` (chosen i: i, rejected i: B + i).
+    response, −1 padding. Either response is preceded, in its segment, by the prompt's last token, which predicts its
+    first; positions go on from the beginning in every prompt, and from the prompt in either response. With
+    `max_length`, W is that and every pair has a row of its own.
 
     Both carry `row` (B,), the position of each pair in its data set, so that a message can name it.
     """
@@ -312,8 +312,6 @@ class PreferenceCollator:
     def __post_init__(self):
         if self.layout not in ("rows", "shared"):
             raise ValueError(f"layout {self.layout!r}: choose 'rows' or 'shared'")
-        if self.layout == "shared" and self.max_length is not None:
-            raise ValueError("the shared layout has no fixed shape: use layout='rows' with max_length")
 
     def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor]:
         batch = {"row": torch.tensor([example["row"] for example in examples])}
@@ -331,28 +329,23 @@ class PreferenceCollator:
         return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
     def _shared(self, examples: list[dict]) -> dict[str, torch.Tensor]:
-        common = common_beginning(examples)
-        rows, scores = [], {"row": [], "column": [], "token": [], "of": []}
+        common, rows, room = common_beginning(examples), [], 0 if self.max_length else self.row_tokens
         for pair, example in enumerate(examples):
-            start = example["prompt_length"]
-            prompt = example["chosen_input_ids"][len(common) : start]
-            responses = [example[f"{side}_input_ids"][start:] for side in ("chosen", "rejected")]
-            if not rows or len(rows[-1]["input_ids"]) + len(prompt) + sum(map(len, responses)) > self.row_tokens:
-                rows.append({"input_ids": [], "position_ids": [], "segment_ids": []})
-                _extend(rows[-1], common, 0, 0)
-            _extend(rows[-1], prompt, len(common), 3 * pair + 1)
-            last_of_prompt = len(rows[-1]["input_ids"]) - 1
-            for side, response in enumerate(responses):
-                first = len(rows[-1]["input_ids"])
-                _extend(rows[-1], response, start, 3 * pair + 2 + side)
-                # Each token is predicted one column before it; the first of either answer, by the prompt's last.
-                scores["column"] += [last_of_prompt, *range(first, first + len(response) - 1)]
-                scores["token"] += response
-                scores["row"] += [len(rows) - 1] * len(response)
-                scores["of"] += [side * len(examples) + pair] * len(response)
-        fills = {"input_ids": self.pad_token_id, "position_ids": 0, "segment_ids": -1}
-        batch = {key: _pad([row[key] for row in rows], fill) for key, fill in fills.items()}
-        return batch | {f"score_{key}": torch.tensor(values) for key, values in scores.items()}
+            last = example["prompt_length"] - 1
+            chosen, rejected = (example[f"{side}_input_ids"] for side in ("chosen", "rejected"))
+            if not rows or len(rows[-1]["input_ids"]) + shared_tokens(example) - len(common) > room:
+                rows.append({"input_ids": [], "labels": [], "position_ids": [], "segment_ids": []})
+                _extend(rows[-1], common, 0, 0, 0)
+            _extend(rows[-1], chosen[len(common) : last], len(common), 3 * pair + 1, 0)
+            _extend(rows[-1], chosen[last:], last, 3 * pair + 2, len(chosen) - last - 1)
+            _extend(rows[-1], rejected[last:], last, 3 * pair + 3, len(rejected) - last - 1)
+        fills = {"input_ids": self.pad_token_id, "labels": IGNORE, "position_ids": 0, "segment_ids": -1}
+        return {key: _pad([row[key] for row in rows], fill, self.max_length) for key, fill in fills.items()}
+
+
+def shared_tokens(example: dict) -> int:
+    """How many tokens a pair takes in the "shared" layout, with nothing in common with others."""
+    return len(example["chosen_input_ids"]) + len(example["rejected_input_ids"]) - example["prompt_length"] + 1
 
 
 def common_beginning(examples: list[dict]) -> list[int]:
@@ -362,8 +355,10 @@ def common_beginning(examples: list[dict]) -> list[int]:
     return [tokens[0] for tokens in alike]
 
 
-def _extend(row: dict[str, list[int]], tokens: list[int], position: int, segment: int) -> None:
+def _extend(row: dict[str, list[int]], tokens: list[int], position: int, segment: int, labelled: int) -> None:
+    """Append tokens to a row; the last `labelled` of them are to be predicted."""
     row["input_ids"] += tokens
+    row["labels"] += [IGNORE] * (len(tokens) - labelled) + tokens[len(tokens) - labelled :]
     row["position_ids"] += range(position, position + len(tokens))
     row["segment_ids"] += [segment] * len(tokens)
 

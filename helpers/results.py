@@ -48,9 +48,17 @@ def table(runs: list[dict]) -> str:
         f"`make run` took {seconds} (minutes:seconds, after downloads), peak memory {memory:.1f} GiB.",
         "",
         f"*{provenance(runs)}; {runs[0]['methods']['base']['n']} held-out pairs, "
-        f"{runs[0]['methods']['base']['chrf_n']} answers for chrF. Log-probs: mean per token, nats.*",
+        f"{runs[0]['methods']['base']['chrf_n']} answers for chrF. Log-probs: mean per token, nats. "
+        f"{trained(runs[0])}.*",
     ]
     return "\n".join(lines)
+
+
+def trained(run: dict) -> str:
+    """How the two were trained, since layout and precision decide the time that they took."""
+    ways = {"rows": "padded rows", "shared": "shared rows"}
+    sft, orpo = (run["methods"][method] for method in ("sft", "orpo"))
+    return f"SFT trained in {ways[sft['layout']]}, ORPO in {ways[orpo['layout']]}, both in {orpo['precision']}"
 
 
 def _cells(result: dict) -> str:

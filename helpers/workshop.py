@@ -3,6 +3,7 @@
 import html
 import io
 import re
+import time
 from collections import Counter
 
 import botocore
@@ -13,7 +14,9 @@ from tqdm.auto import tqdm
 
 from helpers.evaluation import PairScores, chrf_with_ci, generate_answers, measure_pairs
 from helpers.layouts import why_not_shared
+from helpers.logprobs import pair_logps
 from helpers.models import find_base_model
+from helpers.odds_ratio import orpo_loss
 from helpers.preferences import PreferenceCollator, tokenize_preferences
 from helpers.runs import fast_bf16, peak_memory_bytes, read_json, write_json
 
@@ -74,6 +77,23 @@ def heldout_batches(dataset, model, tokenizer, max_length: int) -> list[dict]:
     layout = "rows" if why_not_shared(model, tokenized, max_length) else "shared"
     collate, rows = PreferenceCollator(tokenizer.pad_token_id, layout), list(tokenized)
     return [collate(rows[start : start + PAIRS_A_BATCH]) for start in range(0, len(rows), PAIRS_A_BATCH)]
+
+
+def price_of_a_step(model, tokenizer, pairs, profile) -> dict[str, tuple[float, float]]:
+    """{layout: (loss, seconds)} of one forward and backward pass: as in a textbook, and as the trainer does it."""
+    rows = list(tokenize_preferences(pairs, tokenizer, profile.max_length))
+    ways = {"two rows a pair, all logits": ("rows", False), "shared row, no logits kept": ("shared", True)}
+    measured = {}
+    for name, (layout, lean) in ways.items():
+        batch = PreferenceCollator(tokenizer.pad_token_id, layout)(rows)
+        batch = {key: tensor.to(model.device) for key, tensor in batch.items()}
+        started = time.perf_counter()
+        chosen, rejected = pair_logps(model, batch, lean)
+        loss = orpo_loss(-chosen, chosen, rejected, profile.beta)
+        loss.backward()
+        measured[name] = (loss.item(), time.perf_counter() - started)
+        model.zero_grad()
+    return measured
 
 
 def evaluate(run, method: str, model, tokenizer, heldout, profile, training: dict | None = None) -> dict:

@@ -11,6 +11,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+from benchmarks import results as bench_results
 from helpers import plots, results
 from helpers.cache import REPOSITORY
 
@@ -34,14 +35,18 @@ def main() -> None:
     save(plots.plot_techniques(), "techniques.png")
     save(plots.plot_loss(beta=1.0), "orpo_loss.png")
     save(plots.plot_ratios(), "ratio_distributions.png")
+    bench = bench_results.recorded_bench()
+    save(plots.stamp(plots.plot_bench(bench), bench_results.provenance(bench)), "bench.png")
     readme = REPOSITORY / "README.md"
-    readme.write_text(with_table(readme.read_text(encoding="utf-8"), results.table(runs)), encoding="utf-8")
+    text = with_table(readme.read_text(encoding="utf-8"), "results", results.table(runs))
+    readme.write_text(with_table(text, "bench", bench_results.table(bench)), encoding="utf-8")
     print(f"{len(list(IMAGES.glob('*.png')))} figures in docs/imgs/, and the README's table from {len(runs)} runs")
 
 
-def with_table(readme: str, table: str) -> str:
-    """The README with the text between its `results` markers replaced."""
-    return re.sub(r"(<!-- results -->\n).*?(<!-- /results -->)", lambda m: f"{m[1]}{table}\n{m[2]}", readme, flags=re.S)
+def with_table(readme: str, name: str, table: str) -> str:
+    """The README with the text between its markers called `name` replaced."""
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+    return re.sub(pattern, lambda found: f"{found[1]}{table}\n{found[2]}", readme, flags=re.S)
 
 
 if __name__ == "__main__":

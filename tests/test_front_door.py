@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from benchmarks import results as bench_results
 from helpers import results
 from helpers.cache import REPOSITORY
 
@@ -67,10 +68,14 @@ def test_every_requirement_is_pinned_exactly_and_says_why():
         assert package in names
 
 
-@pytest.mark.skipif(not list((REPOSITORY / "docs" / "results").glob("laptop-*.json")), reason="no recorded run yet")
-def test_the_readmes_table_is_the_recorded_runs():
-    shown = re.search(r"<!-- results -->\n(.*)<!-- /results -->", README, re.DOTALL)[1].strip()
-    assert shown == results.table(results.recorded("laptop")).strip(), "run make figures"
+def shown(name: str) -> str:
+    """The README's text between two markers."""
+    return re.search(rf"<!-- {name} -->\n(.*)<!-- /{name} -->", README, re.DOTALL)[1].strip()
+
+
+def test_the_readmes_tables_are_what_was_recorded():
+    assert shown("results") == results.table(results.recorded("laptop")).strip(), "run make figures"
+    assert shown("bench") == bench_results.table(bench_results.recorded_bench()).strip(), "run make figures"
 
 
 def setup(tmp_path, python: str) -> subprocess.CompletedProcess:

@@ -83,20 +83,16 @@ def test_what_all_prompts_begin_with_is_laid_out_once(tokenizer):
         "row": 1,
     }
     batch = PreferenceCollator(0, "shared")([row, other])
-    assert batch["input_ids"].tolist() == [[7, 8, 9, 1, 2, 3, 2, 5, 6, 2, 4, 2]]
-    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 3, 4, 2, 3, 4, 4, 5]]
-    assert batch["segment_ids"].tolist() == [[0, 0, 1, 2, 2, 3, 3, 4, 4, 5, 6, 6]]
-    assert batch["score_column"].tolist() == [2, 3, 2, 5, 8, 8, 10] and batch["score_of"].tolist() == [
-        0,
-        0,
-        2,
-        2,
-        1,
-        3,
-        3,
-    ]
-    same = PreferenceCollator(0, "shared")([row, row])
-    assert same["segment_ids"].tolist() == [[0, 0, 1, 2, 2, 3, 3, 4, 5, 5, 6, 6]], "a last token of its own"
+    assert batch["input_ids"].tolist() == [[7, 8, 9, 1, 2, 9, 3, 2, 5, 6, 2, 6, 4, 2]]
+    assert batch["segment_ids"].tolist() == [[0, 0, 2, 2, 2, 3, 3, 3, 4, 5, 5, 6, 6, 6]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 2, 3, 4, 2, 3, 4, 3, 4, 5]]
+    no = -100
+    assert batch["labels"].tolist() == [[no, no, no, 1, 2, no, 3, 2, no, no, 2, no, 4, 2]]
+    fixed = PreferenceCollator(0, "shared", max_length=12)([row, other])
+    assert fixed["input_ids"].tolist() == [[7, 8, 9, 1, 2, 9, 3, 2, 0, 0, 0, 0], [7, 8, 5, 6, 2, 6, 4, 2, 0, 0, 0, 0]]
+    assert fixed["segment_ids"][1].tolist() == [0, 0, 4, 5, 5, 6, 6, 6, -1, -1, -1, -1]
+    with pytest.raises(ValueError, match="a row has 8 tokens and the batch 6"):
+        PreferenceCollator(0, "shared", max_length=6)([row, other])
 
 
 def test_padding_changes_nothing(model, tokenized):

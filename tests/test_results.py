@@ -18,6 +18,8 @@ METHOD = {
     "chrf_ci95": [20.0, 40.0],
     "chrf_n": 4,
     "train_seconds": 61.0,
+    "layout": "rows",
+    "precision": "float32",
 }
 
 

@@ -18,10 +18,11 @@ from optimum.neuron.models.training.loss_utils import fixed_cross_entropy
 from optimum.neuron.models.training.modeling_utils import NeuronModelMixin
 from optimum.neuron.peft import get_peft_model
 
+from helpers.logprobs import shared_attention_mask
 from helpers.neuron.zero import mend_zero_1
 from helpers.odds_ratio import orpo_loss
 from helpers.orpo import orpo_metrics
-from helpers.preferences import IGNORE, PreferenceCollator, tokenize_preferences
+from helpers.preferences import IGNORE, PreferenceCollator, shared_tokens, tokenize_preferences
 
 DOWNCASTS = ("XLA_DOWNCAST_BF16", "XLA_USE_BF16")
 
@@ -33,11 +34,21 @@ class NeuronORPOConfig(NeuronTrainingArguments):
     beta: float = field(default=0.1, metadata={"help": "weight of the odds-ratio term; λ in the paper"})
     max_length: int = field(default=512, metadata={"help": "tokens of prompt + response, of every row"})
     max_prompt_length: int | None = field(default=None, metadata={"help": "tokens of the prompt, cut from its left"})
+    layout: str = field(
+        default="rows", metadata={"help": "'rows': two rows a pair; 'shared': one, with eager attention"}
+    )
+    row_length: int | None = field(
+        default=None, metadata={"help": "tokens of every shared row; the longest pair's, rounded up to 64, by default"}
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "the collator reads columns by name"})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "a smaller last batch would be a new graph"})
     skip_cache_push: bool = field(default=True, metadata={"help": "keep what was compiled out of the hub"})
 
     def __post_init__(self):
+        if self.layout not in ("rows", "shared"):
+            raise ValueError(f"layout {self.layout!r}: choose 'rows' or 'shared'")
+        if self.layout == "shared":
+            self.recompute_causal_mask = False  # else Optimum Neuron's models attend causally, whatever the mask
         super().__post_init__()
         if self.beta < 0:
             raise ValueError(f"beta is {self.beta}: the weight of the odds-ratio term can't be negative")
@@ -67,7 +78,11 @@ class NeuronORPOTrainer(NeuronTrainer):
             train_dataset = tokenize_preferences(
                 train_dataset, processing_class, args.max_length, args.max_prompt_length
             )
-        kwargs.setdefault("data_collator", PreferenceCollator(processing_class.pad_token_id, "rows", args.max_length))
+        if args.layout == "shared":
+            args.row_length = args.row_length or row_length(train_dataset)
+            print(f"ORPO in shared rows of {args.row_length} tokens, instead of two of {args.max_length} a pair")
+        length = args.row_length if args.layout == "shared" else args.max_length
+        kwargs.setdefault("data_collator", PreferenceCollator(processing_class.pad_token_id, args.layout, length))
         super().__init__(
             model=model, args=args, train_dataset=train_dataset, processing_class=processing_class, **kwargs
         )
@@ -77,7 +92,10 @@ class NeuronORPOTrainer(NeuronTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """L_ORPO of one micro-batch, a scalar, divided by the accumulation steps as NeuronTrainer expects."""
-        chosen_logps, rejected_logps = response_logps(model, inputs["input_ids"], inputs["labels"]).chunk(2)
+        if self.args.layout == "shared":
+            chosen_logps, rejected_logps = shared_logps(model, inputs)
+        else:
+            chosen_logps, rejected_logps = response_logps(model, inputs["input_ids"], inputs["labels"]).chunk(2)
         loss = orpo_loss(-chosen_logps, chosen_logps, rejected_logps, self.args.beta)
         chosen, rejected = chosen_logps.detach(), rejected_logps.detach()
         self._add_metrics(orpo_metrics(-chosen, chosen, rejected, self.args.beta))
@@ -126,13 +144,41 @@ class NeuronORPOTrainer(NeuronTrainer):
 def response_logps(model, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Mean token log-prob of each row's response, float32: (2B, L) and labels (2B, L) → (2B,).
 
-    Rows are right-padded, so that causal attention needs no mask. Under tensor parallelism the model returns the
-    logits of this rank's part of the vocabulary, which `fixed_cross_entropy` overwrites: it is called once.
+    Rows are right-padded, so that causal attention needs no mask.
     """
-    logits = model(input_ids=input_ids).logits.float()
-    targets = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)  # position t predicts token t + 1
-    nll = fixed_cross_entropy(logits.view(-1, logits.shape[-1]), targets.reshape(-1), reduction="none")
-    return -nll.view_as(targets).sum(dim=1) / (targets != IGNORE).sum(dim=1)
+    targets = next_labels(labels)
+    nll = token_nll(model(input_ids=input_ids).logits, targets)
+    return -nll.sum(dim=1) / (targets != IGNORE).sum(dim=1)
+
+
+def shared_logps(model, batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean token log-prob of each chosen and each rejected response, float32, from (B, W): one row a pair."""
+    segments, targets = batch["segment_ids"], next_labels(batch["labels"])
+    mask = shared_attention_mask(segments, next(model.parameters()).dtype)  # made on the device: W² numbers a pair
+    logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], attention_mask=mask).logits
+    logps = -token_nll(logits, targets)
+    sides = [(targets != IGNORE) & (next_labels(segments) % 3 == side) for side in (2, 0)]
+    return tuple((logps * own).sum(dim=1) / own.sum(dim=1) for own in sides)
+
+
+def next_labels(labels: torch.Tensor) -> torch.Tensor:
+    """Position t predicts token t + 1."""
+    return torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
+
+
+def token_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """−log p of each target, float32, 0 where it is −100: (rows, L, V) and (rows, L) → (rows, L).
+
+    Under tensor parallelism the model returns the logits of this rank's part of the vocabulary, which
+    `fixed_cross_entropy` overwrites: it is called once.
+    """
+    nll = fixed_cross_entropy(logits.float().view(-1, logits.shape[-1]), targets.reshape(-1), reduction="none")
+    return nll.view_as(targets)
+
+
+def row_length(tokenized) -> int:
+    """The longest pair in one shared row, rounded up to a multiple of 64."""
+    return -(-max(map(shared_tokens, tokenized)) // 64) * 64
 
 
 # ── what NeuronTrainer can't do ─────────────────────────────────────────────────────────────────────────────
@@ -151,11 +197,15 @@ def refuse_unsupported(model, args, train_dataset, eval_dataset=None) -> None:
             "NeuronTrainer can't resume: leave out resume_from_checkpoint and load the checkpoint as model"
         )
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if args.layout == "shared" and base.config._attn_implementation == "flash_attention_2":
+        raise ValueError("layout='shared' needs a mask that the flash kernel can't take: use layout='rows', or eager")
     if not isinstance(base, NeuronModelMixin):
         raise ValueError(
             f"{type(base).__name__} is no training model of Optimum Neuron, which has Llama, Qwen3 and Granite: load "
             "it with optimum.neuron.models.training.NeuronModelForCausalLM.from_pretrained(path, args.trn_config)"
         )
+    if args.layout == "shared" and base.trn_config.recompute_causal_mask:
+        raise ValueError("layout='shared' needs its mask: load the model with the args.trn_config of these args")
     refuse_indivisible(base.config, trn_config.tensor_parallel_size)
     refuse_uneven(len(train_dataset), args)
 

@@ -87,6 +87,12 @@ def test_lengths_add_no_graph_and_orpo_needs_no_more_than_sft(graphs, architectu
     assert 0 < orpo[-1] <= sft[-1] <= COUNTED_BEFORE
 
 
+@every_architecture
+def test_shared_rows_need_no_more_graphs(graphs, architecture):
+    counted = graphs("orpo", architecture, layout="shared")
+    assert counted[SETTLED - 1 : STEPS] == [counted[SETTLED - 1]] * 21 and counted[-1] <= COUNTED_BEFORE
+
+
 def test_checkpoints_add_no_graph(graphs, tmp_path):
     counted = graphs("orpo", "llama", save_strategy="steps", save_steps=8, logging_steps=3)
     assert len(list((tmp_path / "output").glob("checkpoint-*/shards/model/*.pt"))) == 3, (

@@ -30,12 +30,14 @@ def pairs():
     return real_pairs(24, load_tokenizer(SMOKE))
 
 
-@pytest.mark.parametrize("zero_1", [False, True], ids=["", "zero-1"])
-def test_loss_metrics_gradients_and_five_steps(path, pairs, tmp_path, zero_1):
+@pytest.mark.parametrize(
+    ("zero_1", "layout"), [(False, "rows"), (True, "rows"), (False, "shared")], ids=["rows", "zero-1", "shared"]
+)
+def test_loss_metrics_gradients_and_five_steps(path, pairs, tmp_path, zero_1, layout):
     # Clipped in one case; in the other not, since one trainer clips before the gradients are seen and one after
     settings = {"max_steps": 5, "per_device_train_batch_size": 4, "max_grad_norm": 1.0 if zero_1 else 0.0}
     plain = plain_pytorch(tmp_path, path, len(pairs), LENGTH, **settings)
-    xla = outcome(neuron_trainer(path, pairs, tmp_path / "neuron", zero_1=zero_1, **settings))
+    xla = outcome(neuron_trainer(path, pairs, tmp_path / "neuron", zero_1=zero_1, layout=layout, **settings))
     assert len(plain["history"]) == len(xla["history"]) == 5
     first, last = ((plain["history"][i], xla["history"][i]) for i in (0, 4))
     for name in METRICS:

@@ -26,7 +26,7 @@ def refused(match: str, **changes):
     """refuse_unsupported on settings that are sound but for `changes`."""
     trn = SimpleNamespace(pipeline_parallel_size=1, tensor_parallel_size=1, data_parallel_size=1)
     args = {"trn_config": trn, "eval_strategy": "no", "resume_from_checkpoint": None, "dataloader_drop_last": True}
-    args |= {"per_device_train_batch_size": 4}
+    args |= {"per_device_train_batch_size": 4, "layout": "rows"}
     for name in ("pipeline_parallel_size", "tensor_parallel_size"):
         if name in changes:
             setattr(trn, name, changes.pop(name))
@@ -53,12 +53,23 @@ def neuron_model(path):
         ("tensor_parallel_size 3 does not divide vocab_size|num_attention_heads", {"tensor_parallel_size": 3}),
         ("would hold 2 of 4 pairs", {"dataloader_drop_last": False}),
         ("10 pairs do not fill one batch of 16", {"per_device_train_batch_size": 16}),
+        ("load the model with the args.trn_config of these args", {"layout": "shared"}),
     ],
 )
 def test_settings_are_refused_before_a_graph_is_compiled(neuron_model, match, changes):
     before = compiled_graphs()
     refused(match, model=neuron_model, **changes)
     assert compiled_graphs() == before
+
+
+def test_shared_rows_are_refused_with_the_flash_kernel(neuron_model, monkeypatch):
+    monkeypatch.setattr(neuron_model.config, "_attn_implementation", "flash_attention_2")
+    refused("a mask that the flash kernel can't take", model=neuron_model, layout="shared")
+
+
+def test_a_layout_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="layout 'packed': choose 'rows' or 'shared'"):
+        NeuronORPOConfig(output_dir=str(tmp_path), layout="packed")
 
 
 def test_an_ordinary_model_is_refused_by_name(path):

@@ -1,0 +1,77 @@
+"""The benchmark runs on a toy model, all methods at one loss; its table says what a record says."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import results
+from benchmarks.bench import compare
+from benchmarks.methods import Case
+from helpers.cache import REPOSITORY
+from helpers.plots import plot_bench
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """Two steps of each method but Liger-Kernel's, which only `make bench` installs."""
+    return compare(
+        [Case(method, model="smoke", pairs=2, batches=1) for method in ("ours", "textbook", "trl", "sft")], 2
+    )
+
+
+def test_every_method_steps_by_turns_and_is_measured(measured):
+    for record in measured:
+        assert len(record["seconds"]) == 2 and min(record["seconds"]) > 0
+        assert record["pairs_per_second"] > 0 and record["peak_bytes_above_model"] > 0 and record["matmul_gflops"] > 0
+    ours, textbook, trl, sft = measured
+    assert ours["loss"] == pytest.approx(textbook["loss"], rel=1e-5), "one loss, whichever the layout"
+    assert ours["row_tokens"] < textbook["row_tokens"] == trl["row_tokens"] and sft["row_tokens"] < trl["row_tokens"]
+    assert 0 < ours["utilisation"] < 1 and trl["utilisation"] is None
+
+
+def test_lengths_can_be_asked_for(capfd):
+    (record,) = compare([Case("ours", model="smoke", pairs=2, batches=1, prompt_tokens=40, response_tokens=9)], 1)
+    assert 2 * (40 + 2 * 9) * 0.8 < record["row_tokens"] < 2 * (40 + 2 * 9) + 80  # template and re-tokenising
+
+
+def test_a_method_that_fails_says_how_to_see_why():
+    with pytest.raises(RuntimeError, match=r"python -m benchmarks\.worker"):
+        compare([Case("ours", model="nowhere/to/be/found")], 1)
+
+
+def test_the_table_is_worked_out_from_the_record(measured):
+    bench = {"full": measured, "date": "2026-01-02T03:04:05", "rounds": 2, "machine": {"cpu": "A CPU", "cores": 2}}
+    said = results.table(bench)
+    trl, ours = results.of(measured, "trl"), results.of(measured, "ours")
+    assert f"| {ours['pairs_per_second'] / trl['pairs_per_second']:.2f} × |" in said and "2026-01-02" in said
+    assert len(re.findall(r"^\| ", said, re.MULTILINE)) == 1 + len(measured)
+    pairs = [record | {"case": record["case"] | {"pairs": n}} for n in (2, 4) for record in (ours, trl)]
+    kept = [record for record in measured if record["case"]["method"] != "textbook"]
+    figure = plot_bench(bench | {"full": kept, "pairs": pairs})
+    assert [axis.get_title() for axis in figure.axes][-1] == "Growth with pairs"
+
+
+@pytest.mark.slow
+def test_the_quick_try_out_prints_a_table_and_records_nothing(tmp_path):
+    pytest.importorskip("liger_kernel", reason="make bench installs Liger-Kernel")
+    before = sorted((REPOSITORY / "docs" / "results").glob("bench-*"))
+    command = [sys.executable, "-m", "benchmarks.bench", "--quick", "--rounds", "1"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (
+        "Liger-Kernel's ORPO loss" in done.stdout
+        and sorted((REPOSITORY / "docs" / "results").glob("bench-*")) == before
+    )
+
+
+def test_the_recorded_benchmark_reaches_what_the_readme_claims():
+    bench = json.loads((REPOSITORY / "docs" / "results" / "bench-cpu.json").read_text(encoding="utf-8"))
+    ours, trl, sft = (results.of(bench["full"], method) for method in ("ours", "trl", "sft"))
+    assert ours["pairs_per_second"] > 2.5 * trl["pairs_per_second"]
+    assert ours["peak_bytes_above_model"] < 0.6 * trl["peak_bytes_above_model"]
+    assert sft["pairs_per_second"] < 1.3 * ours["pairs_per_second"] and ours["utilisation"] > 0.6
+    exact, rounded = bench["precision"]
+    assert rounded["loss"] == pytest.approx(exact["loss"], rel=1e-2)
