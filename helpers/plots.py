@@ -158,37 +158,59 @@ def plot_lengths(tokenized, max_length: int) -> Figure:
     return figure
 
 
+BENCH = {  # name, colour, hatch or marker of each method in a benchmark
+    "ours": ("ours", COLOUR["orpo"], "", "^"),
+    "trl": ("TRL ORPO", "#CC79A7", "//", "o"),
+    "liger": ("Liger ORPO", "#56B4E9", "..", "D"),
+    "sft": ("TRL SFT", COLOUR["sft"], "xx", "s"),
+}
+
+
 @_styled
 def plot_bench(bench: dict) -> Figure:
-    """A recorded benchmark: seconds and memory of a step by method, and how ours and TRL's grow with pairs."""
-    figure, (speed, memory, growth) = _axes(3, width=5.4)
-    names = {"ours": "ours", "trl": "TRL ORPO", "liger": "Liger ORPO", "sft": "TRL SFT"}
-    colours = {"ours": COLOUR["orpo"], "trl": "#CC79A7", "liger": "#56B4E9", "sft": COLOUR["sft"]}
-    hatches = {"ours": "", "trl": "//", "liger": "..", "sft": "xx"}
-    for y, record in enumerate(reversed(bench["full"])):
-        method = record["case"]["method"]
-        look = {"color": colours[method], "hatch": hatches[method], "edgecolor": "white"}
-        for axis, value in (
-            (speed, record["case"]["pairs"] / record["pairs_per_second"]),
-            (memory, record["peak_bytes_above_model"] / 2**30),
-        ):
-            axis.barh(y, value, **look)
-            axis.annotate(f"{value:.1f}", (value, y), xytext=(4, -4), textcoords="offset points")
-    for axis in (speed, memory):
-        axis.set_yticks(range(len(bench["full"])), [names[r["case"]["method"]] for r in reversed(bench["full"])])
-        axis.margins(x=0.12)
+    """A recorded benchmark: seconds and memory of a step by method; how ours and TRL's grow with pairs and shapes."""
+    figure, ((speed, memory), (pairs, shapes)) = plt.subplots(2, 2, figsize=(12, 8), layout="constrained")
+    _bench_bars(speed, bench["full"], _step_seconds)
+    _bench_bars(memory, bench["full"], lambda record: record["peak_bytes_above_model"] / 2**30)
     speed.set(title="Seconds a step (8 pairs)", xlabel="seconds")
     memory.set(title="Peak memory above the model", xlabel="GiB")
     for method, line in (("ours", "-"), ("trl", "--")):
+        name, colour, _, marker = BENCH[method]
         rows = [record for record in bench["pairs"] if record["case"]["method"] == method]
-        pairs = [record["case"]["pairs"] for record in rows]
-        seconds = [record["case"]["pairs"] / record["pairs_per_second"] for record in rows]
-        growth.plot(
-            pairs, seconds, line, marker="^" if method == "ours" else "o", color=colours[method], label=names[method]
-        )
-    growth.set(title="Growth with pairs", xlabel="pairs a step", ylabel="seconds a step")
-    growth.legend()
+        at = [record["case"]["pairs"] for record in rows]
+        pairs.plot(at, [_step_seconds(record) for record in rows], line, marker=marker, color=colour, label=name)
+    pairs.set(title="Growth with pairs", xlabel="pairs a step", ylabel="seconds a step")
+    pairs.legend()
+    _bench_shapes(shapes, bench["shapes"])
     return figure
+
+
+def _step_seconds(record: dict) -> float:
+    return record["case"]["pairs"] / record["pairs_per_second"]
+
+
+def _bench_bars(axis, records: list[dict], value) -> None:
+    for y, record in enumerate(reversed(records)):
+        _, colour, hatch, _ = BENCH[record["case"]["method"]]
+        axis.barh(y, value(record), color=colour, hatch=hatch, edgecolor="white")
+        axis.annotate(f"{value(record):.1f}", (value(record), y), xytext=(4, -4), textcoords="offset points")
+    axis.set_yticks(range(len(records)), [BENCH[record["case"]["method"]][0] for record in reversed(records)])
+    axis.margins(x=0.12)
+
+
+def _bench_shapes(axis, records: list[dict]) -> None:
+    """Grouped bars: ours and TRL's for each length of prompt and response."""
+    for side, method in ((-0.2, "ours"), (0.2, "trl")):
+        name, colour, hatch, _ = BENCH[method]
+        rows = [record for record in records if record["case"]["method"] == method]
+        seconds = [_step_seconds(record) for record in rows]
+        axis.bar(np.arange(len(rows)) + side, seconds, 0.4, color=colour, hatch=hatch, edgecolor="white", label=name)
+    labels = [f"{row['case']['prompt_tokens']} + {row['case']['response_tokens']}" for row in rows]
+    axis.set_xticks(range(len(rows)), labels)
+    axis.set(
+        title="Growth with prompt and length", xlabel="prompt + response tokens", ylabel="seconds a step (4 pairs)"
+    )
+    axis.legend()
 
 
 # ── the objective ───────────────────────────────────────────────────────────────────────────────────────────

@@ -50,8 +50,10 @@ def test_the_table_is_worked_out_from_the_record(measured):
     assert len(re.findall(r"^\| ", said, re.MULTILINE)) == 1 + len(measured)
     pairs = [record | {"case": record["case"] | {"pairs": n}} for n in (2, 4) for record in (ours, trl)]
     kept = [record for record in measured if record["case"]["method"] != "textbook"]
-    figure = plot_bench(bench | {"full": kept, "pairs": pairs})
-    assert [axis.get_title() for axis in figure.axes][-1] == "Growth with pairs"
+    shapes = [record | {"case": record["case"] | {"prompt_tokens": 8, "response_tokens": 4}} for record in (ours, trl)]
+    figure = plot_bench(bench | {"full": kept, "pairs": pairs, "shapes": shapes})
+    bars = [bar.get_width() for bar in figure.axes[0].patches]
+    assert bars == pytest.approx([2 / record["pairs_per_second"] for record in reversed(kept)])
 
 
 @pytest.mark.slow
