@@ -23,7 +23,7 @@ ONE_PROCESS = {
     "LOCAL_WORLD_SIZE": "1",
     "GROUP_RANK": "0",
     "MASTER_ADDR": "127.0.0.1",
-    "MASTER_PORT": "29547",
+    "MASTER_PORT": "0",  # any free one
     "TORCHELASTIC_RUN_ID": "rehearsal",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",

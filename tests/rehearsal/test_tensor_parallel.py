@@ -1,6 +1,7 @@
 """The vocabulary spread over two real processes (gloo) gives the log-probs, loss and gradients of one."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -66,9 +67,17 @@ def rank_main(out: str) -> None:
     torch.save(measure(Head(batch["hidden"], batch["head"].chunk(world)[rank]), batch), f"{out}.{rank}")
 
 
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def test_two_processes_agree_with_one(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name not in ONE_PROCESS}
-    environment |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29613", "PJRT_DEVICE": "CPU"}
+    environment |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "PJRT_DEVICE": "CPU"}
+    environment["MASTER_PORT"] = str(free_port())
     out = tmp_path / "measured"
     command = [sys.executable, "-m", "tests.rehearsal.test_tensor_parallel", str(out)]
     ranks = [subprocess.Popen(command, cwd=REPOSITORY, env=environment | {"RANK": str(rank)}) for rank in (0, 1)]
