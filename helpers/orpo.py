@@ -77,8 +77,8 @@ class ORPOTrainer(Trainer):
         if args.layout == "shared" and (reason := self._why_not_shared()):
             print(f"ORPO uses two rows a pair: {reason}")
             args.layout = self.data_collator.layout = "rows"
-        # Rows of like length are padded less; a shared row has no padding
-        args.group_by_length = args.group_by_length or args.layout == "rows"
+        if args.layout == "rows":
+            group_by_length(args)  # rows of like length are padded less; a shared row has no padding
 
     def _why_not_shared(self) -> str | None:
         if self.args.nll_on_prompt:
@@ -112,6 +112,14 @@ class ORPOTrainer(Trainer):
         logs.update({f"{prefix}{name}": sum(values) / len(values) for name, values in self._metrics[mode].items()})
         self._metrics[mode].clear()
         super().log(logs, *args, **kwargs)
+
+
+def group_by_length(args: TrainingArguments) -> None:
+    """Draw pairs of like length together, every pair once an epoch; transformers 5 has another name for it than 4."""
+    if hasattr(args, "train_sampling_strategy"):
+        args.train_sampling_strategy = "group_by_length"
+    else:
+        args.group_by_length = True
 
 
 def orpo_metrics(chosen_nll, chosen_logps, rejected_logps, beta: float) -> dict[str, torch.Tensor]:
