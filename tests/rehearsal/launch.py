@@ -7,11 +7,14 @@ runs, learns and keeps to one set of graphs. What it can't: the Neuron compiler,
 
 import contextlib
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import os
 import runpy
 import sys
 from pathlib import Path
+
+from helpers.neuron.compile_cache.watch import Watch, compiled_graphs
 
 STANDINS = Path(__file__).with_name("standins")
 PACKAGES = ("neuronx_distributed", "torch_neuronx", "neuronxcc", "libneuronxla")
@@ -41,9 +44,18 @@ def prepare() -> dict[str, str]:
         sys.path.append(str(STANDINS))  # last, so that a real package wins
     if not hasattr(xla_env_vars, "HOST_WORLD_SIZE"):
         xla_env_vars.HOST_WORLD_SIZE = "HOST_WORLD_SIZE"  # a name that only AWS's build of torch_xla has
+    keep_graphs()
     leave_out_inference()
     leave_out_the_hub_cache()
     return origin
+
+
+def keep_graphs() -> None:
+    """Where a compile cache is set as on a Trainium, let XLA keep its graphs there, in a folder of its own."""
+    if cache := os.environ.get("NEURON_COMPILE_CACHE_URL"):
+        folder = Path(cache) / f"xla-cpu-{importlib.metadata.version('torch-xla')}"
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("XLA_PERSISTENT_CACHE_PATH", str(folder))
 
 
 def missing(package: str) -> bool:
@@ -80,23 +92,20 @@ def describe(origin: dict[str, str]) -> str:
     )
 
 
-def compiled_graphs() -> int:
-    """How many graphs XLA has compiled in this process."""
-    from torch_xla.debug import metrics
-
-    compiled = metrics.metric_data("CompileTime")
-    return compiled[0] if compiled else 0
-
-
 def main(arguments: list[str]) -> None:
     print(describe(prepare()), flush=True)
     script, *rest = arguments
     sys.argv = [script, *rest]
     sys.path.insert(0, os.getcwd())
+    cached = os.environ.get("XLA_PERSISTENT_CACHE_PATH")
+    # to stderr in one piece: the script's own lines on stdout stay whole
+    seen = Watch(Path(cached or "."), say=lambda line: os.write(2, f"{line}\n".encode()))
     try:
-        runpy.run_path(script, run_name="__main__")
+        with seen:
+            runpy.run_path(script, run_name="__main__")
     finally:  # a script ends with sys.exit
-        print(f"XLA compiled {compiled_graphs()} graphs", flush=True)
+        new = f", {seen.compiled} of them new" if cached else ""
+        print(f"XLA compiled {compiled_graphs()} graphs{new}", flush=True)
 
 
 if __name__ == "__main__":
