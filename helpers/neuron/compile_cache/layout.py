@@ -35,6 +35,7 @@ XLA_GRAPH = re.compile(r"\d+")
 FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 FINGERPRINTS, REGISTRY, REMOVED, MAKING = "0_FINGERPRINTS", "0_REGISTRY", ".removed", ".making-"
 NEFF, DONE, LOG, FLAGS, LOCK = "model.neff", "model.done", "model.log", "compile_flags.json", ".lock"
+WAITING = "not compiled yet"
 STATES = ("compiled", "failed", "compiling", "abandoned", "incomplete")
 
 
@@ -159,7 +160,7 @@ def state_of(sizes: dict[str, int], lock: str | None, holder: str | None) -> tup
         return "abandoned", "locked, and whoever compiled it is gone"
     if DONE in sizes:
         return "incomplete", f"{DONE} and no whole {NEFF}"
-    return "incomplete", f"{NEFF} without {DONE}" if NEFF in sizes else "not compiled yet"
+    return "incomplete", f"{NEFF} without {DONE}" if NEFF in sizes else WAITING
 
 
 def fingerprint_files(root: Path) -> Iterator[tuple[str, Path]]:

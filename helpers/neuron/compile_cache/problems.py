@@ -13,6 +13,7 @@ from helpers.neuron.compile_cache import settings
 from helpers.neuron.compile_cache.layout import (
     LOG,
     REMOVED,
+    WAITING,
     Entry,
     Item,
     age_text,
@@ -94,7 +95,7 @@ def _of_entry(entry: Entry, holders: Holders) -> Iterator[Problem]:
     elif entry.lock and not entry.holder:
         says = f"no process holds its lock, which is {age_text(_age(entry.path / entry.lock))} old"
         yield Problem("stale lock", where, says, "repair takes the lock away", entry.path / entry.lock)
-    elif entry.state == "incomplete" and entry.age >= holders.older_than:
+    elif entry.state == "incomplete" and entry.reason != WAITING and entry.age >= holders.older_than:
         yield Problem("incomplete entry", where, entry.reason, "repair moves it away", entry.path)
 
 

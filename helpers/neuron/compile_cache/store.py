@@ -13,6 +13,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ MENDS = {
     "NoSuchKey": "an object is missing: push it again with force",
     "404": "an object is missing: push it again with force",
     "AccessDenied": "the role needs s3:ListBucket and s3:GetObject there",
-    "BadDigest": "a file changed on the way: push again",
+    "BadDigest": "a file changed while it was sent: push again",
 }
 
 
@@ -92,23 +93,41 @@ class FolderStore:
                     yield path.relative_to(self.root).as_posix(), path.stat().st_mtime
 
     def read(self, key: str) -> bytes:
-        return (self.root / key).read_bytes()
+        with self.open(key) as file:
+            return file.read()
 
     def write(self, key: str, content: bytes) -> None:
         self._store(key, lambda file: file.write(content))
 
     def fetch(self, key: str, target: Path) -> None:
-        copy(self.root / key, target)
+        with self.open(key) as reader, target.open("wb") as writer:
+            shutil.copyfileobj(reader, writer)
+
+    def open(self, key: str):
+        """An object, open for reading; CorruptError where there is none, or a symbolic link in its place."""
+        try:
+            return open_file(self.root / key)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP):
+                raise CorruptError(f"an object is missing ({error.strerror}): push it again with force") from error
+            raise
 
     def send(self, source: Path, key: str, sha256: str) -> None:
-        self._store(key, lambda file: copy_into(source, file, sha256))
+        def fill(writer) -> None:
+            with open_file(source) as reader:
+                shutil.copyfileobj(reader, writer)
+            writer.seek(0)
+            if hashlib.file_digest(writer, "sha256").hexdigest() != sha256:
+                raise CorruptError("a file changed while it was sent: push again")
+
+        self._store(key, fill)
 
     def _store(self, key: str, fill) -> None:
         target = self.root / key
         temporary = target.with_name(f"{SENDING}{os.getpid()}-{os.urandom(4).hex()}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as file:
+            with temporary.open("x+b") as file:
                 fill(file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -128,23 +147,9 @@ class FolderStore:
                 path.unlink(missing_ok=True)
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy a regular file's contents; a symbolic link is refused."""
-    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
-    with os.fdopen(descriptor, "rb") as reader, target.open("wb") as writer:
-        while block := reader.read(1 << 20):
-            writer.write(block)
-
-
-def copy_into(source: Path, writer, sha256: str) -> None:
-    """Copy a file's contents into an open file; CorruptError if they are not those of the checksum."""
-    digest = hashlib.sha256()
-    with os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW), "rb") as reader:
-        while block := reader.read(1 << 20):
-            digest.update(block)
-            writer.write(block)
-    if digest.hexdigest() != sha256:
-        raise CorruptError(f"{source.name} changed while it was sent: push again")
+def open_file(path: Path):
+    """A file, open for reading; OSError (ELOOP) for a symbolic link."""
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
 
 
 class S3Store:
@@ -160,11 +165,11 @@ class S3Store:
             from botocore.config import Config
         except ImportError as error:
             raise ValueError(f"{url}: S3 needs boto3: pip install boto3, at the pin of requirements.txt") from error
-        retries = {"mode": "standard", "max_attempts": ATTEMPTS}
+        retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
         config = Config(retries=retries, max_pool_connections=WORKERS, connect_timeout=10, read_timeout=60)
         self.url, self.bucket = url, parts["bucket"]
         self.prefix = f"{parts['prefix'].strip('/')}/" if (parts["prefix"] or "").strip("/") else ""
-        self.client = boto3.client("s3", config=config)
+        self.client = boto3.session.Session().client("s3", config=config)
         self.one_thread = TransferConfig(use_threads=False)  # files are moved in parallel already
 
     def __str__(self) -> str:
@@ -194,7 +199,7 @@ class S3Store:
 
     def send(self, source: Path, key: str, sha256: str) -> None:
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode()  # S3 refuses contents that differ
-        with self.told(), os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        with self.told(), open_file(source) as file:
             self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=file, ChecksumSHA256=checksum)
 
     @contextlib.contextmanager

@@ -7,6 +7,7 @@ import os
 import re
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ from helpers.neuron.compile_cache.store import (
     ReadOnlyError,
     Store,
     TransferError,
+    open_file,
     open_store,
 )
 
@@ -142,7 +144,7 @@ def describe(files: dict[str, Path]) -> bytes:
     """What is stored of a graph: its files' sizes and SHA-256, as JSON that is equal for equal contents."""
     described = {}
     for name, path in sorted(files.items()):
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        with open_file(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             described[name] = {"sha256": digest, "size": os.fstat(file.fileno()).st_size}
     return (json.dumps({"files": described}, sort_keys=True, indent=1) + "\n").encode()
@@ -207,7 +209,7 @@ class Sender:
     def __init__(self, store: Store, there: set[str]):
         self.store, self.there = store, there
         self.stored: set[str] = set()
-        self.lock = threading.Lock()
+        self.locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def send(self, graph: tuple[str, str, Path]) -> Outcome:
         """Its .json goes last: before that, the graph does not exist there."""
@@ -229,13 +231,13 @@ class Sender:
         return size
 
     def _object(self, path: Path, sha256: str, size: int) -> int:
-        with self.lock:
+        """Bytes sent: none for contents that were sent for another graph."""
+        with self.locks[sha256]:
             if sha256 in self.stored:
                 return 0
-        self.store.send(path, object_key(sha256), sha256)
-        with self.lock:
+            self.store.send(path, object_key(sha256), sha256)
             self.stored.add(sha256)
-        return size
+            return size
 
 
 def object_key(sha256: str) -> str:
@@ -316,10 +318,14 @@ class Receiver:
         description = self.store.read(remote.key)
         if digest_of(description) != remote.digest:
             raise CorruptError(f"its description is damaged: remove {remote.key} and push again")
-        files = json.loads(description)["files"]
-        for name, facts in files.items():
-            if not (FILE.fullmatch(name) and SHA256.fullmatch(facts["sha256"]) and isinstance(facts["size"], int)):
-                raise CorruptError(f"it names an impossible file, {name!r}: remove {remote.key}")
+        try:
+            files = json.loads(description)["files"]
+            sound = all(FILE.fullmatch(name) and SHA256.fullmatch(facts["sha256"]) for name, facts in files.items())
+            sound = sound and all(isinstance(facts["size"], int) for facts in files.values())
+        except (ValueError, TypeError, KeyError, AttributeError):
+            sound = False
+        if not sound:
+            raise CorruptError(f"its description is not one of ours: remove {remote.key}")
         single = Path(remote.name).name
         if set(files) != {single} if not MODULE.fullmatch(remote.name) else not {NEFF, DONE} <= set(files):
             raise CorruptError(f"it is not of a finished graph: remove {remote.key}")
@@ -350,10 +356,7 @@ class Receiver:
 
     def fetch(self, path: Path, facts: dict) -> None:
         """One file, put on the disk; CorruptError if its contents are not those of its checksum."""
-        try:
-            self.store.fetch(object_key(facts["sha256"]), path)
-        except FileNotFoundError as error:
-            raise CorruptError(f"{path.name} is missing there: push it again with force") from error
+        self.store.fetch(object_key(facts["sha256"]), path)
         with path.open("rb+") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != facts["sha256"]:
                 raise CorruptError(f"{path.name} is damaged there or on the way: pull again, or push it with force")
