@@ -121,8 +121,7 @@ def train(script: ScriptArguments, backend, args) -> None:
 
 def fingerprint_of(script: ScriptArguments, args, path: str) -> dict:
     """What decides this run's graphs."""
-    config = load_config(path).to_dict()
-    return fingerprint(script.method, config, args, script.lora_rank, LINEAR_LAYERS)
+    return fingerprint(script.method, load_config(path), args, script.lora_rank, LINEAR_LAYERS)
 
 
 def predict(script: ScriptArguments, backend, args) -> None:

@@ -27,6 +27,7 @@ class Faults:
     def __init__(self, application):
         self.application, self.lock = application, threading.Lock()
         self.status, self.left, self.method, self.requests = "", 0, "", []
+        self.alternating = self.spared = False
 
     def __call__(self, environment, start_response):
         asked, query = environment["PATH_INFO"], parse_qs(environment["QUERY_STRING"])
@@ -34,12 +35,16 @@ class Faults:
             if asked == "/_faults":
                 self.status, self.left = query["status"][0], int(query["count"][0])
                 self.method = query.get("method", [""])[0]
+                self.alternating, self.spared = query["alternating"][0] == "True", False
                 return self.say(start_response, "200 OK", b"{}")
             if asked == "/_requests":
                 told, self.requests = json.dumps(self.requests).encode(), []
                 return self.say(start_response, "200 OK", told)
             fails = self.left > 0 and self.method in ("", environment["REQUEST_METHOD"])
-            self.left -= fails
+            if fails and self.spared:  # the next one again
+                self.spared = fails = False
+            elif fails:
+                self.left, self.spared = self.left - 1, self.alternating
             kind = "LIST" if "list-type" in query else environment["REQUEST_METHOD"]
             self.requests.append([kind, asked, self.status if fails else ""])
         if fails:
@@ -84,9 +89,10 @@ class Server:
         self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
         self.environment = CREDENTIALS | {"AWS_ENDPOINT_URL_S3": self.url}
 
-    def fail(self, status: int, count: int, method: str = "") -> None:
-        """Let the next `count` requests (of one method) fail with 500, 503 (slow down) or 403."""
-        urllib.request.urlopen(f"{self.url}/_faults?status={status}&count={count}&method={method}").read()
+    def fail(self, status: int, count: int, method: str = "", alternating: bool = False) -> None:
+        """Let the next `count` requests (of one method; every other one) fail with 500, 503 (slow down) or 403."""
+        order = f"status={status}&count={count}&method={method}&alternating={alternating}"
+        urllib.request.urlopen(f"{self.url}/_faults?{order}").read()
 
     def requests(self) -> list[list[str]]:
         """[method or LIST, path, status of an ordered fault] of each request since this was last asked."""

@@ -64,7 +64,7 @@ def bucket_place(server: Server, monkeypatch) -> Place:
     def put(key: str, content: bytes) -> None:
         client.put_object(Bucket=bucket, Key=f"class/neuron/{key}", Body=content)
 
-    return Place(f"s3://{bucket}/class/neuron", lambda: in_bucket(client, bucket, "class/neuron/"), put)
+    return Place(f"s3://{bucket}/class/neuron", lambda: in_bucket(client, bucket, "class/neuron/", {}), put)
 
 
 @pytest.fixture

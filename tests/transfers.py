@@ -6,10 +6,16 @@ Imported by the processes that are killed, so it imports nothing heavy.
 import hashlib
 import json
 import os
+import threading
 from pathlib import Path
+
+from tqdm.auto import tqdm
 
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.sample import COMPILER
+
+# Its usual lock is one between processes, and each process that is killed would leave its own.
+tqdm.set_lock(threading.RLock())
 
 
 def push(root: str, url: str, environment: dict[str, str]) -> None:
@@ -54,9 +60,13 @@ def in_folder(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in found}
 
 
-def in_bucket(client, bucket: str, prefix: str) -> dict[str, bytes]:
-    """{key: bytes} of a store in a bucket."""
+def in_bucket(client, bucket: str, prefix: str, known: dict) -> dict[str, bytes]:
+    """{key: bytes} of a store in a bucket. `known` keeps what was read, by ETag, which is the MD5 of the contents."""
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    keys = [found["Key"] for page in pages for found in page.get("Contents", ())]
-    read = {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
-    return {key.removeprefix(prefix): content for key, content in read.items()}
+    objects = {}
+    for found in (found for page in pages for found in page.get("Contents", ())):
+        key, mark = found["Key"], (found["Key"], found["ETag"])
+        if mark not in known:
+            known[mark] = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        objects[key.removeprefix(prefix)] = known[mark]
+    return objects

@@ -10,6 +10,7 @@ import json
 import sys
 
 from helpers.neuron.compile_cache import CompileCache
+from helpers.neuron.compile_cache.layout import path_text
 from helpers.neuron.compile_cache.problems import BLOCKING, MOVED
 from helpers.neuron.compile_cache.store import TransferError
 
@@ -49,7 +50,7 @@ def run(cache: CompileCache, asked: argparse.Namespace) -> int:
     if asked.command == "status":
         summary = cache.summary()
         facts = {"path": str(cache.path), "states": summary.states, "bytes": summary.bytes, "graphs": summary.graphs}
-        print(json.dumps(facts) if asked.json else f"{cache.path}\n{summary}")
+        print(json.dumps(facts) if asked.json else f"{path_text(cache.path)}\n{summary}")
     elif asked.command == "problems":
         found = cache.problems()
         print("\n".join(map(str, found)) or "no problems")

@@ -81,4 +81,4 @@ class CompileCache:
         return fingerprint.fingerprints(self.path)
 
     def __repr__(self) -> str:
-        return f"CompileCache({str(self.path)!r}, compiler={self.compiler!r})"
+        return f"CompileCache({layout.path_text(self.path)!r}, compiler={self.compiler!r})"

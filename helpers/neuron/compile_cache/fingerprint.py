@@ -43,7 +43,6 @@ SHAPES = (
     "pipeline_parallel_size pipeline_parallel_num_microbatches disable_sequence_parallel kv_size_multiplier fuse_qkv "
     "recompute_causal_mask use_autocast label_smoothing_factor nll_on_prompt"
 )
-NOT_OF_THE_GRAPH = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "architectures")
 LISTED = 1000  # graphs that a fingerprint lists at most
 
 
@@ -69,9 +68,9 @@ def installed(names: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def fingerprint(method: str, model: dict, args, lora_rank: int, targets: Iterable[str] = ()) -> dict:
-    """The fingerprint of a run. `model` is its config as a dictionary, `args` the trainer's config."""
-    known = {f"model.{name}": value for name, value in model.items() if decides(name, value)}
+def fingerprint(method: str, config, args, lora_rank: int, targets: Iterable[str] = ()) -> dict:
+    """The fingerprint of a run. `config` is the model's, `args` the trainer's."""
+    known = {f"model.{name}": value for name, value in architecture(config).items()}
     known |= {name: plain(getattr(args, name)) for name in f"{SHAPES} {NUMBERS}".split() if hasattr(args, name)}
     known |= {"method": method, "lora_rank": lora_rank, "processes": int(os.environ.get("WORLD_SIZE", "1"))}
     if lora_rank:
@@ -81,11 +80,13 @@ def fingerprint(method: str, model: dict, args, lora_rank: int, targets: Iterabl
     return known | {f"version.{name}": version for name, version in installed(PACKAGES.split()).items()}
 
 
-def decides(name: str, value) -> bool:
-    """True for the parts of a model's config that shape its graph: sizes, kinds, constants; no names, no token ids."""
-    if name in NOT_OF_THE_GRAPH or name.endswith("_token_id"):
-        return False
-    return isinstance(value, (int, float, str, bool)) or name.startswith("rope")
+def architecture(config) -> dict:
+    """What a model's config says of its graph: sizes, kinds, constants; no names, token ids or ways to generate."""
+    from transformers import PretrainedConfig
+
+    general = PretrainedConfig().to_dict().keys() - {"model_type", "tie_word_embeddings"} | {"use_cache"}
+    own = {name: value for name, value in config.to_dict().items() if name not in general}
+    return {name: value for name, value in own.items() if isinstance(value, (int, float, str)) or "rope" in name}
 
 
 def plain(value):

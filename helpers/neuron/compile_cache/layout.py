@@ -236,3 +236,11 @@ def age_text(seconds: float) -> str:
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
+
+
+def path_text(path: Path) -> str:
+    """A path for people: from here if it is below, with ~ for the home folder, else whole."""
+    for start, said in ((Path.cwd(), ""), (Path.home(), "~/")):
+        if path.is_relative_to(start) and path != start:
+            return said + str(path.relative_to(start))
+    return str(path)
