@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.neuron.compile_cache import CompileCache
@@ -91,6 +91,7 @@ def test_a_path_that_would_be_misread_is_reached_through_a_link(name, tmp_path, 
     assert (links / f"neuron-cache-{os.getuid()}").stat().st_mode & 0o777 == 0o700
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("aé. /_-'=", min_size=1, max_size=6), min_size=1, max_size=3))
 def test_whatever_the_path_both_read_it_alike(tmp_path_factory, parts):
     base = tmp_path_factory.mktemp("any")

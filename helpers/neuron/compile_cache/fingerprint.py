@@ -85,7 +85,7 @@ def architecture(config) -> dict:
     from transformers import PretrainedConfig
 
     general = PretrainedConfig().to_dict().keys() - {"model_type", "tie_word_embeddings"} | {"use_cache"}
-    own = {name: value for name, value in config.to_dict().items() if name not in general}
+    own = {name: value for name, value in config.to_dict().items() if name not in general and "token_id" not in name}
     return {name: value for name, value in own.items() if isinstance(value, (int, float, str)) or "rope" in name}
 
 

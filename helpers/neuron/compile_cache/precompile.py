@@ -4,7 +4,9 @@ import os
 import re
 import shlex
 import shutil
+import sys
 
+from helpers.neuron.compile_cache.layout import path_text
 from helpers.neuron.run import lines_of
 
 TOOL = "neuron_parallel_compile"
@@ -21,8 +23,9 @@ def precompile(cache, command: list[str]):
     tool = shutil.which(TOOL)
     if tool is None:
         print(f"{TOOL} is not installed here: it comes with torch-neuronx (requirements-neuron.txt).")
-        print(f"On a Trainium this would run\n\n    {shlex.join([TOOL, *command])}\n")
-        print(f"and leave every graph of that command compiled in {cache.path}.")
+        told = ["python" if part == sys.executable else part for part in command]
+        print(f"On a Trainium this would run\n\n    {shlex.join([TOOL, *told])}\n")
+        print(f"and leave every graph of that command compiled in {path_text(cache.path)}.")
         return None
     cache.configure()
     failures = 0

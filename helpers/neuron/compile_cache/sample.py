@@ -9,7 +9,8 @@ import os
 import time
 from pathlib import Path
 
-from helpers.neuron.compile_cache.layout import DONE, FLAGS, LOG, NEFF
+from helpers.neuron.compile_cache.fingerprint import leave
+from helpers.neuron.compile_cache.layout import DONE, FLAGS, LOG, NEFF, entries
 
 COMPILER = "neuronxcc-2.21.33363.0+82129205"
 OLDER_COMPILER = "neuronxcc-2.19.8089.0+8ab9f450"
@@ -81,3 +82,24 @@ def make_sample(root: Path, compiled: int = 6) -> Path:
         add_compiled(root, number, OLDER_COMPILER, size=90_000)
     (root / COMPILER / "notes.txt").write_text("not of a cache", encoding="utf-8")
     return root
+
+
+RUN = {  # the settings of a made-up run; a real fingerprint has some sixty
+    "method": "orpo",
+    "model.hidden_size": 1024,
+    "model.num_hidden_layers": 28,
+    "per_device_train_batch_size": 1,
+    "max_length": 512,
+    "bf16": True,
+    "lora_rank": 16,
+    "tensor_parallel_size": 2,
+    "learning_rate": 1e-3,
+    "compiler": COMPILER,
+    "version.optimum-neuron": "0.4.5",
+}
+
+
+def add_run(root: Path) -> Path:
+    """The fingerprint of a finished run that compiled every finished graph there is."""
+    unfinished = {entry.name for entry in entries(root) if entry.state != "compiled"}
+    return leave(root, RUN, before=unfinished, count=0)
