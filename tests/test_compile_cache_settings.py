@@ -105,6 +105,8 @@ def test_whatever_the_path_both_read_it_alike(tmp_path_factory, parts):
 def test_s3_as_the_place_itself_is_refused_with_the_mend(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="keep the cache in a local folder, and share it with push and pull"):
         configure(Path("s3:/bucket/x"), {})
+    with pytest.raises(ValueError, match="s3://bucket/prefix: a cache there would be misread"):
+        CompileCache("s3://bucket/prefix")
     monkeypatch.setenv(FLAGS, "")
     monkeypatch.setenv(URL, "s3://bucket/prefix")
     with pytest.raises(ValueError, match="s3://bucket/prefix: a cache there would be misread"):

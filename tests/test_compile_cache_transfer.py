@@ -1,6 +1,7 @@
 """Push and pull, to a folder and to a real S3 API on loopback: what is moved, and what never is."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -201,6 +202,17 @@ def test_what_a_killed_pull_left_is_told_and_moved(tmp_path):
     make_older(left.parent, TWO_DAYS)
     assert [problem.kind for problem in cache.repair(dry_run=False)] == ["unfinished transfer"]
     assert cache.problems() == []
+
+
+def test_what_a_killed_push_left_half_written_is_swept_up(tmp_path, cache):
+    shared = tmp_path / "shared"
+    cache.push(str(shared))
+    old, young = shared / ".sending" / "1-old", shared / ".sending" / "2-young"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    cache.push(str(shared))
+    assert [path.name for path in (shared / ".sending").iterdir()] == [young.name]
 
 
 # ── what is damaged or hostile ──────────────────────────────────────────────────────────────────────────────

@@ -56,7 +56,7 @@ def stored(objects: dict[str, bytes]) -> dict[str, list[dict[str, bytes]]]:
 
 def in_folder(root: Path) -> dict[str, bytes]:
     """{key: bytes} of a store in a folder, without what is being written."""
-    found = (path for path in root.rglob("*") if path.is_file() and not path.name.startswith("."))
+    found = (path for path in root.rglob("*") if path.is_file() and ".sending" not in path.parts)
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in found}
 
 

@@ -18,6 +18,7 @@ from helpers.cache import REPOSITORY
 from helpers.runs import clock, machine_info, write_json
 
 REHEARSAL_PYTHON = REPOSITORY / ".venv-rehearsal" / "bin" / "python"
+Listener = Callable[[str], None]
 RECORDED = REPOSITORY / "docs" / "results" / "rehearsal.json"
 
 
@@ -67,14 +68,13 @@ def on_cores(command: list[str], cores: int = 2) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={cores}", *command]
 
 
-def train_on_trainium(method: str, cores: int = 2, listen: Callable[[str], None] | None = None, **settings):
-    """Train on this machine's NeuronCores; returns a TrainingRun. `listen` gets every line, as `CompileCache.watch`
-    wants it."""
+def train_on_trainium(method: str, cores: int = 2, listen: Listener | None = None, **settings) -> TrainingRun:
+    """Train on this machine's NeuronCores. `listen` gets every line: the `hear` of a `CompileCache.watch()`."""
     command = on_cores(train_command(method, **settings), cores)
     return follow(command, method, f"{cores} NeuronCores", listen)
 
 
-def follow(command: list[str], method: str, where: str, listen: Callable[[str], None] | None = None) -> TrainingRun:
+def follow(command: list[str], method: str, where: str, listen: Listener | None = None) -> TrainingRun:
     """Run a command from the repository's root, with a line of progress, and read its JSON lines."""
     records, graphs, new_graphs, started = [], None, None, time.monotonic()
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
@@ -88,7 +88,7 @@ def follow(command: list[str], method: str, where: str, listen: Callable[[str], 
         elif found := re.search(r"XLA compiled (\d+) graphs(?:, (\d+) of them new)?", line):
             graphs, new_graphs = int(found[1]), int(found[2]) if found[2] else None
         elif re.match(r"graph \d+ ", line):
-            print(f"\r{line}", flush=True)
+            print(f"\r{line:<60}", flush=True)
     print()
     return TrainingRun(method, records, graphs, time.monotonic() - started, where, new_graphs)
 

@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import os
 import runpy
+import socket
 import sys
 from pathlib import Path
 
@@ -26,7 +27,7 @@ ONE_PROCESS = {
     "LOCAL_WORLD_SIZE": "1",
     "GROUP_RANK": "0",
     "MASTER_ADDR": "127.0.0.1",
-    "MASTER_PORT": "29547",
+    "MASTER_PORT": "",  # a free one, so that two rehearsals can run at once
     "TORCHELASTIC_RUN_ID": "rehearsal",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
@@ -35,7 +36,8 @@ ONE_PROCESS = {
 
 def prepare() -> dict[str, str]:
     """Make the Trainium code importable and runnable here; returns {package: "real" or "stood in for"}."""
-    os.environ.update({name: value for name, value in ONE_PROCESS.items() if name not in os.environ})
+    one_process = ONE_PROCESS | {"MASTER_PORT": free_port()}
+    os.environ.update({name: value for name, value in one_process.items() if name not in os.environ})
     # torch_xla first: were a libneuronxla importable, it would try to start it.
     import torch_xla.core.xla_env_vars as xla_env_vars
 
@@ -48,6 +50,12 @@ def prepare() -> dict[str, str]:
     leave_out_inference()
     leave_out_the_hub_cache()
     return origin
+
+
+def free_port() -> str:
+    """A port of this host that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
 
 
 def keep_graphs() -> None:

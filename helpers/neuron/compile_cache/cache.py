@@ -21,6 +21,7 @@ class CompileCache:
     """
 
     def __init__(self, path: str | Path | None = None, compiler: str | None = None):
+        settings.refuse_url(str(path))
         self.path = settings.configured_path() if path is None else Path(path).expanduser().absolute()
         self.compiler = compiler or fingerprint.current_compiler()
 

@@ -21,7 +21,7 @@ from typing import Protocol
 
 S3_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*))?")
 WORKERS = 8
-SENDING = ".sending-"
+SENDING = ".sending"
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 ATTEMPTS = 10  # of one request; boto3 waits longer each time, up to 20 s
 READ_ONLY = ("AccessDenied", "AllAccessDisabled", "MethodNotAllowed")
@@ -89,7 +89,7 @@ class FolderStore:
         for folder, _, names in os.walk(self.root / prefix):
             for name in names:
                 path = Path(folder, name)
-                if not name.startswith(".") and not path.is_symlink():
+                if not path.is_symlink():
                     yield path.relative_to(self.root).as_posix(), path.stat().st_mtime
 
     def read(self, key: str) -> bytes:
@@ -124,9 +124,10 @@ class FolderStore:
 
     def _store(self, key: str, fill) -> None:
         target = self.root / key
-        temporary = target.with_name(f"{SENDING}{os.getpid()}-{os.urandom(4).hex()}")
+        temporary = self.root / SENDING / f"{os.getpid()}-{os.urandom(4).hex()}"
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (temporary.parent, target.parent):
+                folder.mkdir(parents=True, exist_ok=True)
             with temporary.open("x+b") as file:
                 fill(file)
                 file.flush()
@@ -137,12 +138,11 @@ class FolderStore:
                 raise ReadOnlyError(f"{self.root} can't be written to ({error.strerror})") from error
             raise
         finally:
-            with contextlib.suppress(PermissionError, NotADirectoryError):
-                temporary.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def sweep(self, older_than: float = 3600.0) -> None:
-        """Delete what killed pushes left, once it is `older_than` seconds old."""
-        for path in self.root.glob(f"*/**/{SENDING}*"):
+        """Delete what killed pushes left half-written, once it is `older_than` seconds old."""
+        for path in (self.root / SENDING).glob("*"):
             if time.time() - path.lstat().st_mtime > older_than:
                 path.unlink(missing_ok=True)
 

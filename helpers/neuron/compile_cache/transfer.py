@@ -187,6 +187,8 @@ def push(root: Path, url: str, compiler: str | None = None, force: bool = False)
     there = {found.key for found in listed(store, compiler) if isinstance(found, Remote)}
     sender = Sender(store, set() if force else there)
     try:
+        if isinstance(store, FolderStore):
+            store.sweep()
         for outcome in each(sender.send, list(finished(root, compiler)), "push"):
             transfer.count(outcome)
     except ReadOnlyError as error:
