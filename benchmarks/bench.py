@@ -61,7 +61,7 @@ def compare(cases: list[Case], rounds: int) -> list[dict]:
     workers = []
     try:
         for case in cases:
-            print(f"  loading {NAMES[case.method]} {'bf16' if case.bf16 else ''}", flush=True)
+            print(f"  loading {NAMES[case.method].replace('*', '')} {'bf16' if case.bf16 else ''}", flush=True)
             workers.append(Worker(case))
         for turn in range(rounds + 1):  # the first is a warm-up
             for worker in workers:

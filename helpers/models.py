@@ -22,10 +22,12 @@ from gguf import GGUFReader
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
+    PretrainedConfig,
     PreTrainedTokenizerFast,
     set_seed,
 )
@@ -107,6 +109,16 @@ def load_model(source: str, dtype: torch.dtype = torch.float32, seed: int = 0):
     return AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
 
 
+def load_config(source: str) -> PretrainedConfig:
+    """The configuration of a model from a path that `find_base_model` returned; no weights are read."""
+    if source != SMOKE:
+        return AutoConfig.from_pretrained(source)
+    config = LlamaConfig.from_pretrained(packaged_model())
+    config.update({"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 16})
+    config.update({"num_attention_heads": 4, "num_key_value_heads": 2})
+    return config
+
+
 def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
     """The tokenizer, with a pad token that is not EOS wherever the vocabulary offers one."""
     tokenizer = AutoTokenizer.from_pretrained(packaged_model() if source == SMOKE else source)
@@ -118,9 +130,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
 
 def smoke_model(seed: int = 0) -> LlamaForCausalLM:
     """A two-layer Llama of random weights (3 million parameters) for tests that take seconds."""
-    config = LlamaConfig.from_pretrained(packaged_model())
-    config.update({"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 16})
-    config.update({"num_attention_heads": 4, "num_key_value_heads": 2})
+    config = load_config(SMOKE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config).eval()

@@ -348,6 +348,11 @@ def shared_tokens(example: dict) -> int:
     return len(example["chosen_input_ids"]) + len(example["rejected_input_ids"]) - example["prompt_length"] + 1
 
 
+def shared_row_length(tokenized: Dataset) -> int:
+    """A fixed length for one pair a row: that of the longest, rounded up to a multiple of 64."""
+    return -(-max(map(shared_tokens, tokenized)) // 64) * 64
+
+
 def common_beginning(examples: list[dict]) -> list[int]:
     """The tokens with which the prompts of all examples begin; each prompt keeps a last token of its own."""
     prompts = [example["chosen_input_ids"][: example["prompt_length"] - 1] for example in examples]

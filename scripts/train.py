@@ -10,6 +10,7 @@ NEURON_EXTRACT_GRAPHS_ONLY=1 (set by neuron_parallel_compile) a few steps are tr
 import json
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,8 +20,17 @@ from peft import LoraConfig
 from transformers import HfArgumentParser, PrinterCallback, TrainerCallback, set_seed
 
 from helpers.backends import NAMES, BackendError, detect
-from helpers.models import find_base_model, load_tokenizer
-from helpers.preferences import BUILT_IN, load_preferences, sft_features, tokenize_preferences, truncation_report
+from helpers.models import find_base_model, load_config, load_tokenizer
+from helpers.neuron.compile_cache import CompileCache
+from helpers.neuron.compile_cache.fingerprint import fingerprint, remember
+from helpers.preferences import (
+    BUILT_IN,
+    load_preferences,
+    sft_features,
+    shared_row_length,
+    tokenize_preferences,
+    truncation_report,
+)
 from helpers.profiles import PROFILES
 from helpers.runs import Run, peak_memory_bytes
 
@@ -44,6 +54,7 @@ class ScriptArguments:
     pairs: int | None = field(default=None, metadata={"help": "how many training pairs; all by default"})
     lora_rank: int = field(default=0, metadata={"help": "rank of the LoRA adapter; 0 trains every weight"})
     backend: str | None = field(default=None, metadata={"help": "instead of the one found", "choices": [*NAMES]})
+    will_it_compile: bool = field(default=False, metadata={"help": "only say whether the compile cache has its graphs"})
 
 
 class JsonLines(TrainerCallback):
@@ -62,7 +73,7 @@ class JsonLines(TrainerCallback):
 def main(arguments: list[str]) -> int:
     try:
         script, backend, args = parse(arguments)
-        train(script, backend, args)
+        (predict if script.will_it_compile else train)(script, backend, args)
     except (BackendError, ValueError, FileNotFoundError, ConnectionError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1
@@ -102,16 +113,47 @@ def train(script: ScriptArguments, backend, args) -> None:
     path, reason = find_base_model(script.model)
     print(f"Base model — {reason}", flush=True)
     tokenizer = load_tokenizer(path)
-    pairs = load_preferences(script.data, limit=script.pairs, seed=args.seed)
-    tokenized = tokenize_preferences(pairs, tokenizer, args.max_length, getattr(args, "max_prompt_length", None))
+    tokenized = read_pairs(script, args, tokenizer)
     print(truncation_report(tokenized), flush=True)
     stage = Run(Path(args.output_dir), replace(PROFILES["laptop"], name=backend.name, seed=args.seed)).stage(
         script.method
     )
-    trainer = make_trainer(script, backend, args, path, tokenizer, tokenized, stage)
-    trainer.train()
-    if not precompiling:
-        finish(script, backend, args, trainer, stage)
+    with remember(fingerprint_of(script, args, path)) if backend.fixed_shapes else nullcontext():
+        trainer = make_trainer(script, backend, args, path, tokenizer, tokenized, stage)
+        trainer.train()
+        if not precompiling:
+            finish(script, backend, args, trainer, stage)
+
+
+def read_pairs(script: ScriptArguments, args, tokenizer):
+    """The tokenised pairs. From them follows how long a shared row of fixed length is, where that isn't given."""
+    pairs = load_preferences(script.data, limit=script.pairs, seed=args.seed)
+    tokenized = tokenize_preferences(pairs, tokenizer, args.max_length, getattr(args, "max_prompt_length", None))
+    if depends_on_data(args):
+        args.row_length = shared_row_length(tokenized)
+    return tokenized
+
+
+def depends_on_data(args) -> bool:
+    """True if the shape of a step is not settled by the arguments alone."""
+    return getattr(args, "layout", "rows") == "shared" and getattr(args, "row_length", 0) is None
+
+
+def fingerprint_of(script: ScriptArguments, args, path: str) -> dict:
+    """What decides this run's graphs."""
+    return fingerprint(script.method, load_config(path), args, script.lora_rank, LINEAR_LAYERS)
+
+
+def predict(script: ScriptArguments, backend, args) -> None:
+    """Say whether the same run would compile anything, and train nothing."""
+    if not backend.fixed_shapes:
+        print(f"no: {backend.name} compiles no graphs")
+        return
+    settle(args, backend, precompiling=False)
+    path, _ = find_base_model(script.model)
+    if depends_on_data(args):
+        read_pairs(script, args, load_tokenizer(path))
+    print(CompileCache().will_it_compile(fingerprint_of(script, args, path)))
 
 
 def make_trainer(script, backend, args, path, tokenizer, tokenized, stage):

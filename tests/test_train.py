@@ -69,6 +69,12 @@ def test_precompiling_takes_few_steps_and_saves_nothing(data, tmp_path):
     assert not (tmp_path / "out" / "orpo" / "model").exists() and not list((tmp_path / "out").rglob("checkpoint-*"))
 
 
+def test_a_cpu_compiles_no_graphs_and_says_so(tmp_path):
+    done = start(tmp_path / "out", "--method", "orpo", "--will_it_compile", "True", *SHORT)
+    assert (done.returncode, done.stdout) == (0, "no: cpu compiles no graphs\n")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

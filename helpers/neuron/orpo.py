@@ -22,7 +22,7 @@ from helpers.logprobs import shared_attention_mask
 from helpers.neuron.zero import mend_zero_1
 from helpers.odds_ratio import orpo_loss
 from helpers.orpo import orpo_metrics
-from helpers.preferences import IGNORE, PreferenceCollator, shared_tokens, tokenize_preferences
+from helpers.preferences import IGNORE, PreferenceCollator, shared_row_length, tokenize_preferences
 
 DOWNCASTS = ("XLA_DOWNCAST_BF16", "XLA_USE_BF16")
 
@@ -79,7 +79,7 @@ class NeuronORPOTrainer(NeuronTrainer):
                 train_dataset, processing_class, args.max_length, args.max_prompt_length
             )
         if args.layout == "shared":
-            args.row_length = args.row_length or row_length(train_dataset)
+            args.row_length = args.row_length or shared_row_length(train_dataset)
             print(f"ORPO in shared rows of {args.row_length} tokens, instead of two of {args.max_length} a pair")
         length = args.row_length if args.layout == "shared" else args.max_length
         kwargs.setdefault("data_collator", PreferenceCollator(processing_class.pad_token_id, args.layout, length))
@@ -174,11 +174,6 @@ def token_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """
     nll = fixed_cross_entropy(logits.float().view(-1, logits.shape[-1]), targets.reshape(-1), reduction="none")
     return nll.view_as(targets)
-
-
-def row_length(tokenized) -> int:
-    """The longest pair in one shared row, rounded up to a multiple of 64."""
-    return -(-max(map(shared_tokens, tokenized)) // 64) * 64
 
 
 # ── what NeuronTrainer can't do ─────────────────────────────────────────────────────────────────────────────

@@ -9,29 +9,37 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from helpers.cache import REPOSITORY
 from helpers.runs import clock, machine_info, write_json
 
 REHEARSAL_PYTHON = REPOSITORY / ".venv-rehearsal" / "bin" / "python"
+Listener = Callable[[str], None]
 RECORDED = REPOSITORY / "docs" / "results" / "rehearsal.json"
 
 
 @dataclass
 class TrainingRun:
-    """What a run of scripts/train.py said: its log records, how many graphs XLA compiled, seconds, and where."""
+    """What a run of scripts/train.py said: its log records, how many graphs XLA compiled, seconds, and where.
+
+    In a rehearsal with a compile cache, `new_graphs` are those that the cache did not know.
+    """
 
     method: str
     records: list[dict]
     graphs: int | None
     seconds: float
     where: str
+    new_graphs: int | None = None
 
     def __str__(self) -> str:
         first, last = self.records[0]["loss"], self.records[-1]["loss"]
         graphs = f", {self.graphs} graphs compiled" if self.graphs is not None else ""
+        graphs += f", {self.new_graphs} of them new" if self.new_graphs is not None else ""
         return (
             f"{self.where}: {self.method}, {len(self.records)} steps in {clock(self.seconds)}{graphs}, "
             f"loss {first:.3f} → {last:.3f}"
@@ -55,35 +63,47 @@ def rehearse(method: str, **settings) -> TrainingRun:
     return follow(command, method, "rehearsal on XLA's CPU device")
 
 
-def train_on_trainium(method: str, cores: int = 2, **settings) -> TrainingRun:
-    """Train on this machine's NeuronCores, one process a core."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={cores}"]
-    return follow([*launcher, *train_command(method, **settings)], method, f"{cores} NeuronCores")
+def on_cores(command: list[str], cores: int = 2) -> list[str]:
+    """The whole command line that runs `train_command(…)` on this machine's NeuronCores, one process a core."""
+    return [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={cores}", *command]
 
 
-def follow(command: list[str], method: str, where: str) -> TrainingRun:
+def train_on_trainium(method: str, cores: int = 2, listen: Listener | None = None, **settings) -> TrainingRun:
+    """Train on this machine's NeuronCores. `listen` gets every line: the `hear` of a `CompileCache.watch()`."""
+    command = on_cores(train_command(method, **settings), cores)
+    return follow(command, method, f"{cores} NeuronCores", listen)
+
+
+def follow(command: list[str], method: str, where: str, listen: Listener | None = None) -> TrainingRun:
     """Run a command from the repository's root, with a line of progress, and read its JSON lines."""
-    records, tail, graphs, started = [], [], None, time.monotonic()
-    process = subprocess.Popen(
-        command,
-        cwd=REPOSITORY,
-        env={name: value for name, value in os.environ.items() if name != "MPLBACKEND"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    for line in process.stdout:
-        tail = [*tail, line.rstrip()][-15:]
+    records, graphs, new_graphs, started = [], None, None, time.monotonic()
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    for line in lines_of(command, environment):
+        if listen:
+            listen(line)
         if line.startswith("{"):
             records.append(json.loads(line))
             progress = f"{method}: step {records[-1]['step']}, loss {records[-1]['loss']:.3f}"
             print(f"\r{progress}, {clock(time.monotonic() - started)}", end="", flush=True)
-        elif found := re.search(r"XLA compiled (\d+) graphs", line):
-            graphs = int(found[1])
+        elif found := re.search(r"XLA compiled (\d+) graphs(?:, (\d+) of them new)?", line):
+            graphs, new_graphs = int(found[1]), int(found[2]) if found[2] else None
+        elif re.match(r"graph \d+ ", line):
+            print(f"\r{line:<60}", flush=True)
     print()
-    if process.wait():
-        raise RuntimeError(f"train.py ended with {process.returncode}:\n" + "\n".join(tail))
-    return TrainingRun(method, records, graphs, time.monotonic() - started, where)
+    return TrainingRun(method, records, graphs, time.monotonic() - started, where, new_graphs)
+
+
+def lines_of(command: list[str], environment: dict[str, str]) -> Iterator[str]:
+    """Run a command from the repository's root and yield its lines; if it fails, a RuntimeError shows the last ones."""
+    tail = []
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        for line in process.stdout:
+            tail = [*tail, line.rstrip()][-15:]
+            yield line.rstrip()
+    if process.returncode:
+        raise RuntimeError(f"{Path(command[0]).name} ended with {process.returncode}:\n" + "\n".join(tail))
 
 
 def recorded_rehearsal() -> dict[str, TrainingRun]:

@@ -7,11 +7,15 @@ runs, learns and keeps to one set of graphs. What it can't: the Neuron compiler,
 
 import contextlib
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import os
 import runpy
+import socket
 import sys
 from pathlib import Path
+
+from helpers.neuron.compile_cache.watch import Watch, compiled_graphs
 
 STANDINS = Path(__file__).with_name("standins")
 PACKAGES = ("neuronx_distributed", "torch_neuronx", "neuronxcc", "libneuronxla")
@@ -23,7 +27,7 @@ ONE_PROCESS = {
     "LOCAL_WORLD_SIZE": "1",
     "GROUP_RANK": "0",
     "MASTER_ADDR": "127.0.0.1",
-    "MASTER_PORT": "0",  # any free one
+    "MASTER_PORT": "",  # a free one, so that two rehearsals can run at once
     "TORCHELASTIC_RUN_ID": "rehearsal",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
@@ -32,7 +36,8 @@ ONE_PROCESS = {
 
 def prepare() -> dict[str, str]:
     """Make the Trainium code importable and runnable here; returns {package: "real" or "stood in for"}."""
-    os.environ.update({name: value for name, value in ONE_PROCESS.items() if name not in os.environ})
+    one_process = ONE_PROCESS | {"MASTER_PORT": free_port()}
+    os.environ.update({name: value for name, value in one_process.items() if name not in os.environ})
     # torch_xla first: were a libneuronxla importable, it would try to start it.
     import torch_xla.core.xla_env_vars as xla_env_vars
 
@@ -41,9 +46,24 @@ def prepare() -> dict[str, str]:
         sys.path.append(str(STANDINS))  # last, so that a real package wins
     if not hasattr(xla_env_vars, "HOST_WORLD_SIZE"):
         xla_env_vars.HOST_WORLD_SIZE = "HOST_WORLD_SIZE"  # a name that only AWS's build of torch_xla has
+    keep_graphs()
     leave_out_inference()
     leave_out_the_hub_cache()
     return origin
+
+
+def free_port() -> str:
+    """A port of this host that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
+
+
+def keep_graphs() -> None:
+    """Where a compile cache is set as on a Trainium, let XLA keep its graphs there, in a folder of its own."""
+    if cache := os.environ.get("NEURON_COMPILE_CACHE_URL"):
+        folder = Path(cache) / f"xla-cpu-{importlib.metadata.version('torch-xla')}"
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("XLA_PERSISTENT_CACHE_PATH", str(folder))
 
 
 def missing(package: str) -> bool:
@@ -80,23 +100,20 @@ def describe(origin: dict[str, str]) -> str:
     )
 
 
-def compiled_graphs() -> int:
-    """How many graphs XLA has compiled in this process."""
-    from torch_xla.debug import metrics
-
-    compiled = metrics.metric_data("CompileTime")
-    return compiled[0] if compiled else 0
-
-
 def main(arguments: list[str]) -> None:
     print(describe(prepare()), flush=True)
     script, *rest = arguments
     sys.argv = [script, *rest]
     sys.path.insert(0, os.getcwd())
+    cached = os.environ.get("XLA_PERSISTENT_CACHE_PATH")
+    # to stderr in one piece: the script's own lines on stdout stay whole
+    seen = Watch(Path(cached or "."), say=lambda line: os.write(2, f"{line}\n".encode()))
     try:
-        runpy.run_path(script, run_name="__main__")
+        with seen:
+            runpy.run_path(script, run_name="__main__")
     finally:  # a script ends with sys.exit
-        print(f"XLA compiled {compiled_graphs()} graphs", flush=True)
+        new = f", {seen.compiled} of them new" if cached else ""
+        print(f"XLA compiled {compiled_graphs()} graphs{new}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,68 @@
+"""The compile cache in a terminal. Exit codes: 0 well, 1 problems or a failed transfer, 2 a bad argument.
+
+python -m helpers.neuron.compile_cache status
+python -m helpers.neuron.compile_cache repair --yes
+python -m helpers.neuron.compile_cache push s3://bucket/prefix
+"""
+
+import argparse
+import json
+import sys
+
+from helpers.neuron.compile_cache import CompileCache
+from helpers.neuron.compile_cache.layout import path_text
+from helpers.neuron.compile_cache.problems import BLOCKING, MOVED
+from helpers.neuron.compile_cache.store import TransferError
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m helpers.neuron.compile_cache", description=__doc__.splitlines()[0])
+    parser.add_argument("--cache", help="its folder; by default the one that the environment's variables name")
+    parser.add_argument("--compiler", help="such as neuronxcc-2.21.33363.0+82129205; by default the installed one")
+    commands = parser.add_subparsers(dest="command", required=True)
+    status = commands.add_parser("status", help="how many graphs are in which state")
+    status.add_argument("--json", action="store_true", help="for scripts")
+    commands.add_parser("problems", help="what is wrong, with the mend; exits with 1 if anything is")
+    repair = commands.add_parser("repair", help="show what would be moved away; --yes moves it")
+    repair.add_argument("--yes", action="store_true", help="move it to <cache>/.removed/")
+    repair.add_argument("--kind", action="append", choices=MOVED, help="only this kind; may be given several times")
+    repair.add_argument(
+        "--older-than", type=float, metavar="SECONDS", help="when a lock that no process holds is stale"
+    )
+    push = commands.add_parser("push", help="send finished graphs")
+    push.add_argument("--force", action="store_true", help="also those that are there, to mend damaged ones")
+    pull = commands.add_parser("pull", help="fetch finished graphs")
+    for command in (push, pull):
+        command.add_argument("url", help="a folder or s3://bucket/prefix")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    asked = parse(arguments)
+    try:
+        return run(CompileCache(asked.cache, asked.compiler), asked)
+    except (ValueError, TransferError, OSError) as error:
+        print(f"compile_cache: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+
+
+def run(cache: CompileCache, asked: argparse.Namespace) -> int:
+    if asked.command == "status":
+        summary = cache.summary()
+        facts = {"path": str(cache.path), "states": summary.states, "bytes": summary.bytes, "graphs": summary.graphs}
+        print(json.dumps(facts) if asked.json else f"{path_text(cache.path)}\n{summary}")
+    elif asked.command == "problems":
+        found = cache.problems()
+        print("\n".join(map(str, found)) or "no problems")
+        return int(bool(found))
+    elif asked.command == "repair":
+        cache.repair(dry_run=not asked.yes, kinds=asked.kind or BLOCKING, older_than=asked.older_than)
+    else:
+        done = cache.push(asked.url, asked.force) if asked.command == "push" else cache.pull(asked.url)
+        print(done)
+        return int(not done.ok)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""What lies in a compile cache, read without opening more files than needed.
+
+    <cache>/neuronxcc-<version>/          one folder a compiler; graphs of one are useless to another
+      MODULE_<graph hash>+<flags hash>/   one folder a graph
+        model.hlo_module.pb               the graph (or .pb.gz), put there before it is compiled
+        compile_flags.json                the compiler's flags
+        model.neff, model.done            the compiled graph, and the empty file that says it is whole
+        model.log                         what a failed compile said; while it lies here, the graph is not tried again
+        model.hlo_module.pb.lock          while it is compiled; a killed compile leaves it, and later runs wait for ever
+      0_FINGERPRINTS/<digest>.json        what decided the graphs of a finished run (`fingerprint`)
+      0_REGISTRY/                         Optimum Neuron's own notes: left alone
+    <cache>/xla-cpu-<version>/<number>    the rehearsal's graphs: one file each, written by XLA's CPU device
+    <cache>/.removed/                     what `repair` moved away
+
+Source: the AWS Neuron documentation ("Neuron Persistent Cache") and Optimum Neuron 0.4.5; not verified on a Trainium.
+"""
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from helpers.neuron.compile_cache.locks import Holders
+
+DEFAULT_PATH = Path("/var/tmp/neuron-compile-cache")
+NEURON, XLA = "neuronxcc-", "xla-cpu-"
+COMPILER = re.compile(rf"(?:{NEURON}|{XLA})[A-Za-z0-9.+_-]+")
+MODULE = re.compile(r"MODULE_[A-Za-z0-9_-]+\+[A-Za-z0-9]+")
+XLA_GRAPH = re.compile(r"\d+")
+FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+FINGERPRINTS, REGISTRY, REMOVED, MAKING = "0_FINGERPRINTS", "0_REGISTRY", ".removed", ".making-"
+NEFF, DONE, LOG, FLAGS, LOCK = "model.neff", "model.done", "model.log", "compile_flags.json", ".lock"
+WAITING = "not compiled yet"
+STATES = ("compiled", "failed", "compiling", "abandoned", "incomplete")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One graph: `size` in bytes, `modified` in seconds since the epoch, `holder` of its lock, `lock`'s file name."""
+
+    path: Path
+    compiler: str
+    state: str
+    size: int
+    modified: float
+    reason: str = ""
+    lock: str | None = None
+    holder: str | None = None
+
+    @property
+    def name(self) -> str:
+        """MODULE_<graph hash>+<flags hash>, or XLA's number."""
+        return self.path.name
+
+    @property
+    def age(self) -> float:
+        """Seconds since anything in it changed."""
+        return time.time() - self.modified
+
+    @property
+    def flags(self) -> list[str]:
+        """The compiler's flags, read when asked for; none where there is no readable list of them."""
+        try:
+            flags = json.loads((self.path / FLAGS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return []
+        return [str(flag) for flag in flags] if isinstance(flags, list) else []
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Anything else that lies in the cache: `kind` is graph, record, leftover or foreign."""
+
+    kind: str
+    compiler: str
+    found: os.DirEntry
+
+
+def walk(root: Path) -> Iterator[Item]:
+    """Everything on the cache's two levels, unsorted, one at a time; symbolic links are foreign, never followed."""
+    if not root.is_dir():
+        return
+    with os.scandir(root) as found:
+        for item in found:
+            if item.name == REMOVED:
+                continue
+            if COMPILER.fullmatch(item.name) and item.is_dir(follow_symlinks=False):
+                yield from _walk_compiler(item)
+            else:
+                yield Item("foreign", "", item)
+
+
+def _walk_compiler(folder: os.DirEntry) -> Iterator[Item]:
+    rehearsal = folder.name.startswith(XLA)
+    is_graph = XLA_GRAPH.fullmatch if rehearsal else MODULE.fullmatch
+    with os.scandir(folder.path) as found:
+        for item in found:
+            is_folder, is_file = item.is_dir(follow_symlinks=False), item.is_file(follow_symlinks=False)
+            if item.name.startswith(MAKING) and (is_folder or is_file):
+                kind = "leftover"
+            elif is_folder and item.name in (FINGERPRINTS, REGISTRY):
+                kind = "record"
+            elif is_graph(item.name) and (is_file if rehearsal else is_folder):
+                kind = "graph"
+            else:
+                kind = "foreign"
+            yield Item(kind, folder.name, item)
+
+
+def entries(root: Path, holders: Holders | None = None) -> Iterator[Entry]:
+    """Every graph, one at a time; what disappears meanwhile is left out."""
+    holders = holders or Holders(root)
+    for item in walk(root):
+        if item.kind == "graph" and (entry := read_entry(Path(item.found.path), item.compiler, holders)):
+            yield entry
+
+
+def read_entry(path: Path, compiler: str, holders: Holders) -> Entry | None:
+    """The graph at `path`, or None where there is none (any more)."""
+    try:
+        if compiler.startswith(XLA):
+            found = path.lstat()
+            whole = found.st_size > 0
+            reason = "" if whole else "its file is empty"
+            return Entry(path, compiler, "compiled" if whole else "incomplete", found.st_size, found.st_mtime, reason)
+        files, links = {}, []
+        with os.scandir(path) as found:
+            for item in found:
+                files[item.name] = item.stat(follow_symlinks=False)
+                links += [item.name] if item.is_symlink() else []
+        modified = max((stat.st_mtime for stat in files.values()), default=path.stat().st_mtime)
+    except FileNotFoundError:
+        return None
+    except (NotADirectoryError, PermissionError) as error:
+        return Entry(path, compiler, "incomplete", 0, time.time(), f"it can't be read ({error.strerror})")
+    size = sum(stat.st_size for stat in files.values())
+    lock = next((name for name in files if name.endswith(LOCK)), None)
+    holder = holders.of(path / lock, files[lock].st_mtime) if lock else None
+    if links:
+        state, reason = "incomplete", f"{links[0]} is a symbolic link"
+    else:
+        state, reason = state_of({name: stat.st_size for name, stat in files.items()}, lock, holder)
+    return Entry(path, compiler, state, size, modified, reason, lock, holder)
+
+
+def state_of(sizes: dict[str, int], lock: str | None, holder: str | None) -> tuple[str, str]:
+    """(state, why) of a graph with files of these sizes. `holder` tells who is taken to compile it, if anybody."""
+    if sizes.get(NEFF) and DONE in sizes:
+        return "compiled", ""
+    if holder:
+        return "compiling", holder
+    if LOG in sizes and not sizes.get(NEFF):
+        return "failed", f"{LOG} and no {NEFF}"
+    if lock:
+        return "abandoned", "locked, and whoever compiled it is gone"
+    if DONE in sizes:
+        return "incomplete", f"{DONE} and no whole {NEFF}"
+    return "incomplete", f"{NEFF} without {DONE}" if NEFF in sizes else WAITING
+
+
+def fingerprint_files(root: Path) -> Iterator[tuple[str, Path]]:
+    """(compiler, file) of every fingerprint that a finished run left."""
+    for item in walk(root):
+        if item.kind == "record" and item.found.name == FINGERPRINTS:
+            for path in Path(item.found.path).glob("[0-9a-f]*.json"):
+                if path.is_file() and not path.is_symlink():
+                    yield item.compiler, path
+
+
+# ── totals ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass
+class Summary:
+    """Totals of a cache. `graphs` is a checksum of the names of what `compiler` (or any) compiled: the same on two
+    hosts that have the same graphs."""
+
+    compiler: str | None = None
+    states: Counter = field(default_factory=Counter)
+    bytes: Counter = field(default_factory=Counter)
+    compilers: Counter = field(default_factory=Counter)
+    checksum: int = 0
+
+    def add(self, entry: Entry) -> None:
+        """Count one graph."""
+        self.states[entry.state] += 1
+        self.bytes[entry.state] += entry.size
+        if entry.state == "compiled":
+            self.compilers[entry.compiler] += 1
+        if entry.state == "compiled" and self.compiler in (None, entry.compiler):
+            name = f"{entry.compiler}/{entry.name}".encode()
+            self.checksum ^= int.from_bytes(hashlib.sha256(name).digest()[:4])  # the order does not matter
+
+    @property
+    def compiled(self) -> int:
+        """How many graphs are ready."""
+        return self.states["compiled"]
+
+    @property
+    def graphs(self) -> str:
+        """Eight hex digits."""
+        return f"{self.checksum:08x}"
+
+    def __str__(self) -> str:
+        lines = [f"{state:<10} {self.states[state]:>6}  {size_text(self.bytes[state]):>9}" for state in STATES]
+        lines += [f"  {number} of {compiler}" for compiler, number in sorted(self.compilers.items())]
+        whose = f" of {self.compiler}" if self.compiler else ""
+        return "\n".join([*lines, f"checksum of the compiled graphs{whose}: {self.graphs}"])
+
+
+def summarise(root: Path, compiler: str | None = None) -> Summary:
+    """Totals, in memory that does not grow with the cache."""
+    summary = Summary(compiler)
+    for entry in entries(root):
+        summary.add(entry)
+    return summary
+
+
+def size_text(size: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def age_text(seconds: float) -> str:
+    """Seconds for people: the largest unit that fits."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def path_text(path: Path) -> str:
+    """A path for people: from here if it is below, with ~ for the home folder, else whole."""
+    for start, said in ((Path.cwd(), ""), (Path.home(), "~/")):
+        if path.is_relative_to(start) and path != start:
+            return said + str(path.relative_to(start))
+    return str(path)

@@ -1,0 +1,227 @@
+"""Where shared graphs are kept: a folder or S3, both laid out alike.
+
+    entries/<compiler>/<graph>@<digest>.json   which files a graph has, their sizes and SHA-256; written last of all
+    objects/<first two>/<SHA-256>              their contents, each under its own checksum
+
+A graph exists once its .json does. Two hosts that send the same graph write the same objects or different ones, never
+into each other's.
+"""
+
+import base64
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+S3_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*))?")
+WORKERS = 8
+SENDING = ".sending"
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+ATTEMPTS = 10  # of one request; boto3 waits longer each time, up to 20 s
+READ_ONLY = ("AccessDenied", "AllAccessDisabled", "MethodNotAllowed")
+DAMAGED = ("BadDigest", "NoSuchKey", "404")
+MENDS = {
+    "NoSuchBucket": "create the bucket, or mend its name",
+    "NoSuchKey": "an object is missing: push it again with force",
+    "404": "an object is missing: push it again with force",
+    "AccessDenied": "the role needs s3:ListBucket and s3:GetObject there",
+    "BadDigest": "a file changed while it was sent: push again",
+}
+
+
+class TransferError(RuntimeError):
+    """A push or pull that can't go on; one line, with the mend."""
+
+
+class ReadOnlyError(TransferError):
+    """The place can't be written to."""
+
+
+class CorruptError(TransferError):
+    """Contents that are not what their checksum says."""
+
+
+class Store(Protocol):
+    """What push and pull need of a place."""
+
+    def listing(self, prefix: str) -> Iterator[tuple[str, float]]:
+        """(key, when it was written) of everything under a prefix."""
+
+    def read(self, key: str) -> bytes:
+        """A small object."""
+
+    def write(self, key: str, content: bytes) -> None:
+        """Store a small object, whole or not at all."""
+
+    def fetch(self, key: str, target: Path) -> None:
+        """Copy an object to a file."""
+
+    def send(self, source: Path, key: str, sha256: str) -> None:
+        """Store a file, whole or not at all; CorruptError if its contents are not those of the checksum."""
+
+
+def open_store(url: str) -> Store:
+    """The store at `s3://bucket/prefix` or in a folder; ValueError for anything else."""
+    url = str(url)
+    if url.startswith("s3:"):
+        return S3Store(url)
+    if "://" in url:
+        raise ValueError(f"{url}: give a folder or s3://bucket/prefix")
+    return FolderStore(Path(url).expanduser())
+
+
+class FolderStore:
+    """A folder, for instance on a shared disk."""
+
+    def __init__(self, root: Path):
+        self.root = Path(os.path.abspath(root))
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def listing(self, prefix: str) -> Iterator[tuple[str, float]]:
+        for folder, _, names in os.walk(self.root / prefix):
+            for name in names:
+                path = Path(folder, name)
+                if not path.is_symlink():
+                    yield path.relative_to(self.root).as_posix(), path.stat().st_mtime
+
+    def read(self, key: str) -> bytes:
+        with self.open(key) as file:
+            return file.read()
+
+    def write(self, key: str, content: bytes) -> None:
+        self._store(key, lambda file: file.write(content))
+
+    def fetch(self, key: str, target: Path) -> None:
+        with self.open(key) as reader, target.open("wb") as writer:
+            shutil.copyfileobj(reader, writer)
+
+    def open(self, key: str):
+        """An object, open for reading; CorruptError where there is none, or a symbolic link in its place."""
+        try:
+            return open_file(self.root / key)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP):
+                raise CorruptError(f"an object is missing ({error.strerror}): push it again with force") from error
+            raise
+
+    def send(self, source: Path, key: str, sha256: str) -> None:
+        def fill(writer) -> None:
+            with open_file(source) as reader:
+                shutil.copyfileobj(reader, writer)
+            writer.seek(0)
+            if hashlib.file_digest(writer, "sha256").hexdigest() != sha256:
+                raise CorruptError("a file changed while it was sent: push again")
+
+        self._store(key, fill)
+
+    def _store(self, key: str, fill) -> None:
+        target = self.root / key
+        temporary = self.root / SENDING / f"{os.getpid()}-{os.urandom(4).hex()}"
+        try:
+            for folder in (temporary.parent, target.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            with temporary.open("x+b") as file:
+                fill(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except OSError as error:
+            if error.errno in UNWRITABLE:
+                raise ReadOnlyError(f"{self.root} can't be written to ({error.strerror})") from error
+            raise
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def sweep(self, older_than: float = 3600.0) -> None:
+        """Delete what killed pushes left half-written, once it is `older_than` seconds old."""
+        for path in (self.root / SENDING).glob("*"):
+            if time.time() - path.lstat().st_mtime > older_than:
+                path.unlink(missing_ok=True)
+
+
+def open_file(path: Path):
+    """A file, open for reading; OSError (ELOOP) for a symbolic link."""
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+
+
+class S3Store:
+    """A prefix of an S3 bucket. Credentials, region and endpoint are found as boto3 finds them."""
+
+    def __init__(self, url: str):
+        parts = S3_URL.fullmatch(url)
+        if not parts:
+            raise ValueError(f"{url}: an S3 location is s3://bucket/prefix")
+        try:
+            import boto3
+            from boto3.s3.transfer import TransferConfig
+            from botocore.config import Config
+        except ImportError as error:
+            raise ValueError(f"{url}: S3 needs boto3: pip install boto3, at the pin of requirements.txt") from error
+        retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
+        config = Config(retries=retries, max_pool_connections=WORKERS, connect_timeout=10, read_timeout=60)
+        self.url, self.bucket = url, parts["bucket"]
+        self.prefix = f"{parts['prefix'].strip('/')}/" if (parts["prefix"] or "").strip("/") else ""
+        self.client = boto3.session.Session().client("s3", config=config)
+        self.one_thread = TransferConfig(use_threads=False)  # files are moved in parallel already
+
+    def __str__(self) -> str:
+        return self.url
+
+    def listing(self, prefix: str) -> Iterator[tuple[str, float]]:
+        pages = self.client.get_paginator("list_objects_v2")
+        with self.told():
+            for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix):
+                for found in page.get("Contents", ()):
+                    yield found["Key"].removeprefix(self.prefix), found["LastModified"].timestamp()
+
+    def read(self, key: str) -> bytes:
+        with self.told():
+            return self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read()
+
+    def write(self, key: str, content: bytes) -> None:
+        with self.told():
+            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=content, ChecksumAlgorithm="SHA256")
+
+    def fetch(self, key: str, target: Path) -> None:
+        extra = {"ChecksumMode": "ENABLED"}
+        with self.told():
+            self.client.download_file(
+                self.bucket, self.prefix + key, str(target), ExtraArgs=extra, Config=self.one_thread
+            )
+
+    def send(self, source: Path, key: str, sha256: str) -> None:
+        checksum = base64.b64encode(bytes.fromhex(sha256)).decode()  # S3 refuses contents that differ
+        with self.told(), open_file(source) as file:
+            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=file, ChecksumSHA256=checksum)
+
+    @contextlib.contextmanager
+    def told(self):
+        """boto3's errors in one line with the mend. They carry no secret: request, error code, host."""
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError, NoCredentialsError
+
+        try:
+            yield
+        except ClientError as error:
+            raise self._answered(error.response.get("Error", {}).get("Code", "?"), error.operation_name) from error
+        except FlexibleChecksumError as error:
+            raise CorruptError("S3 sent contents that are not those of its checksum: pull again") from error
+        except NoCredentialsError as error:
+            mend = "give the instance a role, or run `aws configure`"
+            raise TransferError(f"{self}: no AWS credentials were found: {mend}") from error
+        except (BotoCoreError, Boto3Error) as error:
+            raise TransferError(f"{self}: {error}") from error
+
+    def _answered(self, code: str, operation: str) -> TransferError:
+        if code in READ_ONLY and operation == "PutObject":
+            return ReadOnlyError(f"{self} can't be written to ({code})")
+        kind = CorruptError if code in DAMAGED else TransferError
+        return kind(f"{self}: S3 answered {code}: {MENDS.get(code, 'try again later')}")
