@@ -51,6 +51,17 @@ def test_both_methods_learn_and_orpo_compiles_no_more_than_sft(path, tmp_path):
     assert compiled["orpo"] <= compiled["sft"]
 
 
+def test_shared_rows_start_at_the_loss_of_two_rows(path, tmp_path):
+    losses = []
+    for layout in ("rows", "shared"):
+        options = ("--method", "orpo", "--model", path, "--layout", layout, "--bf16", "False")
+        done = start(tmp_path / layout, *options, *SHORT)
+        assert done.returncode == 0, done.stderr[-2000:]
+        losses.append([json.loads(line)["loss"] for line in done.stdout.splitlines() if line.startswith("{")])
+    assert "ORPO in shared rows of" in done.stdout
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
 def test_the_saved_model_is_an_ordinary_one(path, tmp_path):
     options = ("--method", "orpo", "--model", path, "--bf16", "True", "--zero_1", "False", "--learning_rate", "1e-2")
     done = start(tmp_path, *options, *SHORT)
