@@ -23,6 +23,7 @@ body { font: 16px/1.55 system-ui, sans-serif; max-width: 68rem; margin: 2rem aut
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); padding-bottom: .2rem; }
 table { border-collapse: collapse; width: 100%; } .wide { overflow-x: auto; }
 th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-bottom: 1px solid var(--line); }
+.answers table { table-layout: fixed; min-width: 46rem; } .answers td { overflow-wrap: anywhere; }
 pre { background: var(--soft); padding: .6rem .8rem; overflow-x: auto; font-size: 13px; white-space: pre-wrap; }
 img { max-width: 100%; height: auto; background: white; border-radius: 4px; }
 summary { cursor: pointer; font-weight: 600; padding: .4rem 0; } .note { opacity: .8; font-size: 14px; }
@@ -54,7 +55,7 @@ only show that everything runs.</p>{% endif %}
 {% endif %}
 {% if results.generations %}
 <h2>Before and after</h2>
-<div class="wide"><table><thead><tr><th>question</th><th>documentation</th>
+<div class="wide answers"><table><thead><tr><th>question</th><th>documentation</th>
 {% for method in methods %}<th>{{ names.get(method, method) }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row in results.generations %}<tr><td>{{ row.prompt }}</td><td>{{ row.reference }}</td>
 {% for method in methods %}<td>{{ row[method] or "(nothing)" }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
