@@ -10,8 +10,13 @@ REHEARSAL := .venv-rehearsal
 REHEARSAL_REQUIREMENTS := tests/rehearsal/requirements.txt
 REHEARSAL_READY := $(REHEARSAL)/.ready-$(shell cat $(REHEARSAL_REQUIREMENTS) scripts/setup.sh | cksum | cut -d' ' -f1)
 
+# The newest releases of the libraries: where tomorrow's user comes from.
+NEWEST := .venv-newest
+NEWEST_READY := $(NEWEST)/.ready-$(shell cat requirements-newest.txt scripts/setup.sh | cksum | cut -d' ' -f1)
+NEWEST_TESTS := $(addprefix tests/test_,odds_ratio.py preferences.py logprobs.py lean_head.py orpo.py)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run lab test rehearse lint format figures bench record clean
+.PHONY: help setup run lab test rehearse newest lint format figures bench record clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -36,6 +41,12 @@ $(REHEARSAL_READY):
 rehearse: $(REHEARSAL_READY) ## the Trainium code, executed on XLA's CPU device (needs Python 3.11; no Trainium)
 	@$(REHEARSAL)/bin/python -m pytest tests/rehearsal $(TESTS)
 
+$(NEWEST_READY):
+	@bash scripts/setup.sh $(NEWEST) $(NEWEST_READY) requirements-newest.txt
+
+newest: $(NEWEST_READY) ## the trainer's tests on the newest transformers, TRL, PEFT and accelerate
+	@$(NEWEST)/bin/python -m pytest $(NEWEST_TESTS) $(TESTS)
+
 lint: $(READY) ## ruff, notebooks included
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -53,4 +64,4 @@ record: $(READY) ## copy the latest run into docs/results/ (RUN=runs/… names a
 	@$(BIN)/python scripts/record_results.py $(or $(RUN),runs/latest)
 
 clean: ## remove .venv, cached models and runs
-	@rm -rf $(VENV) $(REHEARSAL) .cache runs .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(REHEARSAL) $(NEWEST) .cache runs .pytest_cache .ruff_cache .hypothesis
