@@ -208,7 +208,7 @@ class Execution(NotebookClient):
             done.set()
             self.seconds = time.monotonic() - self.started
             self._cleanup_kernel()
-            write_atomically(self.target, nbformat.writes(self.nb))
+            write_atomically(self.target, nbformat.writes(keep_last_progress(self.nb)))
         self.print_line(f"{self.path.stem:<24} done in {clock(self.seconds)}", last=True)
         return None
 
@@ -246,6 +246,19 @@ class Execution(NotebookClient):
             print("\r" + text[:width].ljust(width), end="\n" if last else "", flush=True)
         else:
             print(text, flush=True)
+
+
+def keep_last_progress(notebook):
+    """Of lines that a carriage return overwrites, keep what stood there last, as a terminal does; returns the notebook.
+
+    Else a reader of the executed notebook would scroll through every step of every progress line.
+    """
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in output.text.split("\n")]
+                output.text = "\n".join(lines)
+    return notebook
 
 
 def write_atomically(path: Path, text: str) -> None:

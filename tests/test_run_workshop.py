@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 from helpers.cache import REPOSITORY
+from scripts.run_workshop import keep_last_progress
 
 WAIT = 120  # seconds that a loaded machine may take to start a kernel
 
@@ -83,6 +84,13 @@ def test_all_pass(runner):
     assert results["profile"] == "smoke" and results["run"]["peak_memory_bytes"] > 2**26
     assert runner.state()["status"] == "finished"
     assert not [name for name in os.listdir(runner.runs / "latest" / "notebooks") if name.startswith(".")]
+
+
+def test_of_a_progress_line_the_last_word_is_kept():
+    said = "\rstep 1/3\rstep 2/3\rstep 3/3\ndone\n\rloading 50%\rloading 100%\r"
+    cell = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("stream", name="stdout", text=said)])
+    kept = keep_last_progress(nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_markdown_cell("text")]))
+    assert kept.cells[0].outputs[0].text == "step 3/3\ndone\nloading 100%"
 
 
 def test_a_failure_is_named_kept_and_continued_from(runner):
