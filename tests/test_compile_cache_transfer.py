@@ -379,11 +379,15 @@ AS_NOBODY = """
 import os, sys
 import tqdm.auto
 from helpers.neuron.compile_cache import CompileCache
+from helpers.neuron.compile_cache.store import TransferError
 os.environ["TMPDIR"] = sys.argv[2]
 if os.getuid() == 0:
     os.seteuid(65534)  # root may write anywhere
 cache = CompileCache(sys.argv[2], sys.argv[4])
-print(getattr(cache, sys.argv[1])(sys.argv[3]))
+try:
+    print(getattr(cache, sys.argv[1])(sys.argv[3]))
+except TransferError as error:
+    print(error)
 """
 
 
@@ -405,12 +409,17 @@ def test_a_read_only_folder_or_cache_is_a_warning():
         closed = [path for path in (shared, *shared.rglob("*"), second) if path.is_dir()]
         for path in closed:
             path.chmod(0o555)
-        said = as_nobody("pull", str(second), str(shared)), as_nobody("push", str(cache), str(shared))
+        said = [as_nobody("pull", str(second), str(shared)), as_nobody("push", str(cache), str(shared))]
+        for path in shared.glob("objects/*/*"):
+            path.chmod(0o000)
+        second.chmod(0o777)
+        said.append(as_nobody("pull", str(second), str(shared)))
         for path in closed:
             path.chmod(0o755)
         assert "second can't be written to (Permission denied): nothing more was fetched" in said[0]
         assert "shared can't be written to (Permission denied): nothing more was sent; pull still works" in said[1]
-        assert list(second.iterdir()) == []
+        assert said[2].strip() == f"{shared} can't be read (Permission denied)"
+        assert CompileCache(second).summary().states == {} and not list(second.rglob("model.*"))
 
 
 def test_without_boto3_s3_says_what_to_install(cache, monkeypatch):

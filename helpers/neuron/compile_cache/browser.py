@@ -47,7 +47,7 @@ def html_row(entry: Entry) -> str:
     """One graph; its flags and what its state follows from are told when the mouse rests on it."""
     mark, colour = MARKS[entry.state]
     said = html.escape("\n".join([entry.reason, *entry.flags]).strip(), quote=True)
-    state = f"<span style='color:{colour}'><b>{mark}</b> {entry.state}</span>"
+    state = f"<b style='color:{colour}'>{mark}</b> {entry.state}"
     cells = [state, size_text(entry.size), age_text(entry.age), html.escape(entry.compiler), html.escape(entry.name)]
     return f"<tr title='{said}'>" + "".join(f"<td style='text-align:left'>{cell}</td>" for cell in cells) + "</tr>"
 

@@ -110,7 +110,7 @@ class FolderStore:
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ELOOP):
                 raise CorruptError(f"an object is missing ({error.strerror}): push it again with force") from error
-            raise
+            raise TransferError(f"{self.root} can't be read ({error.strerror})") from error
 
     def send(self, source: Path, key: str, sha256: str) -> None:
         def fill(writer) -> None:

@@ -7,7 +7,6 @@ import os
 import re
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -48,6 +47,7 @@ from helpers.neuron.compile_cache.store import (
 ENTRIES, OBJECTS = "entries", "objects"
 FINGERPRINT = re.compile(rf"{FINGERPRINTS}/[0-9a-f]+\.json")
 KEY = re.compile(rf"{ENTRIES}/(?P<compiler>[^/]+)/(?P<name>.+)@(?P<digest>[0-9a-f]{{16}})\.json")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Outcome = int | str | None  # of one graph: bytes moved; "left" alone, or what was wrong; None if it was there already
@@ -211,7 +211,7 @@ class Sender:
     def __init__(self, store: Store, there: set[str]):
         self.store, self.there = store, there
         self.stored: set[str] = set()
-        self.locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self.locks: dict[str, threading.Lock] = {}
 
     def send(self, graph: tuple[str, str, Path]) -> Outcome:
         """Its .json goes last: before that, the graph does not exist there."""
@@ -234,7 +234,7 @@ class Sender:
 
     def _object(self, path: Path, sha256: str, size: int) -> int:
         """Bytes sent: none for contents that were sent for another graph."""
-        with self.locks[sha256]:
+        with self.locks.setdefault(sha256, threading.Lock()):
             if sha256 in self.stored:
                 return 0
             self.store.send(path, object_key(sha256), sha256)
@@ -274,19 +274,14 @@ def pull(root: Path, url: str, compiler: str | None = None) -> Transfer:
         for outcome in each(receiver.receive, list(newest.values()), "pull"):
             transfer.count(outcome)
     except OSError as error:
+        if error.errno in NO_ROOM:
+            mend = "what was fetched whole stays; free some space and pull again"
+            raise OSError(error.errno, f"no room for another graph in {root}: {mend}") from error
         if error.errno not in UNWRITABLE:
-            raise full_disk(error, root) from error
+            raise
         transfer.warnings.append(f"{root} can't be written to ({error.strerror}): nothing more was fetched")
     transfer.seconds = time.monotonic() - started
     return transfer
-
-
-def full_disk(error: OSError, root: Path) -> OSError:
-    """The error told with its mend, if it is a full disk."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return error
-    mend = "what was fetched whole stays; free some space and pull again"
-    return OSError(error.errno, f"no room for another graph in {root}: {mend}")
 
 
 class Receiver:
@@ -300,7 +295,7 @@ class Receiver:
         target = self.root / remote.compiler / remote.name
         try:
             refuse_links(self.root, target)
-            if target.is_file():
+            if target.is_file() and target.stat().st_size:
                 return None
             here = read_entry(target, remote.compiler, self.holders) if target.exists() else None
             if here and here.state == "compiled":
