@@ -187,8 +187,6 @@ def test_fixed_shape_is_the_same_for_every_batch(tokenized):
 def test_unknown_layouts_are_refused():
     with pytest.raises(ValueError, match="choose 'rows' or 'shared'"):
         PreferenceCollator(0, "columns")
-    with pytest.raises(ValueError, match="no fixed shape"):
-        PreferenceCollator(0, "shared", max_length=64)
 
 
 def test_sft_sees_the_same_tokens_and_labels(tokenized):
