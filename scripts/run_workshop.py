@@ -208,7 +208,7 @@ class Execution(NotebookClient):
             done.set()
             self.seconds = time.monotonic() - self.started
             self._cleanup_kernel()
-            write_atomically(self.target, nbformat.writes(keep_last_progress(self.nb)))
+            write_atomically(self.target, nbformat.writes(tidied(self.nb)))
         self.print_line(f"{self.path.stem:<24} done in {clock(self.seconds)}", last=True)
         return None
 
@@ -248,16 +248,18 @@ class Execution(NotebookClient):
             print(text, flush=True)
 
 
-def keep_last_progress(notebook):
-    """Of lines that a carriage return overwrites, keep what stood there last, as a terminal does; returns the notebook.
+def tidied(notebook):
+    """The notebook with what its cells printed made fit to be shared, changed in place.
 
-    Else a reader of the executed notebook would scroll through every step of every progress line.
+    Of lines that a carriage return overwrites what stood there last is kept, as a terminal does: else a reader would
+    scroll through every step. Warnings of libraries name their file: from the repository or home folder on, no further.
     """
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if output.output_type == "stream":
                 lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in output.text.split("\n")]
-                output.text = "\n".join(lines)
+                text = "\n".join(lines).replace(f"{REPOSITORY}{os.sep}", "")
+                output.text = text.replace(f"{Path.home()}{os.sep}", f"~{os.sep}")
     return notebook
 
 

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from helpers.cache import REPOSITORY
-from scripts.run_workshop import keep_last_progress
+from scripts.run_workshop import tidied
 
 WAIT = 120  # seconds that a loaded machine may take to start a kernel
 
@@ -88,11 +88,13 @@ def test_all_pass(runner):
     assert not [name for name in os.listdir(runner.runs / "latest" / "notebooks") if name.startswith(".")]
 
 
-def test_of_a_progress_line_the_last_word_is_kept():
+def test_what_cells_printed_is_made_fit_to_be_shared():
     said = "\rstep 1/3\rstep 2/3\rstep 3/3\ndone\n\rloading 50%\rloading 100%\r"
+    said += f"\n{REPOSITORY}/.venv/lib/peft.py:1: UserWarning\n{os.path.expanduser('~')}/x.py"
     cell = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("stream", name="stdout", text=said)])
-    kept = keep_last_progress(nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_markdown_cell("text")]))
-    assert kept.cells[0].outputs[0].text == "step 3/3\ndone\nloading 100%"
+    kept = tidied(nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_markdown_cell("text")]))
+    warned = ".venv/lib/peft.py:1: UserWarning\n~/x.py"
+    assert kept.cells[0].outputs[0].text == f"step 3/3\ndone\nloading 100%\n{warned}"
 
 
 def test_a_failure_is_named_kept_and_continued_from(runner):
