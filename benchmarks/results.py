@@ -3,6 +3,7 @@
 import json
 
 from helpers.cache import REPOSITORY
+from helpers.results import machine_text
 
 NAMES = {
     "ours": "**ours**: shared rows, no logits kept",
@@ -45,21 +46,30 @@ def remarks(bench: dict) -> list[str]:
         f"An ORPO step takes {against_sft:.2f} times TRL's SFT step on the chosen answers alone. It uses",
         f"{ours['utilisation']:.0%} of the machine's float32 matrix-product peak, measured between the steps.",
     ]
+    if "layouts" in bench:
+        ours, lean, textbook = (of(bench["layouts"], name) for name in ("ours", "ours-rows", "textbook"))
+        unshared, all_logits = (ours["pairs_per_second"] / other["pairs_per_second"] for other in (lean, textbook))
+        lines += [
+            f"It is {unshared:.2f} times as fast as two rows a pair without logits, and {all_logits:.2f} times",
+            "as fast as two rows with all of them, the textbook way.",
+        ]
     if "lora" in bench:
         lora = of(bench["lora"], "ours")["pairs_per_second"] / of(bench["lora"], "trl")["pairs_per_second"]
         exact, rounded = bench["precision"]
         gain = rounded["pairs_per_second"] / exact["pairs_per_second"]
         off = abs(rounded["loss"] / exact["loss"] - 1)
+        steps = len(exact["seconds"])
         lines += [
             f"With the laptop profile's LoRA and 4 pairs: {lora:.2f} times TRL's pairs a second.",
-            f"bf16 autocast makes our step {gain:.2f} times as fast, its first loss {off:.2%} off.",
+            f"bf16 autocast makes our step {gain:.2f} times as fast, its first loss {off:.2%} off",
+            f"(both from {steps} steps only).",
         ]
     return [*lines, "", f"*{provenance(bench)}*"]
 
 
 def provenance(bench: dict) -> str:
     """From which command, machine, setting and date these numbers came."""
-    machine = f"{bench['machine']['cpu']}, {bench['machine']['cores']} cores, no accelerator"
+    machine = machine_text(bench["machine"])
     setting = "SmolLM2-135M, all weights trained, float32, built-in domain, AdamW"
     return f"make bench · {machine} · {setting} · median of {bench['rounds']} steps by turns · {bench['date'][:10]}"
 

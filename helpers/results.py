@@ -23,8 +23,14 @@ def provenance(runs: list[dict]) -> str:
     first, days = runs[0], sorted({run["date"][:10] for run in runs})
     seeds = ", ".join(str(run["seed"]) for run in runs)
     pythons = " and ".join(sorted({run["machine"]["python"].rsplit(".", 1)[0] for run in runs}))
-    machine = f"{first['machine']['cpu']}, {first['machine']['cores']} cores, no accelerator"
-    return f"profile {first['profile']}, seeds {seeds} · {machine}, Python {pythons} · {' to '.join(days)}"
+    machine = f"{machine_text(first['machine'])}, Python {pythons}"
+    return f"profile {first['profile']}, seeds {seeds} · {machine} · {' to '.join(days)}"
+
+
+def machine_text(machine: dict) -> str:
+    """A recorded machine in a few words."""
+    accelerator = "no accelerator" if machine["accelerator"] == "none" else machine["accelerator"]
+    return f"{machine['cpu']}, {machine['cores']} cores, {accelerator}"
 
 
 def table(runs: list[dict]) -> str:

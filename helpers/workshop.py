@@ -63,12 +63,13 @@ def merged_model(trainer, stage):
     return model
 
 
-def stage_settings(profile, method: str) -> dict:
+def stage_settings(profile, run, method: str) -> dict:
     """What decides a training run: a stopped one is resumed only if all of it is unchanged."""
     names = (
         "model train_pairs max_length steps pairs_per_step learning_rate lora_rank beta monitor_every save_every seed"
     )
-    return {"method": method} | {name: getattr(profile, name) for name in names.split()}
+    settings = {name: getattr(profile, name) for name in names.split()}
+    return {"method": method, "bf16": fast_bf16(run.results["machine"])} | settings
 
 
 def heldout_batches(dataset, model, tokenizer, max_length: int) -> list[dict]:
@@ -79,20 +80,21 @@ def heldout_batches(dataset, model, tokenizer, max_length: int) -> list[dict]:
     return [collate(rows[start : start + PAIRS_A_BATCH]) for start in range(0, len(rows), PAIRS_A_BATCH)]
 
 
-def price_of_a_step(model, tokenizer, pairs, profile) -> dict[str, tuple[float, float]]:
-    """{layout: (loss, seconds)} of one forward and backward pass: as in a textbook, and as the trainer does it."""
-    rows = list(tokenize_preferences(pairs, tokenizer, profile.max_length))
-    ways = {"two rows a pair, all logits": ("rows", False), "shared row, no logits kept": ("shared", True)}
+def price_of_a_step(trainer, pairs) -> dict[str, tuple[float, float]]:
+    """{way: (loss, seconds)} of one forward and backward pass: as in a textbook, and as this ORPOTrainer does it."""
+    args, tokenizer = trainer.args, trainer.processing_class
+    rows = list(tokenize_preferences(pairs, tokenizer, args.max_length))
+    ways = {"textbook: two rows, all logits": ("rows", False), "this trainer": (args.layout, trainer.lean)}
     measured = {}
-    for name, (layout, lean) in ways.items():
-        batch = PreferenceCollator(tokenizer.pad_token_id, layout)(rows)
-        batch = {key: tensor.to(model.device) for key, tensor in batch.items()}
-        started = time.perf_counter()
-        chosen, rejected = pair_logps(model, batch, lean)
-        loss = orpo_loss(-chosen, chosen, rejected, profile.beta)
-        loss.backward()
-        measured[name] = (loss.item(), time.perf_counter() - started)
-        model.zero_grad()
+    for _ in range(2):  # the first round warms up whatever comes first
+        for name, (layout, lean) in ways.items():
+            batch = trainer._prepare_inputs(PreferenceCollator(tokenizer.pad_token_id, layout)(rows))
+            started = time.perf_counter()
+            chosen, rejected = pair_logps(trainer.model, batch, lean)
+            loss = orpo_loss(-chosen, chosen, rejected, args.beta)
+            loss.backward()
+            measured[name] = (loss.item(), time.perf_counter() - started)
+            trainer.model.zero_grad()
     return measured
 
 

@@ -43,7 +43,8 @@ def test_a_method_that_fails_says_how_to_see_why():
 
 
 def test_the_table_is_worked_out_from_the_record(measured):
-    bench = {"full": measured, "date": "2026-01-02T03:04:05", "rounds": 2, "machine": {"cpu": "A CPU", "cores": 2}}
+    machine = {"cpu": "A CPU", "cores": 2, "accelerator": "none"}
+    bench = {"full": measured, "date": "2026-01-02T03:04:05", "rounds": 2, "machine": machine}
     said = results.table(bench)
     trl, ours = results.of(measured, "trl"), results.of(measured, "ours")
     assert f"| {ours['pairs_per_second'] / trl['pairs_per_second']:.2f} × |" in said and "2026-01-02" in said

@@ -33,7 +33,7 @@ def a_run(folder, seed: int, gain: float, status="finished"):
             "profile": "laptop",
             "seed": seed,
             "date": "2026-01-02T03:04:05+00:00",
-            "machine": {"cpu": "A CPU", "cores": 2, "python": "3.11.7"},
+            "machine": {"cpu": "A CPU", "cores": 2, "accelerator": "none", "python": "3.11.7"},
             "methods": {"base": METHOD | {"train_seconds": None}, "sft": METHOD, "orpo": orpo},
             "orpo_minus_sft": difference,
             "run": {"seconds": 600, "peak_memory_bytes": 2**31},

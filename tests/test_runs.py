@@ -222,3 +222,20 @@ def test_peak_memory_never_falls_and_counts_bytes():
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.9, "1:01"), (3600, "60:00")])
 def test_clock(seconds, text):
     assert runs.clock(seconds) == text
+
+
+def test_a_run_in_another_precision_is_not_resumed(tmp_path, monkeypatch, capsys):
+    from helpers.workshop import stage_settings
+
+    run = Run(tmp_path / "run", PROFILES["smoke"])
+    settings = []
+    for precision in ("bf16", "float32"):
+        monkeypatch.setenv("WORKSHOP_PRECISION", precision)
+        settings.append(stage_settings(run.profile, run, "sft"))
+    stage = run.stage("sft")
+    stage.start(settings[0])
+    checkpoint = stage.checkpoints / "checkpoint-2"
+    checkpoint.mkdir(parents=True)
+    write_json(checkpoint / "trainer_state.json", {"global_step": 2})
+    assert stage.start(settings[1]) == 0
+    assert "the stopped run had other settings (bf16)" in capsys.readouterr().out
