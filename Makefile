@@ -16,7 +16,7 @@ NEWEST_READY := $(NEWEST)/.ready-$(shell cat requirements-newest.txt scripts/set
 NEWEST_TESTS := $(addprefix tests/test_,odds_ratio.py preferences.py logprobs.py lean_head.py orpo.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run lab test rehearse newest lint format figures bench record clean
+.PHONY: help setup run lab test rehearse newest lint format figures bench techniques record clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -39,7 +39,7 @@ $(REHEARSAL_READY):
 	@bash scripts/setup.sh $(REHEARSAL) $(REHEARSAL_READY) $(REHEARSAL_REQUIREMENTS) 3.11
 
 rehearse: $(REHEARSAL_READY) ## the Trainium code, executed on XLA's CPU device (needs Python 3.11; no Trainium)
-	@$(REHEARSAL)/bin/python -m pytest tests/rehearsal $(TESTS)
+	@$(REHEARSAL)/bin/python -m pytest -n 2 --dist loadfile tests/rehearsal $(TESTS)
 
 $(NEWEST_READY):
 	@bash scripts/setup.sh $(NEWEST) $(NEWEST_READY) requirements-newest.txt
@@ -59,6 +59,9 @@ figures: $(READY) ## docs/imgs/ and the README's table, from docs/results/
 bench: $(READY) ## our ORPO step beside TRL's, Liger-Kernel's and SFT's, into docs/results/ (a quarter of an hour)
 	@$(BIN)/python -m pip install --quiet --no-deps --disable-pip-version-check $(PIP_ARGS) -r benchmarks/requirements.txt
 	@$(BIN)/python -m benchmarks.bench $(BENCH_ARGS)
+
+techniques: $(READY) ## SFT, DPO, RLHF and ORPO beside each other, three seeds, into docs/results/ (an hour and a half)
+	@$(BIN)/python -m helpers.techniques $(TECHNIQUES_ARGS)
 
 record: $(READY) ## copy the latest run into docs/results/ (RUN=runs/… names another)
 	@$(BIN)/python scripts/record_results.py $(or $(RUN),runs/latest)

@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from helpers.models import find_base_model, load_model, load_tokenizer
 from helpers.orpo import ORPOConfig, ORPOTrainer
-from helpers.preferences import load_preferences, render, sft_features, tokenize_preferences
+from helpers.preferences import as_text, load_preferences, random_pairs, sft_features, tokenize_preferences
 
 
 @dataclass
@@ -81,31 +81,7 @@ def pairs_of(case: Case, tokenizer) -> Dataset:
     count = case.pairs * case.batches
     if case.prompt_tokens is None:
         return load_preferences(limit=count, seed=case.seed)
-    draw = torch.Generator().manual_seed(case.seed)
-
-    def words(tokens: int) -> str:
-        return tokenizer.decode(torch.randint(1000, 20_000, (tokens,), generator=draw)).replace("\n", " ")
-
-    def message(role: str, tokens: int) -> list[dict]:
-        return [{"role": role, "content": words(tokens)}]
-
-    prompt, response = case.prompt_tokens, case.response_tokens
-    return Dataset.from_list(
-        [
-            {
-                "prompt": message("user", prompt),
-                "chosen": message("assistant", response),
-                "rejected": message("assistant", response),
-            }
-            for _ in range(count)
-        ]
-    )
-
-
-def as_text(dataset: Dataset, tokenizer) -> Dataset:
-    """Rendered prompt and answers, for TRL, which adds the EOS itself."""
-    text = dataset.map(lambda pair: render(pair, tokenizer), remove_columns=dataset.column_names)
-    return text.map(lambda row: {side: row[side].removesuffix(tokenizer.eos_token) for side in ("chosen", "rejected")})
+    return random_pairs(tokenizer, count, case.prompt_tokens, case.response_tokens, case.seed)
 
 
 def LigerORPO(**kwargs):

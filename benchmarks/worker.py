@@ -4,16 +4,14 @@ A process each, so that peak memory is that of one method alone; steps on demand
 """
 
 import json
-import re
 import sys
 import tempfile
 import time
-from pathlib import Path
 
-import psutil
 import torch
 
 from benchmarks.methods import Case, make_trainer
+from helpers.memory import Memory
 from helpers.runs import matmul_gflops
 
 
@@ -38,25 +36,6 @@ def main(case: Case) -> None:
             torch.cuda.synchronize()
         seconds = time.perf_counter() - started
         say(seconds=seconds, loss=loss.item(), peak_bytes=memory.peak(), gflops=matmul_gflops(seconds=0.2))
-
-
-class Memory:
-    """Peak memory above that of the loaded model: CUDA's allocator, else the resident set of this process."""
-
-    def __init__(self):
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-            self.loaded = torch.cuda.memory_allocated()
-        else:
-            Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
-            self.loaded = psutil.Process().memory_info().rss
-
-    def peak(self) -> int:
-        """Bytes above the start, so far."""
-        if torch.cuda.is_available():
-            return torch.cuda.max_memory_allocated() - self.loaded
-        status = Path("/proc/self/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 - self.loaded
 
 
 def tokens(batches: list[dict]) -> int:

@@ -74,8 +74,8 @@ class PairScores:
 
 def measure_pairs(model, batches: Iterable[dict], groups=None) -> PairScores:
     """Chosen and rejected log-probs of every pair in `batches` (from PreferenceCollator, either layout)."""
-    lean = why_not_lean(model) is None
     with evaluating(model):
+        lean = why_not_lean(model) is None
         on_device = ({key: tensor.to(model.device) for key, tensor in batch.items()} for batch in batches)
         measured = [pair_logps(model, batch, lean) for batch in on_device]
     chosen, rejected = (torch.cat(side).cpu().numpy() for side in zip(*measured, strict=True))
@@ -162,13 +162,14 @@ ROWS = {
     "log odds ratio": lambda m: f"{m['log_odds_ratio']:.2f}",
     "perplexity of chosen": lambda m: f"{m['perplexity']:.1f}",
     "chrF of answers": lambda m: f"{m['chrf']:.1f} ({m['chrf_ci95'][0]:.1f} to {m['chrf_ci95'][1]:.1f})",
+    "pairs trained on": lambda m: f"{m['pairs']}" if m.get("pairs") else "—",
     "training seconds": lambda m: f"{m['train_seconds']:.0f}" if m.get("train_seconds") else "—",
 }
 
 
 def comparison_table(methods: dict[str, dict]) -> str:
     """Markdown table of results.json's `methods`, one column a method, intervals in brackets."""
-    names = {"base": "base", "sft": "SFT", "orpo": "ORPO"}
+    names = {"base": "base", "sft": "SFT", "orpo": "ORPO", "dpo": "DPO", "rlhf": "RLHF"}
     head = ["held out", *(names.get(method, method) for method in methods)]
     rows = [[label, *(cell(result) for result in methods.values())] for label, cell in ROWS.items()]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]

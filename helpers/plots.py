@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from helpers.odds_ratio import log_odds, odds_ratio_loss
 
 COLOUR = {"base": "#555555", "sft": "#E69F00", "orpo": "#0072B2", "chosen": "#009E73", "rejected": "#D55E00"}
-MARKER = {"base": "s", "sft": "o", "orpo": "^"}
+COLOUR |= {"dpo": "#CC79A7", "rlhf": "#56B4E9"}
+MARKER = {"base": "s", "sft": "o", "orpo": "^", "dpo": "v", "rlhf": "D"}
 GUESSING = "Right answer likelier than wrong one\n(95% interval; dotted: guessing)"
-NAME = {"base": "base", "sft": "SFT", "orpo": "ORPO"}
+NAME = {"base": "base", "sft": "SFT", "orpo": "ORPO", "dpo": "DPO", "rlhf": "RLHF"}
 STYLE = {
     "font.size": 13,
     "axes.titlesize": 14,

@@ -194,6 +194,18 @@ def _text(messages: list[dict]) -> str:
     return "\n".join(message["content"] for message in messages)
 
 
+def random_pairs(tokenizer, count: int, prompt_tokens: int, response_tokens: int, seed: int = 0) -> Dataset:
+    """Pairs of random words of about these lengths, to measure time and memory with."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def message(role: str, tokens: int) -> list[dict]:
+        words = tokenizer.decode(torch.randint(1000, 20_000, (tokens,), generator=draw))
+        return [{"role": role, "content": words.replace("\n", " ")}]
+
+    sides = (("prompt", "user", prompt_tokens), *((side, "assistant", response_tokens) for side in COLUMNS[1:]))
+    return Dataset.from_list([{side: message(role, n) for side, role, n in sides} for _ in range(count)])
+
+
 # ── template and tokenise ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -281,6 +293,14 @@ def truncation_report(tokenized: Dataset) -> str:
     longest = max(len(ids) for side in ("chosen", "rejected") for ids in tokenized[f"{side}_input_ids"])
     parts = ", ".join(f"{name} in {count}" for name, count in cut.items())
     return f"{len(tokenized)} pairs, longest row {longest} tokens; tokens cut from {parts} rows"
+
+
+def as_text(dataset: Dataset, tokenizer) -> Dataset:
+    """Rendered `prompt`, `chosen` and `rejected` as strings without the final EOS, which TRL's trainers add."""
+    fresh = {"load_from_cache_file": False, "desc": "Rendering"}
+    text = dataset.map(lambda pair: render(pair, tokenizer), remove_columns=dataset.column_names, **fresh)
+    eos = tokenizer.eos_token
+    return text.map(lambda row: {side: row[side].removesuffix(eos) for side in ("chosen", "rejected")}, **fresh)
 
 
 # ── collate ─────────────────────────────────────────────────────────────────────────────────────────────────

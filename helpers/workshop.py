@@ -101,8 +101,18 @@ def price_of_a_step(trainer, pairs) -> dict[str, tuple[float, float]]:
 def evaluate(run, method: str, model, tokenizer, heldout, profile, training: dict | None = None) -> dict:
     """Measure a model on the held-out pairs, store it under `method` in the run folder, return its results.
 
-    The first `generation_prompts` pairs also get greedy answers, scored with chrF against the chosen answers.
-    `training` (from `training_summary`) is stored with them. Per-pair scores go to <method>/heldout.json.
+    `training` (from `training_summary`) is stored with them.
+    """
+    result = measure_heldout(run.stage(method), method, model, tokenizer, heldout, profile)
+    result |= {"peak_memory_bytes": peak_memory_bytes(), "steps": 0} | (training or {})
+    run.write_results(methods={method: result})
+    return result
+
+
+def measure_heldout(stage, method: str, model, tokenizer, heldout, profile) -> dict:
+    """Log-probs of the held-out pairs and chrF of greedy answers to the first `generation_prompts` of them.
+
+    The scores of every pair and the answers go to heldout.json in the stage.
     """
     batches = heldout_batches(heldout, model, tokenizer, profile.max_length)
     scores = measure_pairs(model, tqdm(batches, desc=f"{method}: log-probs"), list(heldout["service"]))
@@ -113,11 +123,9 @@ def evaluate(run, method: str, model, tokenizer, heldout, profile, training: dic
         prompts = asked["prompt"][start : start + PAIRS_A_BATCH * 2]
         answers += generate_answers(model, tokenizer, prompts, profile.max_new_tokens)
     chrf, chrf_ci95 = chrf_with_ci(answers, references(asked), profile.seed, list(asked["service"]))
-    result = scores.summary(profile.seed) | {"chrf": chrf, "chrf_ci95": chrf_ci95, "chrf_n": len(asked)}
-    result |= {"peak_memory_bytes": peak_memory_bytes(), "steps": 0, "seed": profile.seed} | (training or {})
-    store_heldout(run.stage(method), scores, answers)
-    run.write_results(methods={method: result})
-    return result
+    store_heldout(stage, scores, answers)
+    heldout_chrf = {"chrf": chrf, "chrf_ci95": chrf_ci95, "chrf_n": len(asked), "seed": profile.seed}
+    return scores.summary(profile.seed) | heldout_chrf
 
 
 def store_heldout(stage, scores: PairScores, answers: list[str]) -> None:
@@ -150,6 +158,7 @@ def training_summary(trainer, monitor, profile) -> dict:
         "precision": "bf16 autocast" if trainer.args.bf16 else "float32",
         "layout": getattr(trainer.args, "layout", "rows"),
         "steps": trainer.state.global_step,
+        "pairs": trainer.state.global_step * profile.pairs_per_step,
         "peak_memory_bytes": peak_memory_bytes(),
     }
 

@@ -14,6 +14,8 @@ matplotlib.use("Agg")
 from benchmarks import results as bench_results
 from helpers import plots, results
 from helpers.cache import REPOSITORY
+from helpers.techniques import figures
+from helpers.techniques import results as comparison
 
 IMAGES = REPOSITORY / "docs" / "imgs"
 
@@ -37,10 +39,26 @@ def main() -> None:
     save(plots.plot_ratios(), "ratio_distributions.png")
     bench = bench_results.recorded_bench()
     save(plots.stamp(plots.plot_bench(bench), bench_results.provenance(bench)), "bench.png")
+    compare_techniques()
     readme = REPOSITORY / "README.md"
-    text = with_table(readme.read_text(encoding="utf-8"), "results", results.table(runs))
-    readme.write_text(with_table(text, "bench", bench_results.table(bench)), encoding="utf-8")
-    print(f"{len(list(IMAGES.glob('*.png')))} figures in docs/imgs/, and the README's table from {len(runs)} runs")
+    text = readme.read_text(encoding="utf-8")
+    tables = {
+        "results": results.table(runs),
+        "bench": bench_results.table(bench),
+        "techniques": comparison.readme_text(),
+    }
+    for name, table in tables.items():
+        text = with_table(text, name, table)
+    readme.write_text(text, encoding="utf-8")
+    print(f"{len(list(IMAGES.glob('*.png')))} figures in docs/imgs/, and the README's tables from docs/results/")
+
+
+def compare_techniques() -> None:
+    """SFT, DPO, RLHF and ORPO: memory, betas, and what was paid for what was bought."""
+    records, memory = comparison.recorded(), comparison.recorded_memory()
+    save(plots.stamp(figures.plot_memory(memory), comparison.memory_provenance(memory)), "techniques_memory.png")
+    save(plots.stamp(figures.plot_betas(records), comparison.provenance(records)), "techniques_betas.png")
+    save(plots.stamp(figures.plot_trade_off(records), comparison.provenance(records)), "techniques_trade_off.png")
 
 
 def with_table(readme: str, name: str, table: str) -> str:

@@ -34,7 +34,7 @@ def main() -> int:
     os.environ["WORKSHOP_RUNS"] = str(Path(arguments.runs_dir).resolve()) if arguments.runs_dir else str(runs_folder())
     try:
         profile = get_profile(arguments.profile or None)
-        notebooks = choose(arguments.notebooks.split(), Path(arguments.folder))
+        notebooks = choose(arguments.notebooks.split(), Path(arguments.folder), profile.name)
     except ValueError as error:
         print(f"make run: {error}", file=sys.stderr)
         return 2
@@ -51,21 +51,26 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", default="", help="smoke, laptop (default) or trainium")
-    parser.add_argument("--notebooks", default="", help='numbers, such as "00 01"; all by default')
+    parser.add_argument("--notebooks", default="", help='numbers, such as "00 01"; by default all of the hour')
     parser.add_argument("--folder", default=str(REPOSITORY / "notebooks"), help="where the notebooks are")
     parser.add_argument("--runs-dir", default="", help="where run folders are made (default: runs/)")
     parser.add_argument("--fresh", action="store_true", help="start a new run even if the last one was stopped")
     return parser.parse_args()
 
 
-def choose(numbers: list[str], folder: Path) -> list[Path]:
-    """The notebooks with these numbers, and those that they need, in order; all of them for no numbers."""
+def choose(numbers: list[str], folder: Path, profile: str) -> list[Path]:
+    """The notebooks with these numbers, and those that they need, in order.
+
+    For no numbers all of them, but for those that run only when they are named: in this profile they take long.
+    """
     found = {path.name[:2]: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
     if unknown := [number for number in numbers if number not in found]:
         raise ValueError(f"no notebook {' '.join(unknown)}: choose from {' '.join(found)}")
-    wanted = set(numbers or found)
+    notes = {number: nbformat.read(path, as_version=4).metadata.get("workshop", {}) for number, path in found.items()}
+    by_default = {number for number in found if profile not in notes[number].get("only_when_named", [])}
+    wanted = set(numbers) or by_default
     for number in sorted(found, reverse=True):
-        needs = nbformat.read(found[number], as_version=4).metadata.get("workshop", {}).get("needs", [])
+        needs = notes[number].get("needs", [])
         if number in wanted and (missing := set(needs) - wanted):
             print(f"notebook {number} needs {' '.join(sorted(missing))}: added")
             wanted |= missing

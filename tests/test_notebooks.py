@@ -147,6 +147,13 @@ class TestExecuted:
             assert results["methods"][method]["train_tokens_per_second"] > 0
             assert results["methods"][method]["steps"] == results["methods"]["sft"]["steps"]
 
+    def test_dpo_and_rlhf_are_among_the_methods(self, smoke_run):
+        results = json.loads((smoke_run[0] / "results.json").read_text(encoding="utf-8"))
+        assert list(results["techniques"]["stages"]) == ["sft", "dpo", "reward", "rlhf", "orpo"]
+        for method in ("dpo", "rlhf"):
+            assert set(results["methods"][method]) >= METHOD_KEYS
+            assert results["methods"][method]["pairs"] == results["techniques"]["budget"]["pairs"]
+
     def test_results_agree_with_the_scores_of_each_pair(self, smoke_run):
         results = json.loads((smoke_run[0] / "results.json").read_text(encoding="utf-8"))
         for method, result in results["methods"].items():

@@ -12,15 +12,15 @@ import nbformat
 import pytest
 
 from helpers.cache import REPOSITORY
-from scripts.run_workshop import tidied
+from scripts.run_workshop import choose, tidied
 
 WAIT = 120  # seconds that a loaded machine may take to start a kernel
 
 
-def write_notebook(folder, name: str, *cells: str, needs=()):
+def write_notebook(folder, name: str, *cells: str, needs=(), **notes):
     folder.mkdir(exist_ok=True)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    notebook.metadata["workshop"] = {"needs": list(needs)}
+    notebook.metadata["workshop"] = {"needs": list(needs)} | notes
     nbformat.write(notebook, folder / f"{name}.ipynb")
 
 
@@ -123,6 +123,18 @@ def test_bad_arguments_are_one_line_and_make_nothing(runner):
         code, said = runner.run(*arguments)
         assert code == 2 and said.strip().startswith(message) and len(said.splitlines()) == 1
     assert not runner.runs.exists()
+
+
+def test_what_takes_long_runs_only_when_it_is_named(tmp_path):
+    folder = tmp_path / "notebooks"
+    write_notebook(folder, "00_a", "1")
+    write_notebook(folder, "07_b", "1", needs=["00"], only_when_named=["laptop"])
+
+    def chosen(numbers: str, profile: str) -> list[str]:
+        return [path.stem for path in choose(numbers.split(), folder, profile)]
+
+    assert chosen("", "laptop") == ["00_a"]
+    assert chosen("", "smoke") == chosen("07", "laptop") == ["00_a", "07_b"]
 
 
 def test_what_a_notebook_needs_is_added(runner):

@@ -1,0 +1,78 @@
+"""Record the comparison of the techniques in docs/results/. `make techniques` runs this; a stopped one goes on.
+
+python -m helpers.techniques [--seeds 0 1 2] [--parts quality betas memory] [--profile laptop]
+"""
+
+import argparse
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from helpers.cache import REPOSITORY
+from helpers.profiles import get_profile
+from helpers.runs import Run, machine_info, runs_folder, versions, write_json
+from helpers.techniques import costs
+from helpers.techniques.comparison import BETAS, STAGES, Comparison
+from helpers.techniques.measure import Case, measured
+
+RESULTS = REPOSITORY / "docs" / "results"
+MEASURED = [Case(name, lora_rank=rank) for rank in (0, 16) for name in (*costs.TECHNIQUES, "rlhf")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--parts", nargs="+", choices=("quality", "betas", "memory"), default=None)
+    parser.add_argument("--profile", default="laptop")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    parts = options.parts or ["quality", "betas", "memory"]
+    for seed in options.seeds if set(parts) & {"quality", "betas"} else []:
+        record_seed(replace(get_profile(options.profile), seed=seed), parts, options.output)
+    if "memory" in parts:
+        write_json(options.output / "techniques-memory.json", recorded_now() | {"cases": [*map(said, MEASURED)]})
+
+
+def record_seed(profile, parts: list[str], output: Path) -> None:
+    """Train what is missing for one seed and write techniques-seed<n>.json, whatever it already holds kept."""
+    run = Run(runs_folder() / f"techniques-{profile.name}-seed{profile.seed}", profile)
+    comparison = Comparison(run, profile)
+    if "quality" in parts:
+        train_all(comparison)
+        comparison.record()
+    if "betas" in parts:
+        run.write_results(betas={f"{beta:g}": comparison.curve(beta) for beta in BETAS})
+    results = run.results
+    write_json(output / f"techniques-seed{profile.seed}.json", results | results.pop("techniques", {}))
+
+
+def train_all(comparison: Comparison) -> None:
+    """Every technique at equal pairs, then the others for as long as SFT and DPO took together."""
+    for technique in STAGES:
+        getattr(comparison, technique)()
+    clock = comparison.seconds("dpo")
+    before_rlhf = comparison.seconds("rlhf") - comparison.stage("rlhf").result["train_seconds"]
+    comparison.sft(clock)
+    comparison.orpo(clock)
+    if clock > before_rlhf:
+        comparison.rlhf(clock - before_rlhf)
+    else:
+        print(f"RLHF has no time for its policy: SFT and reward model took {before_rlhf:.0f} of {clock:.0f} seconds")
+
+
+def recorded_now() -> dict:
+    """Machine, versions and date of a record."""
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"date": date, "machine": machine_info(), "versions": versions()}
+
+
+def said(case: Case) -> dict:
+    """Measure a case and say what came out."""
+    found = measured(case)
+    estimate = f", estimate {found['estimate']['total'] / 2**30:.2f}" if found["estimate"] else ""
+    print(f"{asdict(case)}: {found['peak_bytes'] / 2**30:.2f} GiB above the base{estimate}", flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    main()

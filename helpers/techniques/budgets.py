@@ -1,0 +1,68 @@
+"""What every technique may use, defined once: so many pairs, looked at once in each of its stages."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Equal pairs: each stage sees the same `pairs` once, `pairs_per_step` at a time (RLHF's last stage their prompts).
+
+    Equal seconds: every technique trains as long as SFT and DPO together took for these pairs, all stages included; who
+    is faster looks at further pairs.
+    Learning rates and betas were chosen on services of the validation split, which no result is measured on.
+    """
+
+    pairs: int
+    pairs_per_step: int
+    heldout_pairs: int
+    dpo_beta: float  # how strongly DPO holds to the reference
+    dpo_learning_rate: float
+    reward_learning_rate: float
+    reward_floor: float  # held-out accuracy below which a reward model is refused; a toy model learns nothing
+    rloo_learning_rate: float
+    completions: int  # sampled answers a prompt
+    sampled_tokens: int  # at most, of a sampled answer
+    kl_weight: float
+    kl_limit: float  # nats a token
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of a stage."""
+        return self.pairs // self.pairs_per_step
+
+    @property
+    def settings(self) -> dict:
+        """As a dictionary, to be stored with what came out."""
+        return asdict(self)
+
+
+BUDGETS = {
+    "smoke": Budget(
+        pairs=8,
+        pairs_per_step=4,
+        heldout_pairs=16,
+        dpo_beta=0.1,
+        dpo_learning_rate=1e-3,
+        reward_learning_rate=1e-3,
+        reward_floor=0.0,
+        rloo_learning_rate=1e-3,
+        completions=2,
+        sampled_tokens=8,
+        kl_weight=0.05,
+        kl_limit=5.0,
+    ),
+    "laptop": Budget(
+        pairs=96,
+        pairs_per_step=4,
+        heldout_pairs=128,
+        dpo_beta=0.1,
+        dpo_learning_rate=2e-4,
+        reward_learning_rate=1e-3,
+        reward_floor=0.5,
+        rloo_learning_rate=1e-3,
+        completions=2,
+        sampled_tokens=32,
+        kl_weight=0.05,
+        kl_limit=2.0,
+    ),
+}

@@ -1,0 +1,98 @@
+"""The recorded comparison as pictures: memory, curves for several betas, and what was paid for what was bought."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from helpers.plots import COLOUR, MARKER, _axes, _styled
+from helpers.techniques import costs
+from helpers.techniques.results import NAMES, last_stage, mean_and_interval, memory_cases, over_stages
+
+HATCH = {"sft": "xx", "dpo": "//", "rlhf": "..", "orpo": ""}
+LOOK = {name: (COLOUR[name], hatch, MARKER[name]) for name, hatch in HATCH.items()}  # of each technique
+BETA_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+BETA_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00")
+
+
+@_styled
+def plot_memory(memory: dict) -> Figure:
+    """Peak memory above the loaded base of every stage, all weights trained and with LoRA; a line: the estimate."""
+    figure, axes = _axes(2, width=7.0, height=4.8)
+    for axis, lora in zip(axes, (False, True), strict=True):
+        cases = memory_cases(memory, lora)
+        for y, (name, found) in enumerate(reversed(cases.items())):
+            colour, hatch, _ = LOOK[name.split("-")[0]] if name != "reward" else LOOK["rlhf"]
+            peak = found["peak_bytes"] / 2**30
+            axis.barh(y, peak, color=colour, hatch=hatch, edgecolor="white", height=0.7)
+            axis.annotate(f"{peak:.1f}", (peak, y), xytext=(5, -5), textcoords="offset points")
+            if found["estimate"]:
+                guess = found["estimate"]["total"] / 2**30
+                axis.vlines(guess, y - 0.45, y + 0.45, color="black", linewidth=2.5)
+        names = [costs.TECHNIQUES[name].name if name in costs.TECHNIQUES else "RLHF (RLOO)" for name in reversed(cases)]
+        axis.set_yticks(range(len(cases)), names)
+        axis.set(xlabel="GiB", title="with LoRA" if lora else "all weights trained")
+        axis.margins(x=0.12)
+        axis.grid(axis="y", visible=False)
+    axes[1].tick_params(labelleft=False)
+    figure.suptitle("Peak memory above the loaded base (bar: measured, black line: estimated)")
+    return figure
+
+
+@_styled
+def plot_betas(records: list[dict]) -> Figure:
+    """Chosen, rejected and margin while ORPO trains, a line a beta; the band spans the seeds."""
+    figure, axes = _axes(3, width=5.0, height=4.6)
+    values = {
+        "chosen": lambda record: record["chosen_logp"],
+        "rejected": lambda record: record["rejected_logp"],
+        "margin: chosen − rejected": lambda record: record["chosen_logp"] - record["rejected_logp"],
+    }
+    for axis, (title, value) in zip(axes, values.items(), strict=True):
+        for (beta, curve), line, colour in zip(records[0]["betas"].items(), BETA_LINES, BETA_COLOURS, strict=True):
+            steps = [record["step"] for record in curve]
+            curves = np.array([[value(point) for point in record["betas"][beta]] for record in records])
+            axis.plot(steps, curves.mean(axis=0), linestyle=line, color=colour, label=f"β = {beta}")
+            axis.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.12)
+        axis.set(xlabel="optimizer step", title=title)
+    axes[0].set_ylabel("held-out log-prob per token (nats)")
+    axes[0].legend(fontsize=11)
+    return figure
+
+
+@_styled
+def plot_trade_off(records: list[dict]) -> Figure:
+    """Preference accuracy against seconds of training, all stages: filled at equal pairs, hollow at equal seconds."""
+    figure, (axis,) = _axes(1, width=9.0, height=5.2)
+    for technique, (colour, _, marker) in LOOK.items():
+        for by_seconds in (False, True):
+            there = [record for record in records if last_stage(record, technique, by_seconds)]
+            if not there or (by_seconds and technique == "dpo"):
+                continue
+            seconds = [over_stages(record, technique, by_seconds, "train_seconds") for record in there]
+            accuracy = [100 * last_stage(record, technique, by_seconds)["preference_accuracy"] for record in there]
+            look = {"color": colour, "marker": marker, "markersize": 11, "linestyle": "none"}
+            face = {"markerfacecolor": "white"} if by_seconds else {"label": NAMES[technique]}
+            axis.plot(seconds, accuracy, alpha=0.35, **look | {"markersize": 6} | face | {"label": None})
+            mean, low, high = mean_and_interval(accuracy)
+            error = None if len(accuracy) < 2 else [[mean - low], [high - mean]]
+            axis.errorbar([np.mean(seconds)], [mean], yerr=error, capsize=6, **look | face)
+    axis.set(
+        xlabel="seconds of training, all stages",
+        ylabel="preference accuracy (%)",
+        title="What was paid, what was bought\n(filled: equal pairs, hollow: equal seconds; small: each seed)",
+    )
+    axis.set_xlim(left=0)
+    axis.legend(loc="lower right")
+    return figure
+
+
+@_styled
+def plot_policy_optimisation(log: list[dict]) -> Figure:
+    """RLHF's last stage: the reward model's score of what the policy samples, and how far it left the reference."""
+    figure, (left, right) = _axes(2)
+    steps = [record["step"] for record in log]
+    look = {"color": COLOUR["rlhf"], "marker": MARKER["rlhf"], "markersize": 6}
+    left.plot(steps, [record["reward"] for record in log], "-", **look)
+    right.plot(steps, [record["kl"] for record in log], "--", **look)
+    left.set(xlabel="optimizer step", ylabel="reward", title="Reward of sampled answers, KL taken off")
+    right.set(xlabel="optimizer step", ylabel="nats a token", title="KL to the reference")
+    return figure

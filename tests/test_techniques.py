@@ -1,0 +1,275 @@
+"""The four techniques beside each other: what stops them, what they cost by hand and by count, and what is recorded."""
+
+import json
+import math
+import re
+from dataclasses import replace
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, TrainerControl, TrainerState
+
+from helpers.cache import REPOSITORY
+from helpers.models import SMOKE, load_tokenizer
+from helpers.preferences import random_pairs, tokenize_preferences
+from helpers.profiles import get_profile
+from helpers.runs import Run
+from helpers.techniques import costs, results
+from helpers.techniques.budgets import BUDGETS
+from helpers.techniques.comparison import STAGES, Comparison
+from helpers.techniques.guards import RefuseOtherReference, StopOnKL, refuse_unlearned_reward
+from helpers.techniques.measure import Case, measured
+from helpers.techniques.rewards import pair_rewards, rewards_of
+
+# ── what stops a technique ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_reward_model_that_guesses_is_refused_and_one_that_knows_is_not():
+    draw = np.random.default_rng(0)
+    chosen, noise = draw.normal(size=200), draw.normal(size=200)
+    with pytest.raises(ValueError, match=r"prefers the right answer in \d+% of 200 held-out pairs .* train it on more"):
+        refuse_unlearned_reward(chosen, noise)
+    accuracy, (low, high) = refuse_unlearned_reward(chosen + 2, noise)
+    assert 0.5 < low < accuracy < high
+
+
+def test_a_reward_that_is_no_number_names_its_pair():
+    with pytest.raises(ValueError, match=r"held-out pair 2 is not finite: lower the reward model's learning rate"):
+        refuse_unlearned_reward([1.0, 1.0, math.nan], [0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("kl", [2.5, math.nan, math.inf])
+def test_kl_that_runs_away_ends_the_training(kl):
+    state = TrainerState(global_step=7)
+    guard = StopOnKL(limit=2.0)
+    guard.on_log(None, state, TrainerControl(), logs={"kl": 1.9})
+    guard.on_log(None, state, TrainerControl(), logs={"loss": 1.0})
+    with pytest.raises(RuntimeError, match=r"at step 7 \(limit 2\).*raise kl_weight"):
+        guard.on_log(None, state, TrainerControl(), logs={"kl": kl})
+
+
+def test_a_reference_of_another_model_ends_dpo(comparison, tmp_path):
+    """Reference log-probs that come with the data are taken as they are: here those of no model at all."""
+    from helpers.techniques import trainers
+
+    job = comparison._job("dpo", comparison.path("sft"), Run(tmp_path, comparison.profile).stage("dpo"), None, None)
+    job.callbacks.append(RefuseOtherReference())
+    trainer = trainers.dpo_trainer(job, precompute=False)
+    for side, logp in (("chosen", -1.0), ("rejected", -90.0)):
+        trainer.train_dataset = trainer.train_dataset.add_column(f"ref_{side}_logps", [logp] * len(job.pairs))
+    with pytest.raises(ValueError, match="those of another model or tokenizer; make them anew"):
+        trainer.train()
+
+
+# ── what a technique costs ──────────────────────────────────────────────────────────────────────────────────
+
+
+def llama(**changes):
+    sizes = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3, "num_attention_heads": 4}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=512, num_key_value_heads=2, **sizes | changes))
+
+
+def saved_bytes(model, ids, mask) -> int:
+    """Bytes that autograd keeps for the backward pass of the decoder, each storage once, weights left out."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    seen, alive = {}, []
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            seen[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model.model(input_ids=ids, attention_mask=mask, use_cache=False)
+    return sum(seen.values())
+
+
+@pytest.mark.parametrize("changes", [{}, {"hidden_size": 96, "num_hidden_layers": 5}, {"intermediate_size": 512}])
+def test_activations_by_hand_are_those_that_autograd_keeps(changes):
+    model = llama(**changes)
+    rows, length = 4, 96
+    mask = torch.ones(rows, length, dtype=torch.long)
+    mask[0, -3:] = 0  # else transformers leaves the mask out
+    ids = torch.randint(0, 512, (rows, length))
+    by_hand = costs.activations(costs.Sizes.of(model), rows * length, length)
+    assert saved_bytes(model, ids, mask) == pytest.approx(by_hand, rel=0.05)
+
+
+def test_memory_by_hand_of_a_worked_case():
+    sizes = costs.Sizes(layers=2, hidden=10, intermediate=20, heads=2, vocabulary=100, parameters=10_000)
+    step = costs.Step(pairs=2, prompt=6, response=4)
+    dpo, precomputed = (costs.estimate(costs.TECHNIQUES[name], sizes, step) for name in ("dpo", "dpo-precomputed"))
+    assert dpo["reference"] == 40_000 and dpo["total"] - precomputed["total"] == 40_000
+    assert dpo["optimizer"] == 80_000
+    # 2 pairs × 2 answers × 10 tokens = 40 positions; 4 copies of their logits
+    assert dpo["logits"] == 4 * 4 * 40 * 100
+    assert dpo["activations"] == 4 * 40 * (2 * (100 + 80 + 10 + 2) + 30)
+    lora = costs.estimate(costs.TECHNIQUES["dpo"], sizes, replace(step, lora=500))
+    assert lora["reference"] == 0 and lora["optimizer"] == 4000  # the policy without its adapter is the reference
+
+
+@pytest.mark.slow
+def test_the_estimate_holds_for_a_step_that_was_not_used_to_make_it():
+    found = measured(Case("dpo", pairs=2, prompt=100, response=30))
+    assert found["estimate"]["total"] == pytest.approx(found["peak_bytes"], rel=0.15)
+    assert found["sampled_bytes"] <= found["peak_bytes"] * 1.02
+
+
+# ── a comparison in small ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    """All techniques on the smoke model."""
+    made = small_comparison(tmp_path_factory.mktemp("run"))
+    for technique in STAGES:
+        getattr(made, technique)()
+    return made
+
+
+def small_comparison(path, **changes):
+    profile = replace(get_profile("smoke"), generation_prompts=2, monitor_pairs=2)
+    return Comparison(Run(path, profile), profile, replace(BUDGETS["smoke"], **{"heldout_pairs": 8} | changes))
+
+
+def test_all_stages_saw_the_same_pairs(comparison):
+    stages = comparison.results()
+    assert list(stages) == ["sft", "dpo", "reward", "rlhf", "orpo"]
+    assert {stage["pairs"] for stage in stages.values()} == {comparison.budget.pairs}
+
+
+def test_counted_passes_are_those_by_hand(comparison):
+    """DPO's reference sees every position once that the policy trains on; SFT, ORPO and the reward model have none."""
+    stages = comparison.results()
+    for name in ("sft", "orpo", "reward"):
+        technique = costs.TECHNIQUES[name]
+        assert stages[name]["forward_tokens"] == technique.forward == 0, name
+        assert stages[name]["trained_tokens"] > 0
+    dpo = costs.TECHNIQUES["dpo"]
+    assert stages["dpo"]["forward_tokens"] / stages["dpo"]["trained_tokens"] == pytest.approx(
+        dpo.forward / dpo.trained, abs=0.1
+    )
+    assert stages["rlhf"]["forward_tokens"] > 2 * stages["rlhf"]["trained_tokens"]
+
+
+def test_dpo_starts_at_log_two_with_either_reference(comparison, tmp_path):
+    """Precomputed or live, the reference's log-probs are the same, so the losses are."""
+    from helpers.techniques import trainers
+
+    losses = {}
+    for precompute in (True, False):
+        stage = Run(tmp_path / str(precompute), comparison.profile).stage("dpo")
+        job = comparison._job("dpo", comparison.path("sft"), stage, None, None)
+        trainer = trainers.dpo_trainer(job, precompute=precompute)
+        trainer.train()
+        losses[precompute] = [line["loss"] for line in stage.read_log()]
+    assert losses[True] == pytest.approx(losses[False], abs=1e-4)
+    assert losses[True][0] == pytest.approx(math.log(2), abs=1e-3)
+
+
+def test_a_finished_stage_is_kept_and_a_changed_one_trained_anew(comparison, capsys):
+    before = comparison.results()
+    again = Comparison(comparison.run, comparison.profile, comparison.budget)
+    assert again.dpo() == comparison.stage("dpo").result
+    assert "sft: kept" in capsys.readouterr().out
+    other = Comparison(comparison.run, comparison.profile, replace(comparison.budget, dpo_beta=0.5))
+    assert other._settings("dpo", None) != again._settings("dpo", None)
+    assert comparison.results() == before
+
+
+def test_what_needs_an_earlier_stage_names_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no finished reward stage in .*: train it first"):
+        small_comparison(tmp_path).load_reward()
+
+
+def test_a_stage_that_ends_by_the_clock_ends(comparison):
+    result = comparison.orpo(seconds=0.5)
+    assert comparison.budget.steps < result["steps"] < 1000 and result["train_seconds"] < 20
+
+
+def test_an_unlearned_reward_stops_rlhf_and_leaves_no_result(tmp_path):
+    strict = small_comparison(tmp_path, reward_floor=0.99)
+    with pytest.raises(ValueError, match="which guessing may do too"):
+        strict.rlhf()
+    assert not strict.has("reward") and not strict.has("rlhf") and strict.has("sft")
+
+
+def test_rewards_in_a_batch_are_those_alone(comparison):
+    model, tokenizer = comparison.load_reward(), comparison.tokenizer
+    prompts = comparison.heldout["prompt"][:3]
+    answers = ["Yes.", "It lists the names of all keys that were made in this account and region.", ""]
+    together = rewards_of(model, tokenizer, prompts, answers)
+    alone = [rewards_of(model, tokenizer, [p], [a])[0] for p, a in zip(prompts, answers, strict=True)]
+    assert together == pytest.approx(alone, abs=1e-5)
+    chosen, rejected = pair_rewards(model, tokenizer, comparison.heldout)
+    assert chosen.shape == rejected.shape == (len(comparison.heldout),)
+
+
+def test_a_record_holds_what_the_tables_need(comparison):
+    record = comparison.record()
+    table = results.quality_table([record])
+    accuracy = comparison.results()["orpo"]["preference_accuracy"]
+    assert f"| {100 * accuracy:.0f} |" in table.replace("  ", " ")
+    assert set(record["methods"]) == {"dpo", "rlhf"}
+    assert json.loads((comparison.run.path / "dpo" / "heldout.json").read_text())["answers"]
+
+
+# ── tables ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_interval_over_seeds_by_hand():
+    mean, low, high = results.mean_and_interval([1.0, 2.0, 3.0])
+    assert (mean, high - mean) == (2.0, pytest.approx(4.30 / math.sqrt(3), rel=1e-3)) and low == pytest.approx(4 - high)
+    assert math.isnan(results.mean_and_interval([1.0])[1])
+
+
+def test_random_pairs_have_the_lengths_that_were_asked_for():
+    tokenizer = load_tokenizer(SMOKE)
+    rows = tokenize_preferences(random_pairs(tokenizer, 4, 50, 30), tokenizer, 512)
+    for row in rows:
+        assert abs(len(row["chosen_input_ids"]) - row["prompt_length"] - 31) <= 4
+        assert row["chosen_input_ids"] != row["rejected_input_ids"]
+
+
+class TestRecorded:
+    """What is in docs/results/ and what is written about it."""
+
+    def test_three_seeds_and_all_stages(self):
+        records = results.recorded()
+        assert [record["seed"] for record in records] == [0, 1, 2]
+        for record in records:
+            assert {"sft", "dpo", "reward", "rlhf", "orpo", "sft-seconds", "orpo-seconds"} <= set(record["stages"])
+            assert list(record["betas"]) == ["0", "0.1", "0.25", "0.5", "1", "2"]
+
+    def test_equal_seconds_are_equal(self):
+        for record in results.recorded():
+            clock = results.over_stages(record, "dpo", True, "train_seconds")
+            for technique in ("sft", "orpo"):
+                spent = results.over_stages(record, technique, True, "train_seconds")
+                assert spent == pytest.approx(clock, rel=0.1), (record["seed"], technique)
+
+    def test_memory_by_hand_is_within_15_percent_of_what_was_measured(self):
+        for lora in (False, True):
+            cases = results.memory_cases(results.recorded_memory(), lora)
+            for name in ("orpo", "orpo-rows", "dpo", "dpo-precomputed"):
+                found = cases[name]
+                assert found["estimate"]["total"] == pytest.approx(found["peak_bytes"], rel=0.15), (name, lora)
+
+    def test_the_readme_says_what_the_files_say(self):
+        readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+        assert results.readme_text() in readme
+
+    def test_the_notebook_writes_no_number_of_its_own(self):
+        """Measured numbers stand in the tables that its cells make from the files."""
+        notebook = nbformat.read(REPOSITORY / "notebooks" / "07_dpo_and_rlhf.ipynb", as_version=4)
+        for cell in notebook.cells[1:]:
+            if cell.cell_type == "markdown":
+                prose = re.sub(
+                    r"\$\$.*?\$\$|arXiv [\d.]+|notebooks? \d+|figures? \d+( and \d+)?|`[^`]+`", "", cell.source
+                )
+                prose = re.sub(r"^\d\. ", "", prose, flags=re.M)
+                assert not re.search(r"\d+(\.\d+)? ?(%|GiB|×|times|points|seconds|nats)|\d\.\d", prose), cell.source
