@@ -171,9 +171,24 @@ def torch_classes(method: str) -> tuple[type, type]:
         from trl import SFTConfig, SFTTrainer
 
         return SFTTrainer, SFTConfig
+    if method == "dpo":
+        from trl import DPOConfig
+
+        return tokenized_dpo_trainer(), DPOConfig
     from helpers.orpo import ORPOConfig, ORPOTrainer
 
     return ORPOTrainer, ORPOConfig
+
+
+def tokenized_dpo_trainer() -> type:
+    """TRL's DPOTrainer, which takes the output of `helpers.preferences.dpo_features` as it is."""
+    from trl import DPOTrainer
+
+    class TokenizedDPOTrainer(DPOTrainer):
+        def _prepare_dataset(self, dataset, *args, **kwargs):
+            return dataset
+
+    return TokenizedDPOTrainer
 
 
 def neuron_classes(method: str) -> tuple[type, type]:
@@ -184,6 +199,10 @@ def neuron_classes(method: str) -> tuple[type, type]:
         from helpers.neuron import NeuronSFTTrainer
 
         return NeuronSFTTrainer, NeuronSFTConfig
+    if method == "dpo":
+        from helpers.neuron import NeuronDPOConfig, NeuronDPOTrainer
+
+        return NeuronDPOTrainer, NeuronDPOConfig
     from helpers.neuron import NeuronORPOConfig, NeuronORPOTrainer
 
     return NeuronORPOTrainer, NeuronORPOConfig

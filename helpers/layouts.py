@@ -4,7 +4,7 @@ import torch
 from datasets import Dataset
 
 from helpers.logprobs import evaluating, pair_logps
-from helpers.preferences import PreferenceCollator
+from helpers.preferences import SIDES, PreferenceCollator, response_tokens
 
 TOLERANCE = 0.02  # nats a token, and relative: bf16 rounds by about this; a model that mixes answers is far off
 
@@ -36,7 +36,7 @@ def why_not_shared(model, tokenized: Dataset, max_length: int) -> str | None:
 
 def answer_tokens(pair: dict) -> int:
     """Tokens of both answers."""
-    return sum(len(pair[f"{side}_input_ids"]) - pair["prompt_length"] for side in ("chosen", "rejected"))
+    return sum(response_tokens(pair, side) for side in SIDES)
 
 
 def measure(model, pair: dict, layout: str) -> torch.Tensor:

@@ -19,6 +19,8 @@ from helpers.cache import cache_folder, make_atomically
 from helpers.logprobs import IGNORE
 
 COLUMNS = ("prompt", "chosen", "rejected")
+SIDES = ("chosen", "rejected")
+REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")  # DPO's, made by helpers.dpo
 BUILT_IN = "aws-api"
 SHORTEST_PROMPT = 8  # tokens of the prompt that are kept even when a response alone would fill the row
 
@@ -321,7 +323,8 @@ class PreferenceCollator:
     first; positions go on from the beginning in every prompt, and from the prompt in either response. With
     `max_length`, W is that and every pair has a row of its own.
 
-    Both carry `row` (B,), the position of each pair in its data set, so that a message can name it.
+    Both carry `row` (B,), the position of each pair in its data set, so that a message can name it, and where the pairs
+    have them DPO's `ref_chosen_logps` and `ref_rejected_logps` (B,), float32.
     """
 
     pad_token_id: int
@@ -335,6 +338,9 @@ class PreferenceCollator:
 
     def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor]:
         batch = {"row": torch.tensor([example["row"] for example in examples])}
+        for name in REFERENCE:
+            if name in examples[0]:
+                batch[name] = torch.tensor([example[name] for example in examples], dtype=torch.float32)
         return batch | (self._shared(examples) if self.layout == "shared" else self._rows(examples))
 
     def _rows(self, examples: list[dict]) -> dict[str, torch.Tensor]:
@@ -361,6 +367,11 @@ class PreferenceCollator:
             _extend(rows[-1], rejected[last:], last, 3 * pair + 3, len(rejected) - last - 1)
         fills = {"input_ids": self.pad_token_id, "labels": IGNORE, "position_ids": 0, "segment_ids": -1}
         return {key: _pad([row[key] for row in rows], fill, self.max_length) for key, fill in fills.items()}
+
+
+def response_tokens(example: dict, side: str) -> int:
+    """Tokens of the chosen or the rejected response, EOS included."""
+    return len(example[f"{side}_input_ids"]) - example["prompt_length"]
 
 
 def shared_tokens(example: dict) -> int:
@@ -409,4 +420,25 @@ def sft_features(tokenized: Dataset) -> Dataset:
         remove_columns=tokenized.column_names,
         load_from_cache_file=False,
         desc="Chosen answers for SFT",
+    )
+
+
+def dpo_features(tokenized: Dataset) -> Dataset:
+    """Prompt and responses apart, EOS included, as `tokenize_row` of TRL's DPOTrainer leaves them.
+
+    Same tokens and same truncation as ORPO sees. TRL's own way cuts the beginning of a row, prompt or response.
+    """
+
+    def apart(row: dict) -> dict:
+        prompt = row["chosen_input_ids"][: row["prompt_length"]]
+        return {"prompt_input_ids": prompt} | {
+            f"{side}_input_ids": row[f"{side}_input_ids"][row["prompt_length"] :] for side in SIDES
+        }
+
+    kept = [name for name in REFERENCE if name in tokenized.column_names]
+    return tokenized.map(
+        apart,
+        remove_columns=[name for name in tokenized.column_names if name not in kept],
+        load_from_cache_file=False,
+        desc="Pairs for DPO",
     )

@@ -1,10 +1,13 @@
-"""Train on preference pairs: SFT or ORPO, on every backend. The entry for a shell, `torchrun` and SageMaker.
+"""Train on preference pairs: SFT, ORPO or DPO, on every backend. The entry for a shell, `torchrun` and SageMaker.
 
 python scripts/train.py --method orpo --model smoke --output_dir out --max_steps 20 --max_length 128
 torchrun --nproc_per_node 2 scripts/train.py --method orpo --model Qwen/Qwen3-0.6B --tensor_parallel_size 2 …
 
 Everything of the backend's config can be set (--learning_rate, --bf16 False, …). Each step logs a line of JSON. With
 NEURON_EXTRACT_GRAPHS_ONLY=1 (set by neuron_parallel_compile) a few steps are traced and nothing is saved.
+
+--beta is 0.1 unless you set it, and means another thing in each: in ORPO the weight of the odds ratio, in DPO how dear
+it is to move away from the reference, which is the model as it is before the first step.
 """
 
 import json
@@ -25,6 +28,7 @@ from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.fingerprint import fingerprint, remember
 from helpers.preferences import (
     BUILT_IN,
+    dpo_features,
     load_preferences,
     sft_features,
     shared_row_length,
@@ -43,7 +47,7 @@ LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 class ScriptArguments:
     """What this script adds to the backend's own arguments."""
 
-    method: str = field(metadata={"help": "which objective", "choices": ["sft", "orpo"]})
+    method: str = field(metadata={"help": "which objective", "choices": ["sft", "orpo", "dpo"]})
     model: str = field(default=PROFILES["laptop"].model, metadata={"help": "a folder, a hub id, 'packaged' or 'smoke'"})
     data: str = field(
         default_factory=lambda: os.environ.get("SM_CHANNEL_TRAIN", BUILT_IN),
@@ -95,6 +99,8 @@ def parse(arguments: list[str]):
 def settle(args, backend, precompiling: bool):
     """The arguments that follow from the others: what is logged, and how short a precompile run is."""
     args.logging_steps, args.report_to, args.disable_tqdm = 1, [], True
+    if hasattr(args, "precompute_ref_log_probs"):
+        args.precompute_ref_log_probs = True  # TRL would keep a second model for DPO's reference
     if backend.fixed_shapes:
         args.dataloader_drop_last = True
     if precompiling:
@@ -158,7 +164,7 @@ def predict(script: ScriptArguments, backend, args) -> None:
 
 def make_trainer(script, backend, args, path, tokenizer, tokenized, stage):
     """The backend's trainer for the method, on the tokenised pairs; SFT sees their chosen half."""
-    features = sft_features(tokenized) if script.method == "sft" else tokenized
+    features = features_of(script.method, backend, tokenized)
     rank = script.lora_rank
     lora = (
         LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LINEAR_LAYERS, task_type="CAUSAL_LM") if rank else None
@@ -174,6 +180,13 @@ def make_trainer(script, backend, args, path, tokenizer, tokenized, stage):
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def features_of(method: str, backend, tokenized):
+    """The pairs in the columns that the method's trainer reads; TRL's trainers have their own."""
+    if method == "sft":
+        return sft_features(tokenized)
+    return dpo_features(tokenized) if method == "dpo" and backend.name != "neuron" else tokenized
 
 
 def finish(script, backend, args, trainer, stage) -> None:

@@ -88,6 +88,7 @@ def test_the_same_run_again_compiles_nothing(cache):
         ({"per_device_train_batch_size": 2}, {"per_device_train_batch_size": (4, 2)}),
         ({"bf16": False}, {"bf16": (True, False)}),
         ({"method": "sft"}, {"method": ("orpo", "sft")}),
+        ({"method": "dpo"}, {"method": ("orpo", "dpo")}),
         ({"num_hidden_layers": 4}, {"model.num_hidden_layers": (2, 4)}),
         ({"lora_rank": 16}, {"lora_rank": (8, 16)}),
     ],

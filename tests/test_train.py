@@ -1,6 +1,7 @@
-"""scripts/train.py as a user starts it: both methods, false flags, files as data, a dry run, errors of one line."""
+"""scripts/train.py as a user starts it: all methods, false flags, files as data, a dry run, errors of one line."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def data(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("method", ["sft", "orpo"])
+@pytest.mark.parametrize("method", ["sft", "orpo", "dpo"])
 def test_trains_logs_json_and_writes_the_run_folder(method, data, tmp_path):
     options = ("--method", method, "--data", str(data), "--lora_rank", "4", "--learning_rate", "1e-2")
     done = start(tmp_path / "out", *options, *SHORT)
@@ -45,7 +46,9 @@ def test_trains_logs_json_and_writes_the_run_folder(method, data, tmp_path):
     assert "Backend cpu: chosen by you; bf16 multiplies" in done.stdout
     logged = records(done.stdout)
     assert [record["step"] for record in logged] == [1, 2, 3]
-    assert ("rewards/margins" in logged[0]) == (method == "orpo")
+    assert ("rewards/margins" in logged[0]) == (method != "sft")
+    if method == "dpo":
+        assert logged[0]["loss"] == pytest.approx(math.log(2), abs=1e-4), "the base model is the reference"
     stage = tmp_path / "out" / method
     assert [json.loads(line) for line in (stage / "log.jsonl").read_text().splitlines()] == logged
     result = json.loads((stage / "result.json").read_text())

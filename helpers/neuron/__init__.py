@@ -1,8 +1,14 @@
-"""All that is Trainium. Importing this package needs no accelerator software; using its trainers does."""
+"""All that is Trainium. Importing this package needs no accelerator software; using its trainers does.
+
+SFT, ORPO and DPO. RLHF on Trainium is out of scope: it samples answers between its steps, which takes a compiled
+inference model and a reward model beside the one that is trained.
+"""
 
 import importlib
 
 MODULES = {
+    "NeuronDPOConfig": "helpers.neuron.dpo",
+    "NeuronDPOTrainer": "helpers.neuron.dpo",
     "NeuronORPOConfig": "helpers.neuron.orpo",
     "NeuronORPOTrainer": "helpers.neuron.orpo",
     "NeuronSFTTrainer": "helpers.neuron.zero",

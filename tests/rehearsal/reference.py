@@ -1,6 +1,7 @@
 """What plain PyTorch gets: runs helpers.orpo.ORPOTrainer in a process of its own, in which torch_xla can't be found.
 
-The process gets a JSON file with {"path", "pairs", "length", "settings"} and writes the outcome.
+The process gets a JSON file with {"path", "pairs", "length", "settings"} and writes the outcome. With the setting
+`method="dpo"` it is DPO, with the reference log-probs of `helpers.dpo`.
 """
 
 import json
@@ -68,11 +69,14 @@ def plain_pytorch(folder: Path, path: str, pairs: int, length: int, **settings) 
 
 
 def main(request: str, out: str) -> None:
-    from helpers.models import SMOKE, load_tokenizer
+    from helpers.dpo import with_reference_logps
+    from helpers.models import SMOKE, load_model, load_tokenizer
     from tests.rehearsal.tiny import real_pairs, torch_trainer
 
     asked = json.loads(Path(request).read_text())
     pairs = real_pairs(asked["pairs"], load_tokenizer(SMOKE), asked["length"])
+    if asked["settings"].get("method") == "dpo":
+        pairs = with_reference_logps(pairs, load_model(asked["path"]), load_tokenizer(SMOKE).pad_token_id)
     output = Path(out).with_suffix("")
     torch.save(
         outcome(torch_trainer(asked["path"], pairs, output, max_length=asked["length"], **asked["settings"])), out

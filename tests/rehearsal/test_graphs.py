@@ -14,12 +14,20 @@ from transformers import TrainerCallback
 from helpers.cache import REPOSITORY
 from helpers.models import SMOKE, load_tokenizer
 from tests.rehearsal.launch import ONE_PROCESS
-from tests.rehearsal.tiny import LENGTH, neuron_sft_trainer, neuron_trainer, real_pairs, save_tiny_model
+from tests.rehearsal.tiny import (
+    LENGTH,
+    neuron_dpo_trainer,
+    neuron_sft_trainer,
+    neuron_trainer,
+    real_pairs,
+    save_tiny_model,
+)
 
 SETTLED = 3  # steps after which nothing new may be compiled
 STEPS = SETTLED + 20
 PAIRS_A_STEP = 2
 COUNTED_BEFORE = 7  # graphs of Optimum Neuron's SFT trainer, as we once counted them
+DPO_GRAPHS = 7  # ORPO's six, and one that gives the reference log-probs
 
 every_architecture = pytest.mark.parametrize("architecture", ["llama", "qwen3"])
 
@@ -56,7 +64,7 @@ def main(method: str, path: str, output: str, settings: str) -> None:
     settings = {"max_steps": STEPS, "per_device_train_batch_size": PAIRS_A_STEP} | settings
     if rank := settings.pop("lora_rank", None):
         settings["peft_config"] = LoraConfig(r=rank, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
-    make = {"sft": neuron_sft_trainer, "orpo": neuron_trainer}[method]
+    make = {"sft": neuron_sft_trainer, "orpo": neuron_trainer, "dpo": neuron_dpo_trainer}[method]
     make(path, every_length(), output, callbacks=[count], **settings).train()
     print(json.dumps([*count.at_step, compiled_graphs()]))
 
@@ -85,6 +93,12 @@ def test_lengths_add_no_graph_and_orpo_needs_no_more_than_sft(graphs, architectu
     sft, orpo = graphs("sft", architecture), graphs("orpo", architecture)
     assert orpo[SETTLED - 1 : STEPS] == [orpo[SETTLED - 1]] * 21, "twenty further steps"
     assert 0 < orpo[-1] <= sft[-1] <= COUNTED_BEFORE
+
+
+def test_dpo_needs_one_graph_more_for_its_reference(graphs):
+    dpo = graphs("dpo", "llama")
+    assert dpo[SETTLED - 1 : STEPS] == [dpo[SETTLED - 1]] * 21
+    assert dpo[-1] == DPO_GRAPHS
 
 
 @every_architecture

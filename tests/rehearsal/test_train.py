@@ -1,6 +1,7 @@
-"""scripts/train.py on the rehearsal's XLA device, started as a user starts it: both methods, both architectures."""
+"""scripts/train.py on the rehearsal's XLA device, started as a user starts it: all methods, both architectures."""
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -49,6 +50,19 @@ def test_both_methods_learn_and_orpo_compiles_no_more_than_sft(path, tmp_path):
         compiled[method] = graphs(done.stdout)
     print(f"\n{compiled}")
     assert compiled["orpo"] <= compiled["sft"]
+
+
+def test_dpo_starts_at_the_reference_and_saves_a_model(tmp_path):
+    path = save_tiny_model(tmp_path / "tiny", "llama")
+    options = ("--method", "dpo", "--model", path, "--learning_rate", "1e-3", "--bf16", "False")
+    done = start(tmp_path / "out", *options, *SHORT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    records = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
+    assert records[0]["loss"] == pytest.approx(math.log(2), abs=6e-5)
+    assert records[0]["rewards/margins"] == pytest.approx(0, abs=1e-4) and records[-1]["rewards/margins"] > 0
+    assert json.loads((tmp_path / "out" / "dpo" / "result.json").read_text())["method"] == "dpo"
+    assert (tmp_path / "out" / "dpo" / "model" / "model.safetensors").is_file()
 
 
 def test_shared_rows_start_at_the_loss_of_two_rows(path, tmp_path):

@@ -3,9 +3,11 @@
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM, set_seed
 
+from helpers.dpo import dpo_loss, dpo_metrics
+from helpers.logprobs import pair_logps
 from helpers.models import SMOKE, load_tokenizer
 from helpers.orpo import ORPOConfig, ORPOTrainer
-from helpers.preferences import load_preferences, tokenize_preferences
+from helpers.preferences import REFERENCE, load_preferences, tokenize_preferences
 
 LENGTH = 96
 SIZES = {
@@ -51,12 +53,12 @@ COMMON = {
 }
 
 
-def torch_trainer(path: str, pairs: Dataset, output, model=None, **settings) -> ORPOTrainer:
-    """helpers.orpo.ORPOTrainer in plain PyTorch, float32, in two rows a pair."""
+def torch_trainer(path: str, pairs: Dataset, output, model=None, method="orpo", **settings) -> ORPOTrainer:
+    """helpers.orpo.ORPOTrainer in plain PyTorch, float32, in two rows a pair; or the same with DPO's loss."""
     from helpers.models import load_model
 
     args = ORPOConfig(output_dir=str(output), **COMMON | {"use_cpu": True, "bf16": False, "layout": "rows"} | settings)
-    return InOrder(
+    return {"orpo": InOrder, "dpo": DPOInOrder}[method](
         model=model or load_model(path), args=args, train_dataset=pairs, processing_class=load_tokenizer(SMOKE)
     )
 
@@ -70,20 +72,41 @@ class InOrder(ORPOTrainer):
         return SequentialSampler(self.train_dataset)
 
 
-def neuron_trainer(path: str, pairs: Dataset, output, dtype="float32", callbacks=None, peft_config=None, **settings):
+class DPOInOrder(InOrder):
+    """DPO as a textbook has it, on pairs with reference log-probs."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        tokens = (inputs["labels"] != -100).sum(dim=1).chunk(2)
+        logps = [mean * count for mean, count in zip(pair_logps(model, inputs), tokens, strict=True)]
+        reference = [inputs[name] for name in REFERENCE]
+        for name, value in dpo_metrics(*logps, *reference, self.args.beta).items():
+            self._metrics["train"][name].append(value.item())
+        return dpo_loss(*logps, *reference, self.args.beta)
+
+
+def neuron_dpo_trainer(path: str, pairs: Dataset, output, **settings):
+    """helpers.neuron.NeuronDPOTrainer, likewise."""
+    return neuron_trainer(path, pairs, output, method="dpo", **{"beta": 0.1} | settings)
+
+
+def neuron_trainer(
+    path: str, pairs: Dataset, output, dtype="float32", callbacks=None, peft_config=None, method="orpo", **settings
+):
     """helpers.neuron.NeuronORPOTrainer on XLA's CPU device, taking the pairs in their order."""
     import torch
     from optimum.neuron.models.training import NeuronModelForCausalLM
     from torch.utils.data import SequentialSampler
 
-    from helpers.neuron import NeuronORPOConfig, NeuronORPOTrainer
+    from helpers.backends import neuron_classes
 
-    class NeuronInOrder(NeuronORPOTrainer):
+    trainer_class, config_class = neuron_classes(method)
+
+    class NeuronInOrder(trainer_class):
         def _get_train_sampler(self, dataset=None):
             return SequentialSampler(self.train_dataset)
 
     settings = COMMON | {"bf16": dtype == "bfloat16"} | settings
-    args = NeuronORPOConfig(output_dir=str(output), **settings)
+    args = config_class(output_dir=str(output), **settings)
     model = NeuronModelForCausalLM.from_pretrained(path, args.trn_config, dtype=getattr(torch, dtype))
     return NeuronInOrder(
         model=model,
