@@ -105,9 +105,11 @@ def test_memory_by_hand_of_a_worked_case():
     dpo, precomputed = (costs.estimate(costs.TECHNIQUES[name], sizes, step) for name in ("dpo", "dpo-precomputed"))
     assert dpo["reference"] == 40_000 and dpo["total"] - precomputed["total"] == 40_000
     assert dpo["optimizer"] == 80_000
-    # 2 pairs × 2 answers × 10 tokens = 40 positions; 4 copies of their logits
-    assert dpo["logits"] == 4 * 4 * 40 * 100
+    # 2 pairs × 2 answers × 10 tokens = 40 positions; 3 copies of their logits, and the head's gradient
+    assert dpo["logits"] == 4 * (3 * 40 * 100 + 100 * 10)
     assert dpo["activations"] == 4 * 40 * (2 * (100 + 80 + 10 + 2) + 30)
+    # One row: the 4 common tokens once, then for each of 2 pairs 2 more of the prompt and 2 answers of 4
+    assert costs.positions(costs.TECHNIQUES["orpo"], replace(step, common=4)) == (24, 24)
     lora = costs.estimate(costs.TECHNIQUES["dpo"], sizes, replace(step, lora=500))
     assert lora["reference"] == 0 and lora["optimizer"] == 4000  # the policy without its adapter is the reference
 

@@ -11,6 +11,7 @@ The memory of a step, for a model whose weights take W bytes, trained in full wi
 Under LoRA optimizer and gradients are those of the adapter, and the reference is the policy without it.
 """
 
+import math
 from dataclasses import dataclass
 
 from helpers.lean_head import LOGIT_ROWS
@@ -37,8 +38,8 @@ TECHNIQUES = {
     "sft": Technique("SFT", 0, 1, copies=3),
     "orpo": Technique("ORPO", 0, 2, copies=0, shared=True),
     "orpo-rows": Technique("ORPO, two rows and all logits", 0, 2, copies=3),
-    "dpo": Technique("DPO, live reference", 2, 2, copies=4, reference=True),
-    "dpo-precomputed": Technique("DPO, precomputed reference", 2, 2, copies=4, forward_once=True),
+    "dpo": Technique("DPO, live reference", 2, 2, copies=3, reference=True),
+    "dpo-precomputed": Technique("DPO, precomputed reference", 2, 2, copies=3, forward_once=True),
     "reward": Technique("reward model", 0, 2, copies=0),
 }
 # RLHF's policy optimisation works on sampled answers: for each, its generation, the policy's own log-prob, the
@@ -66,19 +67,24 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: pairs, and tokens of the prompt and of each answer. `lora` counts the adapter's weights, 0 for none."""
+    """One step: pairs, and tokens of the prompt and of each answer; of the prompt, `common` begin every prompt.
+
+    `lora` counts the adapter's weights, 0 for none.
+    """
 
     pairs: int
     prompt: int
     response: int
+    common: int = 0
     lora: int = 0
 
 
 def positions(technique: Technique, step: Step) -> tuple[int, int]:
     """(positions that a step trains on, positions in a row, for each of which a row of the mask is kept)."""
     if technique.shared:
-        count = step.pairs * (step.prompt + 2 * step.response)
-        return count, min(count, PreferenceCollator.row_tokens)
+        own = step.pairs * (step.prompt - step.common + 2 * step.response)
+        rows = math.ceil(own / PreferenceCollator.row_tokens)
+        return own + rows * step.common, min(own + step.common, PreferenceCollator.row_tokens)
     length = step.prompt + step.response
     return step.pairs * technique.trained * length, length
 

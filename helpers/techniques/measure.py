@@ -44,7 +44,7 @@ def measured(case: Case) -> dict:
 def main(case: Case) -> dict:
     """Load, note, train, and say."""
     from helpers.models import find_base_model, load_model, load_tokenizer
-    from helpers.preferences import tokenize_preferences
+    from helpers.preferences import common_beginning, tokenize_preferences
 
     path, _ = find_base_model(case.model)
     tokenizer = load_tokenizer(path)
@@ -59,9 +59,10 @@ def main(case: Case) -> dict:
         trainer = make_trainer(case, folder, path, model, tokenizer, pairs)
         with Sampler(memory) as sampler:
             trainer.train()
-    row = tokenize_preferences(pairs, tokenizer, 4096)[0]
-    prompt = row["prompt_length"]
-    step = costs.Step(case.pairs, prompt, len(row["chosen_input_ids"]) - prompt, lora_weights(trainer.model))
+    rows = list(tokenize_preferences(pairs, tokenizer, 4096))
+    prompt, longest = rows[0]["prompt_length"], len(rows[0]["chosen_input_ids"])
+    common = len(common_beginning(rows))
+    step = costs.Step(case.pairs, prompt, longest - prompt, common, lora_weights(trainer.model))
     technique = costs.TECHNIQUES.get(case.technique)
     return {
         "case": asdict(case),
