@@ -230,6 +230,11 @@ def size_text(size: float) -> str:
     return f"{size:.1f} GiB"
 
 
+def graphs_text(number: int) -> str:
+    """So many graphs, for people."""
+    return f"{number} graph" if number == 1 else f"{number} graphs"
+
+
 def age_text(seconds: float) -> str:
     """Seconds for people: the largest unit that fits."""
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
