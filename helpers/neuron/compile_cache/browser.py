@@ -177,13 +177,8 @@ def left_alone(cache) -> list[str]:
 
 def browse(cache):
     """Show a Browser in a notebook (and return it), the same as text elsewhere."""
-    from IPython.display import display
+    from helpers.widgets import in_notebook, show_widget
 
-    from helpers.widgets import in_notebook
-
-    if not in_notebook():
-        print(text(cache))
-        return None
-    browser = Browser(cache)
-    display(browser.view)
+    browser = Browser(cache) if in_notebook() else None
+    show_widget(browser and browser.view, text(cache))
     return browser
