@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -242,10 +242,17 @@ def save_neuron_model(trainer, folder: str) -> Path:
     return save_ordinary(trainer, folder)
 
 
-def explain() -> str:
-    """One line for people: the backend of this machine, or why its accelerator can't be used and how to mend it."""
+def explain(measured: dict | None = None) -> str:
+    """One line for people: the backend of this machine, or why its accelerator can't be used and how to mend it.
+
+    measured: a run's machine, whose speeds decide the run's precision; else they are measured now. On a busy machine
+    two measurements may differ.
+    """
+    machine = read_machine()
+    if measured:
+        machine = replace(machine, **{name: measured[name] for name in ("gflops", "bf16_gflops")})
     try:
-        return str(detect())
+        return str(detect(machine=machine))
     except BackendError as error:
         return f"FAIL  {error}"
 

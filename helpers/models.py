@@ -133,7 +133,9 @@ def smoke_model(seed: int = 0) -> LlamaForCausalLM:
     config = load_config(SMOKE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config).eval()
+        model = LlamaForCausalLM(config).eval()
+    model.name_or_path = None  # no folder and no hub holds it; at "" PEFT would look for one, and warn
+    return model
 
 
 # ── the packaged copy ───────────────────────────────────────────────────────────────────────────────────────

@@ -5,6 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from helpers.odds_ratio import log_odds, odds_ratio_loss
 
@@ -52,12 +53,16 @@ def stamp(figure: Figure, text: str) -> Figure:
 
 
 @_styled
-def plot_monitor(records_by_method: dict[str, list[dict]], title: str = "") -> Figure:
-    """Held-out log-probs and their margin while training: chosen solid, rejected dashed, a colour a method."""
+def plot_monitor(records_by_method: dict[str, list[dict]], title: str = "", faint: tuple = ()) -> Figure:
+    """Held-out log-probs and their margin while training: chosen solid, rejected dashed, a colour a method.
+
+    faint: methods to compare with, drawn paler than the one that trains.
+    """
     figure, (left, right) = _axes(2)
+    last = max([record["step"] for records in records_by_method.values() for record in records] + [1])
     for method, records in records_by_method.items():
         steps = [record["step"] for record in records]
-        look = {"color": COLOUR[method], "marker": MARKER[method]}
+        look = {"color": COLOUR[method], "marker": MARKER[method], "alpha": 0.4 if method in faint else 1}
         chosen, rejected = ([record[f"{side}_logp"] for record in records] for side in ("chosen", "rejected"))
         left.plot(steps, chosen, "-", label=f"{NAME[method]} chosen", **look)
         left.plot(steps, rejected, "--", label=f"{NAME[method]} rejected", markerfacecolor="white", **look)
@@ -66,6 +71,8 @@ def plot_monitor(records_by_method: dict[str, list[dict]], title: str = "") -> F
     right.set(xlabel="optimizer step", ylabel="chosen − rejected (nats)", title="Margin between right and wrong")
     for axis in (left, right):
         axis.legend(fontsize=11)
+        axis.set_xlim(-0.02 * last, 1.02 * last)  # before the first step too, a step is a whole number from 0
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -237,8 +244,9 @@ def plot_loss(beta: float) -> Figure:
     p = torch.linspace(0.01, 0.99, 99)
     chosen, rejected = torch.meshgrid(p, p, indexing="xy")
     loss = -chosen.log() + beta * odds_ratio_loss(chosen.log(), rejected.log())
-    contour = left.contour(p, p, loss, levels=12, cmap="viridis")
-    left.clabel(contour, fontsize=10)
+    levels = np.unique(np.quantile(loss, np.linspace(0.06, 0.94, 9)).round(1))  # as much room between any two
+    contour = left.contour(p, p, loss, levels=levels, cmap="viridis")
+    left.clabel(contour, fontsize=11, fmt="%.1f", colors="black")
     left.set(xlabel="p(chosen)", ylabel="p(rejected)", title=f"ORPO loss, β = {beta:g}")
     for fixed, line in ((0.05, "-"), (0.3, "--"), (0.7, ":")):
         logps = torch.stack([torch.full_like(p, fixed).log(), p.log()]).requires_grad_()
@@ -247,7 +255,7 @@ def plot_loss(beta: float) -> Figure:
         right.plot(p, logps.grad[1], line, color=COLOUR["rejected"], label=f"push on rejected, p(chosen) = {fixed}")
     right.set_yscale("log")
     right.set(xlabel="p(rejected)", ylabel="|gradient| per nat", title="Who is pulled how hard")
-    right.legend(fontsize=10)
+    right.legend(fontsize=11)
     return figure
 
 

@@ -13,7 +13,7 @@ import psutil
 
 from helpers.cache import REPOSITORY, cache_folder
 from helpers.models import PACKAGED, PACKAGED_FOLDER, WHEEL, hub_reachable
-from helpers.runs import runs_folder
+from helpers.runs import clock, read_json, runs_folder
 
 GIB = 2**30
 MEMORY_NEEDED = 6 * GIB  # what `make run` peaks at, rounded up
@@ -103,6 +103,17 @@ def model_check() -> Check:
         return Check("base model", True, "the hub answers")
     found = f"not cached yet: pip will fetch {WHEEL}"
     return Check("base model", shutil.which("pip") is not None or installed("pip") != "missing", found, "install pip")
+
+
+def recorded_times(profile: str = "laptop") -> str:
+    """How long each notebook took in the newest recorded run of a profile, and on which machine."""
+    recorded = [read_json(path) for path in (REPOSITORY / "docs" / "results").glob(f"{profile}-*.json")]
+    timed = [run for run in recorded if run.get("notebook_seconds")]
+    if not timed:
+        return f"no run of the {profile} profile is recorded"
+    run = max(timed, key=lambda run: run["date"])
+    head = f"recorded, {profile} profile, {run['machine']['cpu']}, {run['machine']['cores']} cores, {run['date'][:10]}:"
+    return "\n".join([head, *(f"{clock(seconds):>7}  {name}" for name, seconds in run["notebook_seconds"].items())])
 
 
 def main(arguments: list[str]) -> int:

@@ -25,6 +25,16 @@ class Profile:
     max_new_tokens: int
     seed: int = 0
 
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {self.steps} steps of {self.pairs_per_step} pairs out of {self.train_pairs}, "
+            f"{self.heldout_pairs} held out, at most {self.max_length} tokens, beta {self.beta:g}, seed {self.seed}"
+        )
+
+    def lesson(self, learned: str) -> str:
+        """What a run that passed its checks has shown. A toy model has learned nothing, and must not seem to."""
+        return "A toy model: its numbers show only that everything runs." if self.name == "smoke" else learned
+
 
 PROFILES = {
     "smoke": Profile(

@@ -286,6 +286,17 @@ def machine_info() -> dict:
     }
 
 
+def machine_text(machine: dict) -> str:
+    """What `machine_info` found, for people."""
+    speed = f"{machine['gflops']:.0f} billion operations a second in float32, {machine['bf16_gflops']:.0f} in bf16"
+    accelerator = "no accelerator" if machine["accelerator"] == "none" else machine["accelerator"]
+    memory = f"{machine['memory'] / 2**30:.1f} GiB"
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {memory}, {accelerator}\n{speed}\n"
+        f"Python {machine['python']}, {machine['system']}"
+    )
+
+
 def matmul_gflops(size: int = 1024, seconds: float = 0.3, dtype=None) -> float:
     """How many billion operations a second this CPU (or GPU) does in matrix products; takes about `seconds`."""
     import torch

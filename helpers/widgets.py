@@ -83,6 +83,14 @@ class LiveMonitor(TrainerCallback):
                 self.display.update(image)
 
 
+def show_widget(view, said: str) -> None:
+    """Show a widget, and `said` where it can't be: in a report, on a page that shows notebooks, in a terminal."""
+    if not in_notebook():
+        print(said)
+        return
+    display(view._repr_mimebundle_() | {"text/plain": said}, raw=True)
+
+
 def odds_ratio_table(chosen: float, rejected: float, beta: float) -> str:
     """The objective at one point, as text: mean token probabilities in (0, 1) and β."""
     logps = torch.tensor([chosen, rejected]).log().requires_grad_()
@@ -102,17 +110,21 @@ def odds_ratio_table(chosen: float, rejected: float, beta: float) -> str:
     )
 
 
-def odds_ratio_explorer():
-    """Sliders for the two probabilities and β, over `odds_ratio_table`."""
+def odds_ratio_explorer(beta: float = 1.0):
+    """Show sliders for the two probabilities and β, over `odds_ratio_table`, and return them; text in a terminal."""
     import ipywidgets as widgets
 
+    wide = widgets.Layout(width="min(100%, 640px)")  # so that a hundredth is more than a pixel
+
     def slider(label, value, low, high, step):
-        return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=label, continuous_update=True)
+        return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=label, layout=wide)
 
     sliders = {
         "chosen": slider("p(chosen)", 0.3, 0.01, 0.99, 0.01),
         "rejected": slider("p(rejected)", 0.2, 0.01, 0.99, 0.01),
-        "beta": slider("β", 1.0, 0.0, 4.0, 0.1),
+        "beta": slider("β", beta, 0.0, 4.0, 0.1),
     }
     view = widgets.interactive_output(lambda **values: print(odds_ratio_table(**values)), sliders)
-    return widgets.VBox([*sliders.values(), view])
+    box = widgets.VBox([*sliders.values(), view])
+    show_widget(box, odds_ratio_table(0.3, 0.2, beta))
+    return box

@@ -197,7 +197,7 @@ def test_every_problem_is_named_with_its_mend(cache):
     assert "exceeds the 16 GB of a core" in found["failed compile"].says
     assert "2 days old" in found["stale lock"].says
     assert OLDER_COMPILER in found["other compiler"].where and "3 graphs" in found["other compiler"].says
-    assert all(len(str(problem).splitlines()) == 1 and problem.mend for problem in found.values())
+    assert all(str(problem).endswith(f"\n    → {problem.mend}") and problem.mend for problem in found.values())
 
 
 def test_without_a_current_compiler_no_version_is_another(cache, monkeypatch):
@@ -209,7 +209,7 @@ def test_only_the_end_of_a_long_log_is_shown(tmp_path):
     folder = add_failed(tmp_path, 1)
     (folder / "model.log").write_bytes(b"\xff noise\n" * 100_000 + FAILED_LOG.encode())
     (problem,) = CompileCache(tmp_path).problems()
-    assert problem.says.count("|") == 2 and problem.says.endswith("over more cores.")
+    assert len(problem.says.splitlines()) == 3 and problem.says.endswith("over more cores.")
 
 
 def test_what_is_young_may_still_be_written(tmp_path):

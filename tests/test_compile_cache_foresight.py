@@ -14,7 +14,7 @@ from helpers.cache import REPOSITORY
 from helpers.models import SMOKE, load_config
 from helpers.neuron.compile_cache import CompileCache, browser
 from helpers.neuron.compile_cache.fingerprint import differences, fingerprint, leave, remember
-from helpers.neuron.compile_cache.layout import FINGERPRINTS
+from helpers.neuron.compile_cache.layout import FINGERPRINTS, STATES
 from helpers.neuron.compile_cache.sample import (
     COMPILER,
     GRAPH_LOCK,
@@ -318,12 +318,12 @@ def test_the_terminal_shows_repairs_and_shares(tmp_path):
     assert status.returncode == 0 and facts["states"]["compiled"] == 9 and len(facts["graphs"]) == 8
     assert "abandoned       1" in terminal(*here, "status").stdout
     found = terminal(*here, "problems")
-    assert found.returncode == 1 and len(found.stdout.splitlines()) == 5
+    assert found.returncode == 1 and found.stdout.count("→ ") == 5
     assert "nothing was changed" in terminal(*here, "repair").stdout
     assert terminal(*here, "problems").stdout == found.stdout
     assert terminal(*here, "repair", "--yes", "--kind", "foreign file").stdout.count("moved: ") == 1
     assert terminal(*here, "repair", "--yes").stdout.count("moved: ") == 3
-    assert len(terminal(*here, "problems").stdout.splitlines()) == 1, "the older compiler's graphs may stay"
+    assert terminal(*here, "problems").stdout.count("→ ") == 1, "the older compiler's graphs may stay"
     shared = str(tmp_path / "shared")
     assert "6 sent, 0 there already" in terminal(*here, "push", shared).stdout
     second = ("--cache", str(tmp_path / "second"), "--compiler", COMPILER)
@@ -351,12 +351,16 @@ def test_a_cache_in_s3_itself_is_one_line_too():
     assert done.returncode == 2 and "share it with push and pull" in done.stderr and "Traceback" not in done.stderr
 
 
+def rows_shown(shown) -> int:
+    return shown.table.value.count("<details>")
+
+
 def test_the_browser_filters_plans_and_repairs_only_after_a_second_click(tmp_path):
     cache = CompileCache(make_sample(tmp_path / "cache"), COMPILER)
     shown = browser.Browser(cache)
-    assert shown.table.value.count("<tr title") == 13 and "Problems" in shown.problems.value
+    assert rows_shown(shown) == 13 and "Problems" in shown.problems.value
     shown.filter.value = "failed"
-    assert shown.table.value.count("<tr title") == 1 and "✗" in shown.table.value
+    assert rows_shown(shown) == 1 and "✗" in shown.table.value and "1 graph<" in shown.table.value
     before = sorted(tmp_path.rglob("*"))
     assert shown.confirm.layout.display == "none"
     shown.repair.click()
@@ -366,10 +370,54 @@ def test_the_browser_filters_plans_and_repairs_only_after_a_second_click(tmp_pat
     assert shown.confirm.layout.display == "none", "what was planned is forgotten"
     shown.repair.click()
     shown.confirm.click()
-    assert (
-        shown.said.value.startswith("Moved") and [entry for entry in cache.entries() if entry.state == "failed"] == []
-    )
-    assert shown.table.value.count("<tr title") == 0
+    assert "Moved" in shown.said.value and [entry for entry in cache.entries() if entry.state == "failed"] == []
+    assert rows_shown(shown) == 0
+
+
+def test_the_answer_stands_between_the_buttons_and_the_table():
+    shown = browser.Browser(CompileCache("/nowhere", COMPILER))
+    place = shown.view.children.index(shown.said)
+    assert shown.confirm in shown.view.children[place - 1].children and shown.view.children[place + 1] is shown.table
+
+
+def test_a_plan_reads_the_cache_again(tmp_path):
+    cache = CompileCache(make_sample(tmp_path / "cache"), COMPILER)
+    shown = browser.Browser(cache)
+    cache.repair(dry_run=False)  # as another cell does
+    shown.repair.click()
+    assert "Nothing to repair" in shown.said.value and "✗" not in shown.table.value
+    assert "that Repair mends" not in shown.problems.value and shown.confirm.layout.display == "none"
+
+
+def test_after_a_repair_it_says_what_stays_and_why(tmp_path):
+    shown = browser.Browser(CompileCache(make_sample(tmp_path / "cache"), COMPILER))
+    assert shown.problems.value.index("that Repair mends") < shown.problems.value.index("that Repair leaves alone")
+    shown.repair.click()
+    shown.confirm.click()
+    assert "1 × foreign file, 1 × other compiler" in shown.said.value
+    assert "1 graph is “incomplete” only because not compiled yet" in shown.said.value
+
+
+def test_flags_and_reason_need_no_mouse(tmp_path):
+    add_failed(tmp_path, 1)
+    table = browser.html_table(CompileCache(tmp_path, COMPILER))
+    assert "title=" not in table and "<summary>" in table
+    inside = table[table.index("</summary>") :]
+    assert "model.log and no model.neff" in inside and "--auto-cast=none" in inside
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, WCAG 2.1."""
+    parts = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_marks_are_readable_in_any_theme(state):
+    _, colour, ground = browser.MARKS[state]
+    low, high = sorted([luminance(colour), luminance(ground)])
+    assert (high + 0.05) / (low + 0.05) >= 4.5
 
 
 def test_names_in_a_cache_are_shown_as_text(tmp_path):
@@ -383,6 +431,7 @@ def test_a_terminal_gets_the_same_as_text(tmp_path, capsys):
     assert browser.browse(cache) is None
     said = capsys.readouterr().out
     assert "13 graphs" in said and "- stale lock: " in said and "⚠ abandoned" in said
+    assert "\n    [ERROR] [NCC_EVRF007]" in said and "\n    → repair takes the lock away" in said
     assert browser.table(cache, "abandoned").count("\n") == 2
 
 

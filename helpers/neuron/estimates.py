@@ -47,7 +47,7 @@ def memory_table(lora_rank: int = 16) -> str:
     lines = ["| model | pairs | length | cores (tensor parallel) | GiB a core, estimated | fits 16 GiB |"]
     lines.append("|---|---|---|---|---|---|")
     for shape in MODELS:
-        for pairs, length, cores in ((1, 512, 1), (1, 512, 2), (2, 512, 2), (1, 1024, 2), (4, 512, 8)):
+        for pairs, length, cores in ((1, 512, 1), (4, 512, 1), (2, 512, 2), (4, 1024, 2), (4, 512, 8)):
             need = memory_per_core(shape, pairs, length, cores, lora_rank)
             fits = "yes" if need < 0.8 * CORE_MEMORY else "tight" if need < CORE_MEMORY else "no"
             lines.append(f"| {shape.name} | {pairs} | {length} | {cores} | {need / GIB:.1f} | {fits} |")

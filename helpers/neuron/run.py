@@ -6,6 +6,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -52,6 +53,16 @@ def train_command(method: str, **settings) -> list[str]:
     return ["scripts/train.py", "--method", method, *options]
 
 
+def command_text(command: list[str], width: int = 100) -> str:
+    """A command line to copy, broken between arguments where it would be too long to read."""
+    lines = [""]
+    for part in map(shlex.quote, command):
+        starts_option = part.startswith("--") and len(lines[-1]) + len(part) > width - 25
+        lines += [f"    {part} "] if starts_option else []
+        lines[-1] += "" if starts_option else f"{part} "
+    return "\\\n".join(lines).rstrip()
+
+
 def can_rehearse() -> bool:
     """True once `make rehearse` has installed the rehearsal's environment."""
     return REHEARSAL_PYTHON.is_file() and any(REHEARSAL_PYTHON.parents[1].glob(".ready-*"))
@@ -77,6 +88,7 @@ def train_on_trainium(method: str, cores: int = 2, listen: Listener | None = Non
 def follow(command: list[str], method: str, where: str, listen: Listener | None = None) -> TrainingRun:
     """Run a command from the repository's root, with a line of progress, and read its JSON lines."""
     records, graphs, new_graphs, started = [], None, None, time.monotonic()
+    print(f"{method}: starts")
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     for line in lines_of(command, environment):
         if listen:
@@ -89,8 +101,9 @@ def follow(command: list[str], method: str, where: str, listen: Listener | None 
             graphs, new_graphs = int(found[1]), int(found[2]) if found[2] else None
         elif re.match(r"graph \d+ ", line):
             print(f"\r{line:<60}", flush=True)
-    print()
-    return TrainingRun(method, records, graphs, time.monotonic() - started, where, new_graphs)
+    seconds = time.monotonic() - started
+    print(f"\n{method}: ended, {clock(seconds)} with starting and saving")
+    return TrainingRun(method, records, graphs, seconds, where, new_graphs)
 
 
 def lines_of(command: list[str], environment: dict[str, str]) -> Iterator[str]:

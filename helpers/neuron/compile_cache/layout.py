@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import re
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -228,6 +229,16 @@ def size_text(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"
+
+
+def graphs_text(number: int) -> str:
+    """So many graphs, for people."""
+    return f"{number} graph" if number == 1 else f"{number} graphs"
+
+
+def wrapped(said: str) -> str:
+    """A sentence in lines that a notebook does not break inside words, the later ones indented."""
+    return textwrap.fill(said, 100, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 def age_text(seconds: float) -> str:

@@ -2,12 +2,11 @@
 
 import os
 import re
-import shlex
 import shutil
 import sys
 
 from helpers.neuron.compile_cache.layout import path_text
-from helpers.neuron.run import lines_of
+from helpers.neuron.run import command_text, lines_of
 
 TOOL = "neuron_parallel_compile"
 FAILURES = re.compile(r"Total failed compilations: (\d+)")
@@ -24,7 +23,8 @@ def precompile(cache, command: list[str]):
     if tool is None:
         print(f"{TOOL} is not installed here: it comes with torch-neuronx (requirements-neuron.txt).")
         told = ["python" if part == sys.executable else part for part in command]
-        print(f"On a Trainium this would run\n\n    {shlex.join([TOOL, *told])}\n")
+        indented = command_text([TOOL, *told]).replace("\n", "\n    ")
+        print(f"On a Trainium this would run\n\n    {indented}\n")
         print(f"and leave every graph of that command compiled in {path_text(cache.path)}.")
         return None
     cache.configure()

@@ -18,6 +18,7 @@ from helpers.neuron.compile_cache.layout import (
     Item,
     age_text,
     entries,
+    graphs_text,
     read_entry,
     size_text,
     walk,
@@ -32,7 +33,10 @@ MOVED = (*BLOCKING, *ON_REQUEST)
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong, where, and the mend. `path` is what a repair moves away, or None where it can't help."""
+    """What is wrong, where, and the mend. `path` is what a repair moves away, or None where it can't help.
+
+    `says` has a line for each line of a failed compile's log, else one.
+    """
 
     kind: str
     where: str
@@ -41,7 +45,8 @@ class Problem:
     path: Path | None = None
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.where}: {self.says}: {self.mend}"
+        lines = [f"{self.kind}: {self.where}", *self.says.splitlines(), f"→ {self.mend}"]
+        return "\n    ".join(lines)
 
 
 def problems(root: Path, compiler: str | None = None, older_than: float | None = None) -> Iterator[Problem]:
@@ -61,7 +66,7 @@ def problems(root: Path, compiler: str | None = None, older_than: float | None =
             if entry.state != "compiled" or entry.lock:
                 yield from _of_entry(entry, holders)
     for other, total in sorted(others.items()):
-        says = f"{total['graphs']} graphs, {size_text(total['size'])}, of no use to {compiler}"
+        says = f"{graphs_text(total['graphs'])}, {size_text(total['size'])}, of no use to {compiler}"
         mend = 'repair(kinds=["other compiler"]) moves them away'
         yield Problem("other compiler", other, says, mend, root / other)
 
@@ -107,7 +112,7 @@ def log_tail(folder: Path, lines: int = LOG_LINES) -> str:
             text = file.read().decode("utf-8", "replace")
     except OSError as error:
         return f"its log can't be read ({error.strerror})"
-    return " | ".join([line.strip() for line in text.splitlines() if line.strip()][-lines:])
+    return "\n".join([line.strip() for line in text.splitlines() if line.strip()][-lines:])
 
 
 def _age(path: Path) -> float:
