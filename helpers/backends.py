@@ -250,7 +250,7 @@ def explain(measured: dict | None = None) -> str:
     """
     machine = read_machine()
     if measured:
-        machine = replace(machine, **{name: measured[name] for name in ("gflops", "bf16_gflops")})
+        machine = replace(machine, **{name: measured[name] for name in ("gflops", "bf16_gflops") if name in measured})
     try:
         return str(detect(machine=machine))
     except BackendError as error:

@@ -244,7 +244,7 @@ def plot_loss(beta: float) -> Figure:
     p = torch.linspace(0.01, 0.99, 99)
     chosen, rejected = torch.meshgrid(p, p, indexing="xy")
     loss = -chosen.log() + beta * odds_ratio_loss(chosen.log(), rejected.log())
-    levels = np.unique(np.quantile(loss, np.linspace(0.06, 0.94, 9)).round(1))  # as much room between any two
+    levels = np.unique(np.quantile(loss, np.linspace(0.06, 0.86, 9)).round(1))  # as much room between any two
     contour = left.contour(p, p, loss, levels=levels, cmap="viridis")
     left.clabel(contour, fontsize=11, fmt="%.1f", colors="black")
     left.set(xlabel="p(chosen)", ylabel="p(rejected)", title=f"ORPO loss, β = {beta:g}")

@@ -119,4 +119,6 @@ def test_this_machine_is_read_and_told_in_one_line():
     told = subprocess.run([sys.executable, "-m", "helpers.backends"], cwd=REPOSITORY, capture_output=True, text=True)
     unmeasured = [re.sub(r"\d+\.\d times.*", "", line) for line in (told.stdout.strip(), backends.explain())]
     assert len(told.stdout.splitlines()) == 1 and unmeasured[0] == unmeasured[1]
+    if told.stdout.startswith("Backend cpu"):
+        assert "multiplies 3.0 times" in backends.explain({"gflops": 100.0, "bf16_gflops": 300.0}), "the run's speeds"
     assert told.returncode == int(told.stdout.startswith("FAIL")) and told.stdout.startswith(("FAIL  ", "Backend "))

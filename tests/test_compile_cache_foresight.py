@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from helpers.neuron.compile_cache.sample import (
     graph_name,
     make_sample,
 )
-from helpers.neuron.run import lines_of, on_cores, train_command
+from helpers.neuron.run import command_text, lines_of, on_cores, train_command
 
 SETTINGS = {"per_device_train_batch_size": 4, "max_length": 128, "bf16": True, "beta": 0.1, "learning_rate": 1e-3}
 
@@ -439,3 +440,10 @@ def test_a_large_cache_is_shown_in_part(tmp_path):
     for number in range(browser.ROWS + 5):
         add_compiled(tmp_path, number, size=1)
     assert f"{browser.ROWS + 5} graphs, the newest {browser.ROWS} shown" in browser.html_table(CompileCache(tmp_path))
+
+
+def test_a_long_command_is_broken_between_options_and_can_be_copied():
+    command = on_cores(train_command("orpo", output_dir="a folder", model="Qwen/Qwen3-0.6B", max_length=128, bf16=True))
+    said = command_text(command)
+    assert "\\\n" in said and max(map(len, said.splitlines())) <= 120
+    assert shlex.split(said.replace("\\\n", "")) == command

@@ -81,3 +81,9 @@ def test_as_a_program_it_prints_json_and_exits_by_its_findings(tmp_path):
     lines = text.stdout.splitlines()
     assert all(line.startswith(("OK  ", "FAIL")) for line in lines) and len(lines) == len(checks)
     assert text.returncode == (1 if any(line.startswith("FAIL") for line in lines) else 0)
+
+
+def test_recorded_times_name_profile_machine_and_date():
+    head, *lines = preflight.recorded_times("laptop").splitlines()
+    assert "laptop" in head and "cores" in head and any("04_orpo" in line for line in lines)
+    assert preflight.recorded_times("none such") == "no run of the none such profile is recorded"

@@ -1,15 +1,23 @@
 """What is watched while a model trains, and the sliders of the objective."""
 
 import math
+import warnings
+from types import SimpleNamespace
 
+import ipywidgets as widgets
+import numpy as np
 import pytest
 import torch
+from peft import get_peft_model
 
 from helpers.models import smoke_model
 from helpers.orpo import ORPOConfig, ORPOTrainer
-from helpers.preferences import PreferenceCollator
+from helpers.plots import plot_loss, plot_monitor
+from helpers.preferences import PreferenceCollator, load_preferences
+from helpers.profiles import PROFILES
 from helpers.runs import Stage
-from helpers.widgets import LiveMonitor, odds_ratio_explorer, odds_ratio_table
+from helpers.widgets import LiveMonitor, odds_ratio_explorer, odds_ratio_table, show_widget
+from helpers.workshop import lora, price_of_a_step
 
 
 def train(tmp_path, tokenized, tokenizer, monitor=None, steps=5, resume=None):
@@ -83,7 +91,60 @@ def test_table_worked_by_hand():
 
 
 def test_moving_a_slider_shows_the_new_point(capsys):
-    box = odds_ratio_explorer()
+    box = odds_ratio_explorer(beta=1.5)
+    assert box.children[2].value == 1.5 and odds_ratio_table(0.3, 0.2, 1.5) in capsys.readouterr().out
     chosen, rejected, beta = box.children[:3]
     chosen.value, rejected.value, beta.value = 0.5, 0.2, 2.0
     assert odds_ratio_table(0.5, 0.2, 2.0) in capsys.readouterr().out
+
+
+def test_where_a_widget_cannot_be_shown_its_text_stands(monkeypatch):
+    shown = []
+    monkeypatch.setattr("helpers.widgets.in_notebook", lambda: True)
+    monkeypatch.setattr("helpers.widgets.display", lambda bundle, raw: shown.append(bundle))
+    show_widget(widgets.HTML("x"), "as text")
+    assert shown[0]["text/plain"] == "as text" and "application/vnd.jupyter.widget-view+json" in shown[0]
+
+
+def records(*steps):
+    return [{"step": step, "chosen_logp": -1.0, "rejected_logp": -2.0} for step in steps]
+
+
+def test_the_first_measurement_stands_on_whole_steps_from_zero():
+    for axis in plot_monitor({"sft": records(0)}).axes:
+        low, high = axis.get_xlim()
+        assert -0.1 < low <= 0 and {tick for tick in axis.get_xticks() if low <= tick <= high} == {0, 1}
+
+
+def test_an_earlier_stage_is_faint_and_keeps_its_label():
+    left, _ = plot_monitor({"sft": records(0, 10), "orpo": records(0)}, faint=("sft",)).axes
+    strength = {line.get_label(): line.get_alpha() for line in left.lines}
+    assert strength["SFT chosen"] < 0.5 and strength["ORPO chosen"] == 1
+
+
+def test_contours_of_the_loss_are_spread_over_the_plane():
+    """Between any two neighbours lies a tenth of the plane, so that the middle is as full as the edge."""
+    (contours,) = (part for part in plot_loss(1.5).axes[0].collections if hasattr(part, "levels"))
+    assert len(contours.levels) >= 7 and len(set(np.diff(contours.levels).round(6))) > 1
+
+
+def test_the_toy_model_is_trained_and_saved_without_a_warning(tmp_path):
+    """It comes from no folder, so PEFT has none to look into for its vocabulary."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        get_peft_model(smoke_model(), lora(PROFILES["smoke"])).save_pretrained(tmp_path)
+
+
+def test_a_toy_run_claims_nothing():
+    assert PROFILES["laptop"].lesson("It learned.") == "It learned."
+    assert "learned" not in PROFILES["smoke"].lesson("It learned.")
+
+
+def test_a_step_is_timed_twice_after_a_warm_up_and_the_smaller_counts(tmp_path, tokenized, tokenizer, monkeypatch):
+    seconds = iter([0, 90, 0, 90, 0, 2, 0, 3, 0, 50, 0, 1])
+    monkeypatch.setattr("helpers.workshop.time", SimpleNamespace(perf_counter=lambda: next(seconds)))
+    args = ORPOConfig(output_dir=str(tmp_path), max_length=128, report_to=[])
+    trainer = ORPOTrainer(model=smoke_model(seed=0), args=args, train_dataset=tokenized, processing_class=tokenizer)
+    pairs = load_preferences(split="train", limit=2)
+    (_, textbook), (_, ours) = price_of_a_step(trainer, pairs).values()
+    assert (textbook, ours) == (2, 1)

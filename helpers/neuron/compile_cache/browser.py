@@ -79,7 +79,7 @@ def html_row(entry: Entry) -> str:
     """One graph; its name opens what does not fit in a line: whole names, what its state follows from, flags."""
     symbol, colour, ground = MARKS[entry.state]
     state = f"<span class=mark style='color:{colour};background:{ground}'>{symbol}</span> {entry.state}"
-    told = [f"{entry.compiler}/{entry.name}", entry.reason, " ".join(entry.flags)]
+    told = [entry.compiler, entry.name, entry.reason, " ".join(entry.flags)]
     more = html.escape("\n".join(line for line in told if line))
     graph = f"<details><summary>{html.escape(entry.name)}</summary><div>{more}</div></details>"
     cells = [state, size_text(entry.size), age_text(entry.age), html.escape(entry.compiler), graph]
@@ -170,8 +170,8 @@ def left_alone(cache) -> list[str]:
         listed = ", ".join(f"{number} × {kind}" for kind, number in sorted(kinds.items()))
         lines.append(f"Left alone: {listed}. They block no run and may be somebody's; each has its mend below.")
     if waiting := sum(entry.reason == WAITING for entry in cache.entries()):
-        wait = "is" if waiting == 1 else "are"
-        lines.append(f"{graphs_text(waiting)} {wait} “incomplete” only because not compiled yet: the next run does it.")
+        only = "is “incomplete” only" if waiting == 1 else "are “incomplete” only"
+        lines.append(f"{graphs_text(waiting)} {only} because not compiled yet: a run that needs it does.")
     return lines
 
 
