@@ -47,7 +47,7 @@ def plot_betas(records: list[dict]) -> Figure:
         "margin: chosen − rejected": lambda record: record["chosen_logp"] - record["rejected_logp"],
     }
     for axis, (title, value) in zip(axes, values.items(), strict=True):
-        for (beta, curve), line, colour in zip(records[0]["betas"].items(), BETA_LINES, BETA_COLOURS, strict=True):
+        for (beta, curve), line, colour in zip(records[0]["betas"].items(), BETA_LINES, BETA_COLOURS, strict=False):
             steps = [record["step"] for record in curve]
             curves = np.array([[value(point) for point in record["betas"][beta]] for record in records])
             axis.plot(steps, curves.mean(axis=0), linestyle=line, color=colour, label=f"β = {beta}")

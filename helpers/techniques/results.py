@@ -55,9 +55,11 @@ def mean_and_interval(values: list[float]) -> tuple[float, float, float]:
 
 
 def spread(values: list[float], form: str, scale: float = 1) -> str:
-    """A mean over seeds with its interval, as text."""
+    """A mean over seeds with its interval, as text; of fewer than three seeds, which tell no interval, each value."""
+    if len(values) < 3:
+        return ", ".join(f"{scale * value:{form}}" for value in values)
     mean, low, high = (scale * value for value in mean_and_interval(values))
-    return f"{mean:{form}}" if math.isnan(low) else f"{mean:{form}} ({low:{form}} to {high:{form}})"
+    return f"{mean:{form}}" if high - low < 1e-9 else f"{mean:{form}} ({low:{form}} to {high:{form}})"
 
 
 Row = Callable[[dict, str, bool], float]
@@ -66,7 +68,7 @@ BOUGHT: dict[str, tuple[Row, str, float]] = {
     "chosen log-prob": (lambda *of: last_stage(*of)["chosen_logp"], ".2f", 1),
     "rejected log-prob": (lambda *of: last_stage(*of)["rejected_logp"], ".2f", 1),
     "chrF of answers": (lambda *of: last_stage(*of)["chrf"], ".1f", 1),
-    "reward model's score": (lambda *of: score(*of), ".2f", 1),
+    "reward model's score above the base's": (lambda *of: score(*of), ".2f", 1),
     "seconds of training": (lambda *of: over_stages(*of, "train_seconds"), ".0f", 1),
     "pairs seen, all stages": (lambda *of: over_stages(*of, "pairs"), ".0f", 1),
     "positions trained on": (lambda *of: over_stages(*of, "trained_tokens"), ",.0f", 1),
@@ -75,14 +77,19 @@ BOUGHT: dict[str, tuple[Row, str, float]] = {
 
 
 def score(record: dict, technique: str, by_seconds: bool) -> float:
-    """Mean reward of the technique's answers to held-out questions, by the reward model that RLHF was trained on."""
+    """Mean reward of the technique's answers to held-out questions above that of the base's answers.
+
+    By the reward model that RLHF was trained on. Its zero means nothing and differs from seed to seed.
+    """
     name = f"{technique}-seconds" if by_seconds and technique != "dpo" else technique
-    return record["rewards"][name]
+    return record["rewards"][name] - record["rewards"]["base"]
 
 
 def quality_table(records: list[dict], by_seconds: bool = False) -> str:
     """Markdown: what each technique bought and spent, the mean over seeds with its interval."""
-    budget = "equal seconds" if by_seconds else "equal pairs"
+    records = [record for record in records if not by_seconds or "sft-seconds" in record["stages"]]
+    seeds = ", ".join(str(record["seed"]) for record in records)
+    budget = f"equal {'seconds' if by_seconds else 'pairs'} (seeds {seeds})"
     lines = [f"| {budget} | {' | '.join(NAMES.values())} |", "|---" * (len(NAMES) + 1) + "|"]
     for label, (value, form, scale) in BOUGHT.items():
         cells = [cell(records, technique, by_seconds, value, form, scale) for technique in NAMES]
@@ -105,8 +112,8 @@ def provenance(records: list[dict]) -> str:
     return (
         f"make techniques, profile {first['profile']}, seeds {seeds} · {machine_text(first['machine'])} · "
         f"{' to '.join(days)}; {first['budget']['pairs']} pairs a stage, {first['heldout_pairs']} held-out pairs, "
-        f"LoRA, {stage['precision']}; brackets: 95% over {len(records)} seeds (Student's t). ORPO in shared rows, "
-        "all others in TRL's padded rows"
+        f"LoRA, {stage['precision']} (RLHF's last stage: float32); brackets: 95% over the seeds (Student's t). ORPO in "
+        "shared rows, all others in TRL's padded rows"
     )
 
 
