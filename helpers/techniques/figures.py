@@ -73,7 +73,7 @@ def plot_trade_off(records: list[dict]) -> Figure:
             face = {"markerfacecolor": "white"} if by_seconds else {"label": NAMES[technique]}
             axis.plot(seconds, accuracy, alpha=0.35, **look | {"markersize": 6} | face | {"label": None})
             mean, low, high = mean_and_interval(accuracy)
-            error = None if len(accuracy) < 2 else [[mean - low], [high - mean]]
+            error = None if len(accuracy) < 3 else [[mean - low], [high - mean]]  # two seeds tell no interval
             axis.errorbar([np.mean(seconds)], [mean], yerr=error, capsize=6, **look | face)
     axis.set(
         xlabel="seconds of training, all stages",

@@ -104,16 +104,20 @@ def cell(records: list[dict], technique: str, by_seconds: bool, value: Row, form
 
 
 def provenance(records: list[dict]) -> str:
-    """From which command, machine and date these numbers came, and what they are."""
-    first = records[0]
-    days = sorted({record["date"][:10] for record in records})
+    """From which command, machine and date these numbers came."""
+    days = " to ".join(sorted({record["date"][:10] for record in records}))
     seeds = ", ".join(str(record["seed"]) for record in records)
-    stage = first["stages"]["dpo"]
+    first = records[0]
+    return f"make techniques, profile {first['profile']}, seeds {seeds} · {machine_text(first['machine'])} · {days}"
+
+
+def setting(records: list[dict]) -> str:
+    """On how much data, and in which layout and precision, the techniques were compared."""
+    first = records[0]
     return (
-        f"make techniques, profile {first['profile']}, seeds {seeds} · {machine_text(first['machine'])} · "
-        f"{' to '.join(days)}; {first['budget']['pairs']} pairs a stage, {first['heldout_pairs']} held-out pairs, "
-        f"LoRA, {stage['precision']} (RLHF's last stage: float32); brackets: 95% over the seeds (Student's t). ORPO in "
-        "shared rows, all others in TRL's padded rows"
+        f"{first['budget']['pairs']} pairs a stage, {first['heldout_pairs']} held-out pairs; LoRA, "
+        f"{first['stages']['dpo']['precision']} (RLHF's last stage: float32); brackets: 95% over the seeds (Student's "
+        "t). ORPO in shared rows, all others in TRL's padded rows"
     )
 
 
@@ -216,7 +220,7 @@ def readme_text() -> str:
     parts = [
         quality_table(records),
         quality_table(records, by_seconds=True),
-        f"*{provenance(records)}.*",
+        f"*{provenance(records)}; {setting(records)}.*",
         memory_ratios(memory),
         f"*{memory_provenance(memory)}.*",
     ]
