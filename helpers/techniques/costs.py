@@ -29,7 +29,6 @@ class Technique:
     trained: int  # forward and backward passes, in answers
     copies: float  # of the logits, at the start of the backward pass
     reference: bool = False
-    reward: bool = False
     shared: bool = False  # chosen and rejected in one row, no logits kept
     forward_once: bool = False  # the passes without a gradient are done once, before training
 
@@ -42,8 +41,10 @@ TECHNIQUES = {
     "dpo-precomputed": Technique("DPO, precomputed reference", 2, 2, copies=3, forward_once=True),
     "reward": Technique("reward model", 0, 2, copies=0),
 }
-# RLHF's policy optimisation works on sampled answers: for each, its generation, the policy's own log-prob, the
-# reference's and the reward model's word without a gradient, then one pass with.
+RLHF = (
+    "RLHF's last stage works on sampled answers: for each its generation token by token, then without gradient the "
+    "policy's log-prob, the reference's and the reward model's word, then one pass that trains"
+)
 
 
 @dataclass(frozen=True)

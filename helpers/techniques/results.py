@@ -132,20 +132,24 @@ def memory_cases(memory: dict, lora: bool) -> dict[str, dict]:
 def memory_table(memory: dict) -> str:
     """Markdown: passes a pair, models held, peak memory above the loaded base beside the estimate, full and LoRA."""
     full, lora = memory_cases(memory, False), memory_cases(memory, True)
-    lines = [
-        "| stage | passes a pair (without gradient + trained) | models held | peak, all weights | estimate | LoRA |"
-    ]
+    lines = ["| stage | passes a pair\\* | models held | peak, all weights | estimate | peak, LoRA |"]
     lines.append("|---|---|---|---|---|---|")
     for name, found in full.items():
         technique = costs.TECHNIQUES.get(name)
-        passes = f"{technique.forward} + {technique.trained}" if technique else "see below"
+        passes = f"{technique.forward}{once(technique)} + {technique.trained}" if technique else "\\*\\*"
         held = f"{1 + technique.reference}" if technique else "3"
         estimate = f"{found['estimate']['total'] / 2**30:.2f} GiB" if found["estimate"] else "—"
         peaks = " | ".join(f"{case['peak_bytes'] / 2**30:.2f} GiB" for case in (found, lora[name]))
         peak, with_lora = peaks.split(" | ")
         label = technique.name if technique else "RLHF, policy optimisation"
         lines.append(f"| {label} | {passes} | {held} | {peak} | {estimate} | {with_lora} |")
-    return "\n".join(lines)
+    notes = f"\\* answers without gradient + answers that are trained. \\*\\* {costs.RLHF}."
+    return "\n".join([*lines, "", notes])
+
+
+def once(technique) -> str:
+    """Said of a reference that does its passes before training, however many epochs follow."""
+    return " (once)" if technique.forward_once else ""
 
 
 def memory_ratios(memory: dict) -> str:
