@@ -55,12 +55,17 @@ def train_command(method: str, **settings) -> list[str]:
 
 def command_text(command: list[str], width: int = 100) -> str:
     """A command line to copy, broken between arguments where it would be too long to read."""
-    lines = [""]
+    groups = [""]  # an option and its value stay together
     for part in map(shlex.quote, command):
-        starts_option = part.startswith("--") and len(lines[-1]) + len(part) > width - 25
-        lines += [f"    {part} "] if starts_option else []
-        lines[-1] += "" if starts_option else f"{part} "
-    return "\\\n".join(lines).rstrip()
+        groups += [part] if part.startswith("--") else []
+        groups[-1] += "" if part.startswith("--") else f" {part}"
+    lines = [groups[0].strip()]
+    for group in groups[1:]:
+        if len(lines[-1]) + len(group) < width:
+            lines[-1] += f" {group}"
+        else:
+            lines.append(f"    {group}")
+    return " \\\n".join(lines)
 
 
 def can_rehearse() -> bool:
