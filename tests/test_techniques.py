@@ -189,8 +189,8 @@ def test_what_needs_an_earlier_stage_names_it(tmp_path):
 
 
 def test_a_stage_that_ends_by_the_clock_ends(comparison):
-    result = comparison.orpo(seconds=0.5)
-    assert comparison.budget.steps < result["steps"] < 1000 and result["train_seconds"] < 20
+    result = comparison.orpo(seconds=1.0)
+    assert result["train_seconds"] >= 1.0 and 1 <= result["steps"] < 10_000
 
 
 def test_an_unlearned_reward_stops_rlhf_and_leaves_no_result(tmp_path):
