@@ -39,7 +39,7 @@ $(REHEARSAL_READY):
 	@bash scripts/setup.sh $(REHEARSAL) $(REHEARSAL_READY) $(REHEARSAL_REQUIREMENTS) 3.11
 
 rehearse: $(REHEARSAL_READY) ## the Trainium code, executed on XLA's CPU device (needs Python 3.11; no Trainium)
-	@$(REHEARSAL)/bin/python -m pytest -n 2 --dist loadfile tests/rehearsal $(TESTS)
+	@$(REHEARSAL)/bin/python -m pytest -n 2 --dist worksteal tests/rehearsal $(TESTS)
 
 $(NEWEST_READY):
 	@bash scripts/setup.sh $(NEWEST) $(NEWEST_READY) requirements-newest.txt

@@ -10,14 +10,13 @@ import statistics
 import subprocess
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 
 import torch
 
 from benchmarks.methods import Case
 from benchmarks.results import NAMES, table
 from helpers.cache import REPOSITORY
-from helpers.runs import machine_info, versions, write_json
+from helpers.runs import here_and_now, write_json
 
 MAIN = ("ours", "trl", "liger", "sft")
 LAYOUTS = ("ours", "ours-rows", "textbook")
@@ -32,8 +31,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     model = "smoke" if options.quick else "packaged"
-    result = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine_info()}
-    result |= {"versions": versions(), "model": model, "rounds": options.rounds}
+    result = here_and_now() | {"model": model, "rounds": options.rounds}
     result["full"] = compare([Case(method, model=model) for method in MAIN], options.rounds)
     result["layouts"] = compare([Case(method, model=model) for method in LAYOUTS], options.rounds)
     if not options.quick:

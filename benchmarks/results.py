@@ -3,7 +3,7 @@
 import json
 
 from helpers.cache import REPOSITORY
-from helpers.results import machine_text
+from helpers.runs import machine_text
 
 NAMES = {
     "ours": "**ours**: shared rows, no logits kept",

@@ -26,13 +26,13 @@ STYLE = {
 }
 
 
-def _axes(columns: int = 1, width: float = 6.2, height: float = 4.4) -> tuple[Figure, list]:
+def panels_of(columns: int = 1, width: float = 6.2, height: float = 4.4) -> tuple[Figure, list]:
     with matplotlib.rc_context(STYLE):
         figure, axes = plt.subplots(1, columns, figsize=(width * columns, height), layout="constrained", squeeze=False)
     return figure, list(axes[0])
 
 
-def _styled(draw):
+def styled(draw):
     """Draw under the workshop's style, whatever the notebook has set."""
 
     def wrapper(*args, **kwargs):
@@ -52,13 +52,13 @@ def stamp(figure: Figure, text: str) -> Figure:
 # ── from a run ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@_styled
+@styled
 def plot_monitor(records_by_method: dict[str, list[dict]], title: str = "", faint: tuple = ()) -> Figure:
     """Held-out log-probs and their margin while training: chosen solid, rejected dashed, a colour a method.
 
     faint: methods to compare with, drawn paler than the one that trains.
     """
-    figure, (left, right) = _axes(2)
+    figure, (left, right) = panels_of(2)
     last = max([record["step"] for records in records_by_method.values() for record in records] + [1])
     for method, records in records_by_method.items():
         steps = [record["step"] for record in records]
@@ -76,10 +76,10 @@ def plot_monitor(records_by_method: dict[str, list[dict]], title: str = "", fain
     return figure
 
 
-@_styled
+@styled
 def plot_results(methods: dict[str, dict]) -> Figure:
     """Preference accuracy with its 95% interval, and the log-probs behind it, for each method."""
-    figure, (left, right) = _axes(2)
+    figure, (left, right) = panels_of(2)
     for x, (method, result) in enumerate(methods.items()):
         value, (low, high) = result["preference_accuracy"], result["preference_accuracy_ci95"]
         error = [[value - low], [high - value]]
@@ -101,10 +101,10 @@ def plot_results(methods: dict[str, dict]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def plot_curves(runs: list[dict]) -> Figure:
     """Recorded runs: held-out log-probs while SFT and ORPO train, the mean over seeds with a band from min to max."""
-    figure, panels = _axes(2)
+    figure, panels = panels_of(2)
     for axis, method in zip(panels, ("sft", "orpo"), strict=True):
         steps = [record["step"] for record in runs[0]["monitor"][method]]
         for side, line in (("chosen", "-"), ("rejected", "--")):
@@ -119,10 +119,10 @@ def plot_curves(runs: list[dict]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def plot_seeds(runs: list[dict]) -> Figure:
     """Recorded runs: preference accuracy with its 95% interval, and log-probs, for every method and seed."""
-    figure, (left, right) = _axes(2)
+    figure, (left, right) = panels_of(2)
     methods = list(runs[0]["methods"])
     for i, run in enumerate(runs):
         for x, method in enumerate(methods):
@@ -142,10 +142,10 @@ def plot_seeds(runs: list[dict]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def plot_lengths(tokenized, max_length: int) -> Figure:
     """Histogram of prompt, chosen and rejected lengths in tokens, with the limit."""
-    figure, (axis,) = _axes(1, width=8)
+    figure, (axis,) = panels_of(1, width=8)
     starts = np.array(tokenized["prompt_length"])
     lengths = {"prompt": starts}
     for side in ("chosen", "rejected"):
@@ -174,7 +174,7 @@ BENCH = {  # name, colour, hatch or marker of each method in a benchmark
 }
 
 
-@_styled
+@styled
 def plot_bench(bench: dict) -> Figure:
     """A recorded benchmark: seconds and memory of a step by method; how ours and TRL's grow with pairs and shapes."""
     figure, ((speed, memory), (pairs, shapes)) = plt.subplots(2, 2, figsize=(12, 8), layout="constrained")
@@ -224,10 +224,10 @@ def _bench_shapes(axis, records: list[dict]) -> None:
 # ── the objective ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-@_styled
+@styled
 def plot_log_odds() -> Figure:
     """Log-prob and log-odds against probability: alike while p is small, far apart as p nears one."""
-    figure, (axis,) = _axes(1, width=8)
+    figure, (axis,) = panels_of(1, width=8)
     p = torch.linspace(0.005, 0.995, 400)
     axis.plot(p, p.log(), "--", color=COLOUR["sft"], label="log p")
     axis.plot(p, log_odds(p.log()), "-", color=COLOUR["orpo"], label="log-odds = log p − log(1 − p)")
@@ -237,10 +237,10 @@ def plot_log_odds() -> Figure:
     return figure
 
 
-@_styled
+@styled
 def plot_loss(beta: float) -> Figure:
     """L_ORPO over (p chosen, p rejected) as contours, and how hard it pulls on either log-prob."""
-    figure, (left, right) = _axes(2)
+    figure, (left, right) = panels_of(2)
     p = torch.linspace(0.01, 0.99, 99)
     chosen, rejected = torch.meshgrid(p, p, indexing="xy")
     loss = -chosen.log() + beta * odds_ratio_loss(chosen.log(), rejected.log())
@@ -259,10 +259,10 @@ def plot_loss(beta: float) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def plot_ratios(samples: int = 20000, seed: int = 0) -> Figure:
     """Log probability ratio against log odds ratio for uniform probabilities (arXiv 2403.07691, figure 6)."""
-    figure, (axis,) = _axes(1, width=8)
+    figure, (axis,) = panels_of(1, width=8)
     p = torch.rand(2, samples, generator=torch.Generator().manual_seed(seed)).clamp(1e-6, 1 - 1e-6).log()
     bins = np.linspace(-10, 10, 81)
     for values, name, line, colour in (
@@ -284,10 +284,10 @@ def plot_ratios(samples: int = 20000, seed: int = 0) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def plot_beta(betas=(0.1, 0.5, 1.0, 2.0)) -> Figure:
     """The push on the rejected log-prob against the margin of log-odds, for several β."""
-    figure, (axis,) = _axes(1, width=8)
+    figure, (axis,) = panels_of(1, width=8)
     chosen = torch.linspace(0.02, 0.9, 200).log()
     rejected = torch.full_like(chosen, 0.2).log().requires_grad_()
     colours = (COLOUR["base"], COLOUR["sft"], COLOUR["chosen"], COLOUR["orpo"])
@@ -325,7 +325,7 @@ STAGES = {
 }
 
 
-@_styled
+@styled
 def plot_techniques() -> Figure:
     """Which models each technique holds in memory at each stage: filled boxes learn, hatched ones are frozen."""
     figure, axis = plt.subplots(figsize=(12, 5.4), layout="constrained")

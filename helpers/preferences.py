@@ -204,7 +204,7 @@ def random_pairs(tokenizer, count: int, prompt_tokens: int, response_tokens: int
         words = tokenizer.decode(torch.randint(1000, 20_000, (tokens,), generator=draw))
         return [{"role": role, "content": words.replace("\n", " ")}]
 
-    sides = (("prompt", "user", prompt_tokens), *((side, "assistant", response_tokens) for side in COLUMNS[1:]))
+    sides = (("prompt", "user", prompt_tokens), *((side, "assistant", response_tokens) for side in SIDES))
     return Dataset.from_list([{side: message(role, n) for side, role, n in sides} for _ in range(count)])
 
 
@@ -302,7 +302,7 @@ def as_text(dataset: Dataset, tokenizer) -> Dataset:
     fresh = {"load_from_cache_file": False, "desc": "Rendering"}
     text = dataset.map(lambda pair: render(pair, tokenizer), remove_columns=dataset.column_names, **fresh)
     eos = tokenizer.eos_token
-    return text.map(lambda row: {side: row[side].removesuffix(eos) for side in ("chosen", "rejected")}, **fresh)
+    return text.map(lambda row: {side: row[side].removesuffix(eos) for side in SIDES}, **fresh)
 
 
 # ── collate ─────────────────────────────────────────────────────────────────────────────────────────────────

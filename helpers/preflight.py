@@ -13,7 +13,7 @@ import psutil
 
 from helpers.cache import REPOSITORY, cache_folder
 from helpers.models import PACKAGED, PACKAGED_FOLDER, WHEEL, hub_reachable
-from helpers.runs import clock, read_json, runs_folder
+from helpers.runs import clock, machine_text, read_json, runs_folder
 
 GIB = 2**30
 MEMORY_NEEDED = 6 * GIB  # what `make run` peaks at, rounded up
@@ -112,7 +112,7 @@ def recorded_times(profile: str = "laptop") -> str:
     if not timed:
         return f"no run of the {profile} profile is recorded"
     run = max(timed, key=lambda run: run["date"])
-    head = f"recorded, {profile} profile, {run['machine']['cpu']}, {run['machine']['cores']} cores, {run['date'][:10]}:"
+    head = f"recorded, {profile} profile, {machine_text(run['machine'])}, {run['date'][:10]}:"
     return "\n".join([head, *(f"{clock(seconds):>7}  {name}" for name, seconds in run["notebook_seconds"].items())])
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from helpers.cache import REPOSITORY
-from helpers.runs import clock
+from helpers.runs import clock, machine_text
 
 
 def recorded(profile: str) -> list[dict]:
@@ -25,12 +25,6 @@ def provenance(runs: list[dict]) -> str:
     pythons = " and ".join(sorted({run["machine"]["python"].rsplit(".", 1)[0] for run in runs}))
     machine = f"{machine_text(first['machine'])}, Python {pythons}"
     return f"profile {first['profile']}, seeds {seeds} · {machine} · {' to '.join(days)}"
-
-
-def machine_text(machine: dict) -> str:
-    """A recorded machine in a few words."""
-    accelerator = "no accelerator" if machine["accelerator"] == "none" else machine["accelerator"]
-    return f"{machine['cpu']}, {machine['cores']} cores, {accelerator}"
 
 
 def table(runs: list[dict]) -> str:

@@ -138,14 +138,7 @@ class Run:
         self.path, self.profile = path, profile
         path.mkdir(parents=True, exist_ok=True)
         if not (path / "results.json").is_file():
-            self.write_results(
-                profile=profile.name,
-                seed=profile.seed,
-                date=datetime.now(UTC).isoformat(timespec="seconds"),
-                machine=machine_info(),
-                versions=versions(),
-                methods={},
-            )
+            self.write_results(profile=profile.name, seed=profile.seed, **here_and_now(), methods={})
 
     @property
     def results(self) -> dict:
@@ -287,14 +280,22 @@ def machine_info() -> dict:
 
 
 def machine_text(machine: dict) -> str:
-    """What `machine_info` found, for people."""
-    speed = f"{machine['gflops']:.0f} billion operations a second in float32, {machine['bf16_gflops']:.0f} in bf16"
+    """A machine in a few words."""
     accelerator = "no accelerator" if machine["accelerator"] == "none" else machine["accelerator"]
+    return f"{machine['cpu']}, {machine['cores']} cores, {accelerator}"
+
+
+def machine_report(machine: dict) -> str:
+    """All that `machine_info` found, for people."""
+    speed = f"{machine['gflops']:.0f} billion operations a second in float32, {machine['bf16_gflops']:.0f} in bf16"
     memory = f"{machine['memory'] / 2**30:.1f} GiB"
-    return (
-        f"{machine['cpu']}, {machine['cores']} cores, {memory}, {accelerator}\n{speed}\n"
-        f"Python {machine['python']}, {machine['system']}"
-    )
+    return f"{machine_text(machine)}\n{memory}, {speed}\nPython {machine['python']}, {machine['system']}"
+
+
+def here_and_now() -> dict:
+    """What every record begins with: date, machine and versions."""
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"date": date, "machine": machine_info(), "versions": versions()}
 
 
 def matmul_gflops(size: int = 1024, seconds: float = 0.3, dtype=None) -> float:

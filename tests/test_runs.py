@@ -202,7 +202,7 @@ def test_machine_info_names_the_machine_but_not_its_user():
 
 
 def test_a_machine_is_told_in_gibibytes_and_words():
-    told = runs.machine_text(runs.machine_info() | {"memory": 16 * 2**30, "accelerator": "none"})
+    told = runs.machine_report(runs.machine_info() | {"memory": 16 * 2**30, "accelerator": "none"})
     assert "16.0 GiB" in told and "no accelerator" in told and "{" not in told
 
 

@@ -12,7 +12,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerControl, TrainerState
 
 from helpers.cache import REPOSITORY
-from helpers.models import SMOKE, load_tokenizer
+from helpers.models import SMOKE, load_model, load_tokenizer
 from helpers.preferences import random_pairs, tokenize_preferences
 from helpers.profiles import get_profile
 from helpers.runs import Run
@@ -54,7 +54,7 @@ def test_a_reference_of_another_model_ends_dpo(comparison, tmp_path):
     """Reference log-probs that come with the data are taken as they are: here those of no model at all."""
     from helpers.techniques import trainers
 
-    job = comparison._job("dpo", comparison.path("sft"), Run(tmp_path, comparison.profile).stage("dpo"), None, None)
+    job = comparison._job(load_model(comparison.path("sft")), Run(tmp_path, comparison.profile).stage("dpo"))
     job.callbacks.append(RefuseOtherReference())
     trainer = trainers.dpo_trainer(job, precompute=False)
     for side, logp in (("chosen", -1.0), ("rejected", -90.0)):
@@ -165,7 +165,7 @@ def test_dpo_starts_at_log_two_with_either_reference(comparison, tmp_path):
     losses = {}
     for precompute in (True, False):
         stage = Run(tmp_path / str(precompute), comparison.profile).stage("dpo")
-        job = comparison._job("dpo", comparison.path("sft"), stage, None, None)
+        job = comparison._job(load_model(comparison.path("sft")), stage)
         trainer = trainers.dpo_trainer(job, precompute=precompute)
         trainer.train()
         losses[precompute] = [line["loss"] for line in stage.read_log()]
@@ -268,14 +268,22 @@ class TestRecorded:
             assert {stage["pairs"] for name, stage in record["stages"].items() if "-" not in name} == {96}
 
     def test_equal_seconds_are_equal(self):
-        records = [record for record in results.recorded() if "sft-seconds" in record["stages"]]
-        assert len(records) >= 2
-        for record in records:
+        for record in results.recorded():
             clock = results.over_stages(record, "dpo", True, "train_seconds")
             for technique in ("sft", "orpo", "rlhf"):
                 spent = results.over_stages(record, technique, True, "train_seconds")
                 # It stops after a whole step, and one of RLHF takes ten seconds
                 assert spent == pytest.approx(clock, rel=0.15), (record["seed"], technique)
+
+    def test_sft_raises_rejected_answers_and_a_larger_beta_widens_the_margin(self):
+        records = results.recorded()
+        mean, low, high = results.change(records, "0", "rejected")
+        assert 0 < low < mean < high
+        for record in records:
+            ends = {beta: curve[-1] for beta, curve in record["betas"].items()}
+            assert list(ends) == ["0", "0.1", "0.25", "0.5", "1", "2"]
+            margins = [end["chosen_logp"] - end["rejected_logp"] for end in ends.values()]
+            assert margins == sorted(margins) and margins[-1] > margins[0] + 0.1, record["seed"]
 
     def test_memory_by_hand_is_within_15_percent_of_what_was_measured(self):
         for lora in (False, True):

@@ -6,18 +6,9 @@ Objective and metrics are those of `helpers.orpo`; shapes, log-probs, logging an
 
 from dataclasses import dataclass, field
 
-from helpers.neuron.preference import (
-    NeuronPreferenceConfig,
-    NeuronPreferenceTrainer,
-    mean_pair_logps,
-    refuse_indivisible,
-    refuse_unsupported,
-    response_logps,
-)
+from helpers.neuron.preference import NeuronPreferenceConfig, NeuronPreferenceTrainer, mean_pair_logps
 from helpers.odds_ratio import orpo_loss
 from helpers.orpo import orpo_metrics
-
-__all__ = ["NeuronORPOConfig", "NeuronORPOTrainer", "refuse_indivisible", "refuse_unsupported", "response_logps"]
 
 
 @dataclass

@@ -5,17 +5,15 @@ python -m helpers.techniques [--seeds 0 1 2] [--parts quality betas memory] [--p
 
 import argparse
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
-from helpers.cache import REPOSITORY
 from helpers.profiles import get_profile
-from helpers.runs import Run, machine_info, runs_folder, versions, write_json
+from helpers.runs import Run, here_and_now, runs_folder, write_json
 from helpers.techniques import costs
 from helpers.techniques.comparison import BETAS, STAGES, Comparison
 from helpers.techniques.measure import Case, measured
+from helpers.techniques.results import RESULTS
 
-RESULTS = REPOSITORY / "docs" / "results"
 MEASURED = [Case(name, lora_rank=rank) for rank in (0, 16) for name in (*costs.TECHNIQUES, "rlhf")]
 
 
@@ -30,7 +28,7 @@ def main() -> None:
     for seed in options.seeds if set(parts) & {"quality", "betas"} else []:
         record_seed(replace(get_profile(options.profile), seed=seed), parts, options.output)
     if "memory" in parts:
-        write_json(options.output / "techniques-memory.json", recorded_now() | {"cases": [*map(said, MEASURED)]})
+        write_json(options.output / "techniques-memory.json", here_and_now() | {"cases": [*map(said, MEASURED)]})
 
 
 def record_seed(profile, parts: list[str], output: Path) -> None:
@@ -58,12 +56,6 @@ def train_all(comparison: Comparison) -> None:
         comparison.rlhf(clock - before_rlhf)
     else:
         print(f"RLHF has no time for its policy: SFT and reward model took {before_rlhf:.0f} of {clock:.0f} seconds")
-
-
-def recorded_now() -> dict:
-    """Machine, versions and date of a record."""
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"date": date, "machine": machine_info(), "versions": versions()}
 
 
 def said(case: Case) -> dict:

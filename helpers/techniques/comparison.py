@@ -99,8 +99,9 @@ class Comparison:
             return stage.result
         stage.start(settings)
         set_seed(self.profile.seed)
-        monitor = None if name == "reward" else self._monitor(stage)
-        trainer = make_trainer(self._job(name, start, stage, monitor, seconds))
+        model = trainers.reward_model(start, self.tokenizer) if name == "reward" else load_model(start)
+        monitor = None if name == "reward" else self._monitor(stage, model)
+        trainer = make_trainer(self._job(model, stage, monitor, seconds))
         cost = train_and_count(trainers.silenced(trainer), monitor)
         if measure:
             cost |= self._saved_and_measured(stage, name, trainer.model.merge_and_unload())
@@ -111,7 +112,7 @@ class Comparison:
         settings = stage_settings(self.profile, self.run, name) | {"budget": self.budget.settings}
         return json.loads(json.dumps(settings | {"by_the_clock": bool(seconds)}))
 
-    def _job(self, name: str, start: str, stage, monitor, seconds: float | None):
+    def _job(self, model, stage, monitor=None, seconds: float | None = None):
         every = {"logging_steps": 1, "save_strategy": "no", "lr_scheduler_type": "constant_with_warmup"}
         steps = {"max_steps": FOREVER if seconds else self.budget.steps, "warmup_steps": 2}
         batch = {"per_device_train_batch_size": self.budget.pairs_per_step}
@@ -119,14 +120,12 @@ class Comparison:
         callbacks = [monitor or LogTo(stage)]
         if seconds:
             callbacks.append(StopAfter(seconds, monitor))
-        load = trainers.reward_model if name == "reward" else lambda path, tokenizer: load_model(path)
-        model = load(start, self.tokenizer)
         # Who has seconds left may look at more pairs of the domain: going round the same ones would only wear them out
         pairs = self._train_split(self.profile.train_pairs) if seconds else self.pairs
         return trainers.Job(model, self.tokenizer, pairs, self.profile, self.budget, arguments, callbacks)
 
-    def _monitor(self, stage) -> LiveMonitor:
-        batches = heldout_batches(self.watched, load_model(self.base), self.tokenizer, self.profile.max_length)
+    def _monitor(self, stage, model) -> LiveMonitor:
+        batches = heldout_batches(self.watched, model, self.tokenizer, self.profile.max_length)
         return LiveMonitor(batches, stage, max(1, self.budget.steps // 3))
 
     def _saved_and_measured(self, stage, name: str, model) -> dict:
@@ -189,12 +188,9 @@ class Comparison:
         reward = self.load_reward()
         asked = self.heldout.select(range(min(self.profile.generation_prompts, len(self.heldout))))
         said = {"base": self._base_answers(asked)}
-        said |= {path.parent.name: self.answers(path.parent.name) for path in self._measured()}
+        said |= {name: self.answers(name) for name in RECORDED if name != "reward" and self.has(name)}
         prompts = asked["prompt"]
         return {name: float(rewards_of(reward, self.tokenizer, prompts, texts).mean()) for name, texts in said.items()}
-
-    def _measured(self) -> list:
-        return sorted((self.run.path / "techniques").glob("*/heldout.json"))
 
     def _base_answers(self, asked) -> list[str]:
         return generate_answers(load_model(self.base), self.tokenizer, asked["prompt"], self.profile.max_new_tokens)
@@ -214,7 +210,7 @@ def train_and_count(trainer, monitor=None) -> dict:
     `forward_tokens` are those without a gradient: a reference's, a reward model's, a generation's. `trained_tokens`
     went forward and backward. Padding counts: the machine computes it.
     """
-    counters = [TokenCounter(trainer.model)]
+    counters = [TokenCounter(trainer.model, monitored=monitor is not None)]
     counters += [TokenCounter(model) for model in getattr(trainer, "reward_funcs", [])]
     started = time.perf_counter()
     trainer.train()
@@ -235,17 +231,19 @@ def train_and_count(trainer, monitor=None) -> dict:
 
 
 class TokenCounter:
-    """Counts the positions that pass a model's embedding, with and without a gradient; a monitor's are left out."""
+    """Counts the positions that pass a model's embedding, with and without a gradient.
 
-    def __init__(self, model):
-        self.trained = self.forward = 0
-        self.is_policy = model.training or hasattr(model, "peft_config")
+    Of a `monitored` model those in inference mode are left out: they are the monitor's.
+    """
+
+    def __init__(self, model, monitored: bool = False):
+        self.trained, self.forward, self.monitored = 0, 0, monitored
         self._handle = model.get_input_embeddings().register_forward_pre_hook(self._count)
 
     def _count(self, module, inputs) -> None:
         if torch.is_grad_enabled():
             self.trained += inputs[0].numel()
-        elif not (self.is_policy and torch.is_inference_mode_enabled()):  # as the monitor measures
+        elif not (self.monitored and torch.is_inference_mode_enabled()):
             self.forward += inputs[0].numel()
 
     def remove(self) -> None:

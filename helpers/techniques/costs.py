@@ -47,6 +47,11 @@ RLHF = (
 )
 
 
+def name_of(stage: str) -> str:
+    """What a measured stage is called; RLHF's last stage has passes of its own kind."""
+    return TECHNIQUES[stage].name if stage in TECHNIQUES else "RLHF, policy optimisation"
+
+
 @dataclass(frozen=True)
 class Sizes:
     """What of a model's configuration decides its memory."""

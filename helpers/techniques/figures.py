@@ -3,20 +3,20 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from helpers.plots import COLOUR, MARKER, _axes, _styled
+from helpers.plots import COLOUR, MARKER, panels_of, styled
 from helpers.techniques import costs
 from helpers.techniques.results import NAMES, last_stage, mean_and_interval, memory_cases, over_stages
 
 HATCH = {"sft": "xx", "dpo": "//", "rlhf": "..", "orpo": ""}
 LOOK = {name: (COLOUR[name], hatch, MARKER[name]) for name, hatch in HATCH.items()}  # of each technique
-BETA_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+BETA_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (10, 3)))
 BETA_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00")
 
 
-@_styled
+@styled
 def plot_memory(memory: dict) -> Figure:
     """Peak memory above the loaded base of every stage, all weights trained and with LoRA; a line: the estimate."""
-    figure, axes = _axes(2, width=7.0, height=4.8)
+    figure, axes = panels_of(2, width=7.0, height=4.8)
     for axis, lora in zip(axes, (False, True), strict=True):
         cases = memory_cases(memory, lora)
         for y, (name, found) in enumerate(reversed(cases.items())):
@@ -27,8 +27,7 @@ def plot_memory(memory: dict) -> Figure:
             if found["estimate"]:
                 guess = found["estimate"]["total"] / 2**30
                 axis.vlines(guess, y - 0.45, y + 0.45, color="black", linewidth=2.5)
-        names = [costs.TECHNIQUES[name].name if name in costs.TECHNIQUES else "RLHF (RLOO)" for name in reversed(cases)]
-        axis.set_yticks(range(len(cases)), names)
+        axis.set_yticks(range(len(cases)), [costs.name_of(name) for name in reversed(cases)])
         axis.set(xlabel="GiB", title="with LoRA" if lora else "all weights trained")
         axis.margins(x=0.12)
         axis.grid(axis="y", visible=False)
@@ -37,10 +36,10 @@ def plot_memory(memory: dict) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def plot_betas(records: list[dict]) -> Figure:
     """Chosen, rejected and margin while ORPO trains, a line a beta; the band spans the seeds."""
-    figure, axes = _axes(3, width=5.0, height=4.6)
+    figure, axes = panels_of(3, width=5.0, height=4.6)
     values = {
         "chosen": lambda record: record["chosen_logp"],
         "rejected": lambda record: record["rejected_logp"],
@@ -58,10 +57,10 @@ def plot_betas(records: list[dict]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def plot_trade_off(records: list[dict]) -> Figure:
     """Preference accuracy against seconds of training, all stages: filled at equal pairs, hollow at equal seconds."""
-    figure, (axis,) = _axes(1, width=9.0, height=5.2)
+    figure, (axis,) = panels_of(1, width=9.0, height=5.2)
     for technique, (colour, _, marker) in LOOK.items():
         for by_seconds in (False, True):
             there = [record for record in records if last_stage(record, technique, by_seconds)]
@@ -85,10 +84,10 @@ def plot_trade_off(records: list[dict]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def plot_policy_optimisation(log: list[dict]) -> Figure:
     """RLHF's last stage: the reward model's score of what the policy samples, and how far it left the reference."""
-    figure, (left, right) = _axes(2)
+    figure, (left, right) = panels_of(2)
     steps = [record["step"] for record in log]
     look = {"color": COLOUR["rlhf"], "marker": MARKER["rlhf"], "markersize": 6}
     left.plot(steps, [record["reward"] for record in log], "-", **look)

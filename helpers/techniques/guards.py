@@ -5,7 +5,7 @@ import math
 import numpy as np
 from transformers import TrainerCallback
 
-from helpers.evaluation import bootstrap_ci
+from helpers.evaluation import PairScores, bootstrap_ci
 
 
 def refuse_unlearned_reward(chosen, rejected, groups=None, floor: float = 0.5) -> tuple[float, list[float]]:
@@ -18,7 +18,7 @@ def refuse_unlearned_reward(chosen, rejected, groups=None, floor: float = 0.5) -
     bad = np.flatnonzero(~(np.isfinite(chosen) & np.isfinite(rejected)))
     if len(bad):
         raise ValueError(f"the reward of held-out pair {bad[0]} is not finite: lower the reward model's learning rate")
-    wins = np.where(chosen == rejected, 0.5, chosen > rejected)
+    wins = PairScores(chosen, rejected).wins
     accuracy, interval = float(wins.mean()), bootstrap_ci(wins, groups=groups)
     if interval[0] <= floor and floor > 0:
         raise ValueError(

@@ -11,13 +11,19 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+
+import torch
 
 from helpers.cache import REPOSITORY
 from helpers.memory import EXACT, Memory, Sampler
-from helpers.techniques import costs
+from helpers.models import SMOKE, find_base_model, load_model, load_tokenizer
+from helpers.preferences import common_beginning, random_pairs, response_tokens, tokenize_preferences
+from helpers.profiles import PROFILES
+from helpers.techniques import costs, trainers
+from helpers.techniques.budgets import BUDGETS
 
 STEPS = 3  # from the second on, the optimizer's moments are there
+MAX_LENGTH = 4096  # nothing is cut
 
 
 @dataclass(frozen=True)
@@ -43,42 +49,40 @@ def measured(case: Case) -> dict:
 
 def main(case: Case) -> dict:
     """Load, note, train, and say."""
-    from helpers.models import find_base_model, load_model, load_tokenizer
-    from helpers.preferences import common_beginning, tokenize_preferences
-
     path, _ = find_base_model(case.model)
     tokenizer = load_tokenizer(path)
-    pairs = made_up_pairs(tokenizer, case)
+    pairs = random_pairs(tokenizer, case.pairs * STEPS, case.prompt, case.response)
     with tempfile.TemporaryDirectory() as folder:
-        if case.technique in ("reward", "rlhf") or case.model == "smoke":
-            load_model(path).save_pretrained(folder + "/base")
-            tokenizer.save_pretrained(folder + "/base")
-            path = folder + "/base"
+        if path == SMOKE:  # a reward model and RLHF's reference are read from a folder
+            path = f"{folder}/base"
+            load_model(SMOKE).save_pretrained(path)
         model = load(case, path, tokenizer)
         memory = Memory()
         trainer = make_trainer(case, folder, path, model, tokenizer, pairs)
         with Sampler(memory) as sampler:
             trainer.train()
-    rows = list(tokenize_preferences(pairs, tokenizer, 4096))
-    prompt, longest = rows[0]["prompt_length"], len(rows[0]["chosen_input_ids"])
-    common = len(common_beginning(rows))
-    step = costs.Step(case.pairs, prompt, longest - prompt, common, lora_weights(trainer.model))
+        peak = memory.peak()
+    step = step_of(case, pairs, tokenizer, trainer.model)
     technique = costs.TECHNIQUES.get(case.technique)
     return {
         "case": asdict(case),
         "step": asdict(step),
-        "peak_bytes": memory.peak(),
+        "peak_bytes": peak,
         "sampled_bytes": sampler.highest,
         "estimate": costs.estimate(technique, costs.Sizes.of(model), step) if technique else None,
     }
 
 
+def step_of(case: Case, pairs, tokenizer, model) -> costs.Step:
+    """The lengths that the pairs have as tokens, template included, and the weights of the adapter."""
+    rows = list(tokenize_preferences(pairs, tokenizer, MAX_LENGTH))
+    prompt, response = rows[0]["prompt_length"], response_tokens(rows[0], "chosen")
+    return costs.Step(case.pairs, prompt, response, len(common_beginning(rows)), lora_weights(model))
+
+
 def load(case: Case, path: str, tokenizer):
     """The model that the stage trains, its weights in memory of their own (a file that is mapped may come and go)."""
-    from helpers.models import load_model
-    from helpers.techniques.trainers import reward_model
-
-    model = reward_model(path, tokenizer) if case.technique == "reward" else load_model(path)
+    model = trainers.reward_model(path, tokenizer) if case.technique == "reward" else load_model(path)
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
     return model
@@ -86,21 +90,14 @@ def load(case: Case, path: str, tokenizer):
 
 def make_trainer(case: Case, folder: str, path: str, model, tokenizer, pairs):
     """The technique's trainer, as `comparison` makes it, for a few steps."""
-    import torch
-
-    from helpers.profiles import PROFILES
-    from helpers.techniques import trainers
-    from helpers.techniques.budgets import BUDGETS
-
-    profile = replace(PROFILES["laptop"], lora_rank=case.lora_rank, max_length=4096)
+    profile = replace(PROFILES["laptop"], lora_rank=case.lora_rank, max_length=MAX_LENGTH)
     sizes = {"pairs": case.pairs * STEPS, "pairs_per_step": case.pairs, "sampled_tokens": case.response}
-    budget = replace(BUDGETS["laptop"], **sizes)
     arguments = {
-        "output_dir": str(Path(folder) / "out"),
+        "output_dir": f"{folder}/out",
         "max_steps": STEPS,
         "per_device_train_batch_size": case.pairs,
         "learning_rate": 1e-5,
-        "max_length": 4096,
+        "max_length": MAX_LENGTH,
         "optim": "adamw_torch_fused",
         "bf16": False,
         "use_cpu": not torch.cuda.is_available(),
@@ -109,7 +106,7 @@ def make_trainer(case: Case, folder: str, path: str, model, tokenizer, pairs):
         "disable_tqdm": True,
         "report_to": [],
     }
-    job = trainers.Job(model, tokenizer, pairs, profile, budget, arguments, [])
+    job = trainers.Job(model, tokenizer, pairs, profile, replace(BUDGETS["laptop"], **sizes), arguments, [])
     if case.technique == "rlhf":
         return trainers.rloo_trainer(job, trainers.reward_model(path, tokenizer))
     if case.technique.startswith("dpo"):
@@ -117,13 +114,6 @@ def make_trainer(case: Case, folder: str, path: str, model, tokenizer, pairs):
     if case.technique == "orpo-rows":
         return trainers.orpo_trainer(job, layout="rows", lean=False)
     return getattr(trainers, f"{case.technique}_trainer")(job)
-
-
-def made_up_pairs(tokenizer, case: Case):
-    """Pairs of random words, all of the same length in tokens."""
-    from helpers.preferences import random_pairs
-
-    return random_pairs(tokenizer, case.pairs * STEPS, case.prompt, case.response)
 
 
 def lora_weights(model) -> int:

@@ -7,13 +7,14 @@ from collections.abc import Callable
 import numpy as np
 
 from helpers.cache import REPOSITORY
-from helpers.results import machine_text
+from helpers.runs import machine_text
 from helpers.techniques import costs
 from helpers.techniques.comparison import STAGES
 
 RESULTS = REPOSITORY / "docs" / "results"
 NAMES = {"sft": "SFT", "dpo": "SFT → DPO", "rlhf": "SFT → reward model → RLHF", "orpo": "ORPO"}
-STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # 97.5% quantile of Student's t for n values
+# 97.5% quantile of Student's t for n values
+STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 
 
 def recorded() -> list[dict]:
@@ -35,10 +36,14 @@ def recorded_memory() -> dict:
 # ── what a technique bought ─────────────────────────────────────────────────────────────────────────────────
 
 
+def last_name(technique: str, by_seconds: bool) -> str:
+    """What a technique's last stage is called. DPO, which sets the seconds of all, has one for both budgets."""
+    return f"{technique}-seconds" if by_seconds and technique != "dpo" else technique
+
+
 def last_stage(record: dict, technique: str, by_seconds: bool) -> dict | None:
-    """The result of a technique's last stage; None where RLHF found no time for it. DPO sets the seconds of all."""
-    stages = record["stages"]
-    return stages.get(f"{technique}-seconds") if by_seconds and technique != "dpo" else stages[technique]
+    """The result of a technique's last stage; None where it was not come to: RLHF may find no time for it."""
+    return record["stages"].get(last_name(technique, by_seconds))
 
 
 def over_stages(record: dict, technique: str, by_seconds: bool, value: str) -> float:
@@ -81,8 +86,7 @@ def score(record: dict, technique: str, by_seconds: bool) -> float:
 
     By the reward model that RLHF was trained on. Its zero means nothing and differs from seed to seed.
     """
-    name = f"{technique}-seconds" if by_seconds and technique != "dpo" else technique
-    return record["rewards"][name] - record["rewards"]["base"]
+    return record["rewards"][last_name(technique, by_seconds)] - record["rewards"]["base"]
 
 
 def quality_table(records: list[dict], by_seconds: bool = False) -> str:
@@ -139,10 +143,8 @@ def memory_table(memory: dict) -> str:
         passes = f"{technique.forward}{once(technique)} + {technique.trained}" if technique else "\\*\\*"
         held = f"{1 + technique.reference}" if technique else "3"
         estimate = f"{found['estimate']['total'] / 2**30:.2f} GiB" if found["estimate"] else "—"
-        peaks = " | ".join(f"{case['peak_bytes'] / 2**30:.2f} GiB" for case in (found, lora[name]))
-        peak, with_lora = peaks.split(" | ")
-        label = technique.name if technique else "RLHF, policy optimisation"
-        lines.append(f"| {label} | {passes} | {held} | {peak} | {estimate} | {with_lora} |")
+        peak, with_lora = (f"{case['peak_bytes'] / 2**30:.2f} GiB" for case in (found, lora[name]))
+        lines.append(f"| {costs.name_of(name)} | {passes} | {held} | {peak} | {estimate} | {with_lora} |")
     notes = f"\\* answers without gradient + answers that are trained. \\*\\* {costs.RLHF}."
     return "\n".join([*lines, "", notes])
 
@@ -161,9 +163,8 @@ def memory_ratios(memory: dict) -> str:
             for ours in ("orpo", "orpo-rows"):
                 measured = cases[ours]["peak_bytes"] / cases[other]["peak_bytes"]
                 guessed = cases[ours]["estimate"]["total"] / cases[other]["estimate"]["total"]
-                names = [costs.TECHNIQUES[name].name for name in (ours, other)]
-                way = "LoRA" if lora else "all weights"
-                lines.append(f"| {names[0]} / {names[1]} | {way} | {measured:.2f} | {guessed:.2f} |")
+                names, way = f"{costs.name_of(ours)} / {costs.name_of(other)}", "LoRA" if lora else "all weights"
+                lines.append(f"| {names} | {way} | {measured:.2f} | {guessed:.2f} |")
     return "\n".join(["| peak memory above the base | trained | measured | estimated |", "|---|---|---|---|", *lines])
 
 

@@ -1,6 +1,7 @@
 """The rehearsal's tests run in their own environment (`make rehearse`); elsewhere they are not collected."""
 
 import importlib.util
+import os
 
 import pytest
 
@@ -9,6 +10,8 @@ collect_ignore_glob = ["test_*.py"] if importlib.util.find_spec("torch_xla") is 
 if not collect_ignore_glob:
     from tests.rehearsal import launch
 
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.pop("MASTER_PORT", None)  # the starting process took one, and all workers would listen on it
     ORIGIN = launch.prepare()
 
     import torch_xla

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import TrainerCallback
 
@@ -56,6 +57,24 @@ def unfused(named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         else:
             split[name] = tensor
     return split
+
+
+def assert_agreement(plain: dict, xla: dict, metrics: tuple[str, ...], gradients: bool = True) -> None:
+    """Two outcomes of five steps agree: the first step's metrics and gradients to 1e-5, after five steps to 1e-3."""
+    assert len(plain["history"]) == len(xla["history"]) == 5
+    first, last = ((plain["history"][i], xla["history"][i]) for i in (0, 4))
+    one_ulp = 1e-7 * abs(first[0]["logps/chosen"])  # rewards are small differences of numbers of this size, in float32
+    for name in metrics:
+        assert first[1][name] == pytest.approx(first[0][name], rel=1e-5, abs=one_ulp), name
+        assert last[1][name] == pytest.approx(last[0][name], rel=1e-3, abs=1e-4), name
+    assert first[1]["loss"] == pytest.approx(first[0]["loss"], abs=6e-5)  # both log four digits after the point
+    assert last[1]["loss"] == pytest.approx(last[0]["loss"], rel=1e-3)
+    if gradients:
+        assert set(xla["gradients"]) == set(plain["gradients"])
+        for name, gradient in plain["gradients"].items():
+            assert (xla["gradients"][name] - gradient).norm() / gradient.norm() < 1e-5, name
+    for name, parameter in plain["parameters"].items():
+        assert (xla["parameters"][name] - parameter).norm() / parameter.norm() < 1e-3, name
 
 
 def plain_pytorch(folder: Path, path: str, pairs: int, length: int, **settings) -> dict:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from helpers.models import SMOKE, load_model, load_tokenizer
-from helpers.neuron.orpo import NeuronORPOConfig, NeuronORPOTrainer, refuse_indivisible, refuse_unsupported
+from helpers.neuron import NeuronORPOConfig, NeuronORPOTrainer
+from helpers.neuron.preference import refuse_indivisible, refuse_unsupported
 from helpers.odds_ratio import orpo_loss
 from tests.rehearsal.launch import compiled_graphs
 from tests.rehearsal.tiny import neuron_trainer, real_pairs, save_tiny_model
@@ -122,7 +123,7 @@ def test_bf16_edges_are_finite_on_the_device(certain, scale):
     """A response the model is sure of (p rounds to 1), or sure against (p = 0), in bf16 logits."""
     import torch_xla.core.xla_model as xm
 
-    from helpers.neuron.orpo import response_logps
+    from helpers.neuron.preference import response_logps
 
     input_ids = torch.randint(32, (2, 6), generator=torch.Generator().manual_seed(0))
     labels = input_ids.clone()
