@@ -53,14 +53,14 @@ def plot_betas(records: list[dict]) -> Figure:
             axis.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.12)
         axis.set(xlabel="optimizer step", title=title)
     axes[0].set_ylabel("held-out log-prob per token (nats)")
-    axes[0].legend(fontsize=11)
+    axes[0].legend(fontsize=11, handlelength=3.5)
     return figure
 
 
 @styled
 def plot_trade_off(records: list[dict]) -> Figure:
     """Preference accuracy against seconds of training, all stages: filled at equal pairs, hollow at equal seconds."""
-    figure, (axis,) = panels_of(1, width=9.0, height=5.2)
+    figure, (axis,) = panels_of(1, width=11.0, height=5.2)
     for technique, (colour, _, marker) in LOOK.items():
         for by_seconds in (False, True):
             there = [record for record in records if last_stage(record, technique, by_seconds)]
@@ -80,7 +80,7 @@ def plot_trade_off(records: list[dict]) -> Figure:
         title="What was paid, what was bought\n(filled: equal pairs, hollow: equal seconds; small: each seed)",
     )
     axis.set_xlim(left=0)
-    axis.legend(loc="lower right")
+    figure.legend(loc="outside right center", fontsize=12)
     return figure
 
 

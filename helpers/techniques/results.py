@@ -91,7 +91,6 @@ def score(record: dict, technique: str, by_seconds: bool) -> float:
 
 def quality_table(records: list[dict], by_seconds: bool = False) -> str:
     """Markdown: what each technique bought and spent, the mean over seeds with its interval."""
-    records = [record for record in records if not by_seconds or "sft-seconds" in record["stages"]]
     seeds = ", ".join(str(record["seed"]) for record in records)
     budget = f"equal {'seconds' if by_seconds else 'pairs'} ({'seeds' if len(records) > 1 else 'seed'} {seeds})"
     lines = [f"| {budget} | {' | '.join(NAMES.values())} |", "|---" * (len(NAMES) + 1) + "|"]

@@ -61,7 +61,6 @@ def test_the_instructors_path(tmp_path):
     cold = start(first.path, tmp_path / "b", NEURON_EXTRACT_GRAPHS_ONLY="1")
     compiled, new = graphs(cold)
     assert compiled == new > 0 and "graph 1 compiled (" in cold
-    assert "nothing is saved" in cold and not list((tmp_path / "b").rglob("*.safetensors"))
     assert first.summary().compiled == new
     assert len(first.fingerprints()[0]["graphs"]) == new and first.fingerprints()[0]["count"] == new
 
