@@ -1,10 +1,12 @@
 """Pairs a second and peak memory of our ORPO step beside TRL's, Liger-Kernel's and SFT's. `make bench` runs it.
 
 Every method loads in a process of its own; then they take turns, a step each, so that whatever else the machine does
-hits all alike. Recorded in docs/results/bench-cpu.json (or bench-cuda.json), which README and figures read.
+hits all alike. Recorded in docs/results/bench-cpu.json (or bench-cuda.json), which README and figures read. On a CUDA
+GPU a model of a billion parameters with long rows follows (bench-cuda-long.json).
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -14,7 +16,7 @@ from dataclasses import asdict
 import torch
 
 from benchmarks.methods import Case
-from benchmarks.results import NAMES, table
+from benchmarks.results import NAMES, long_table, table
 from helpers.cache import REPOSITORY
 from helpers.runs import here_and_now, write_json
 
@@ -22,23 +24,52 @@ MAIN = ("ours", "trl", "liger", "sft")
 LAYOUTS = ("ours", "ours-rows", "textbook")
 SHAPES = ((32, 96), (64, 64), (96, 32), (192, 64))  # prompt and response tokens
 PAIRS = (2, 4, 8, 16)
+# Long rows on a GPU: who shares its memory at a time. TRL's logits leave no room for two others.
+GROUPS = (("ours", "ours-flex", "liger"), ("ours", "trl"))
+LENGTHS, TOKENS = (512, 1024, 2048), 4096  # tokens of a prompt and one answer; of a step, counting one answer a pair
+BILLION = ("llama-1b", "llama-1b-151k")
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=6, help="steps of each method in the main comparison")
     parser.add_argument("--quick", action="store_true", help="the main comparison only, on the smoke model: a try-out")
+    parser.add_argument("--parts", nargs="+", choices=("main", "long"), help="main alone, but on a CUDA GPU both")
+    parser.add_argument("--models", nargs="+", default=BILLION, help="the models of the long rows")
     options = parser.parse_args(arguments)
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    model = "smoke" if options.quick else "packaged"
-    result = here_and_now() | {"model": model, "rounds": options.rounds}
-    result["full"] = compare([Case(method, model=model) for method in MAIN], options.rounds)
-    result["layouts"] = compare([Case(method, model=model) for method in LAYOUTS], options.rounds)
-    if not options.quick:
-        result |= growth(max(2, options.rounds // 2))
-    print(table(result))
-    if not options.quick:
-        write_json(REPOSITORY / "docs" / "results" / f"bench-{accelerator}.json", result)
+    parts = options.parts or (["main", "long"] if accelerator == "cuda" and not options.quick else ["main"])
+    folder = REPOSITORY / "docs" / "results"
+    if "main" in parts:
+        result = main_comparison(options.rounds, options.quick)
+        print(table(result))
+        if not options.quick:
+            write_json(folder / f"bench-{accelerator}.json", result)
+    if "long" in parts:
+        result = here_and_now() | {"rounds": options.rounds, "long": long_rows(options.models, options.rounds)}
+        print(long_table(result))
+        write_json(folder / f"bench-{accelerator}-long.json", result)
+
+
+def main_comparison(rounds: int, quick: bool) -> dict:
+    """Methods and layouts on the built-in domain, and unless `quick` how they grow."""
+    model = "smoke" if quick else "packaged"
+    result = here_and_now() | {"model": model, "rounds": rounds}
+    result["full"] = compare([Case(method, model=model) for method in MAIN], rounds)
+    result["layouts"] = compare([Case(method, model=model) for method in LAYOUTS], rounds)
+    return result if quick else result | growth(max(2, rounds // 2))
+
+
+def long_rows(models, rounds: int, groups=GROUPS, lengths=LENGTHS, tokens=TOKENS) -> list[list[dict]]:
+    """Weights in bf16, prompts of half the length, the same tokens a step at every length: a list a group."""
+    measured = []
+    for model, length, group in itertools.product(models, lengths, groups):
+        print(f"  {model}, {length} tokens", flush=True)
+        half = length // 2
+        shape = {"pairs": tokens // length, "prompt_tokens": half, "response_tokens": half}
+        shape |= {"max_length": 2 * length, "weights": "bfloat16", "batches": 1}  # nothing is cut
+        measured.append(compare([Case(method, model=model, **shape) for method in group], rounds))
+    return measured
 
 
 def growth(rounds: int) -> dict:

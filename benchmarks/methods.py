@@ -22,7 +22,8 @@ class Case:
     prompt_tokens: int | None = None
     response_tokens: int | None = None
     lora_rank: int = 0
-    bf16: bool = False
+    bf16: bool = False  # autocast
+    weights: str = "float32"
     model: str = "packaged"
     max_length: int = 192
     batches: int = 4
@@ -35,7 +36,10 @@ def make_trainer(case: Case, folder: str):
     tokenizer = load_tokenizer(path)
     dataset = pairs_of(case, tokenizer)
     lora = {"peft_config": adapter(case)} if case.lora_rank else {}
-    common = {"model": load_model(path), "processing_class": tokenizer, **lora}
+    model = load_model(path, dtype=getattr(torch, case.weights))
+    if case.method == "ours-flex":
+        model.set_attn_implementation("flex_attention")
+    common = {"model": model, "processing_class": tokenizer, **lora}
     settings = settings_of(case, folder)
     if case.method == "sft":
         from trl import SFTConfig, SFTTrainer
@@ -47,8 +51,9 @@ def make_trainer(case: Case, folder: str):
         from trl import ORPOTrainer as TRLTrainer
 
         make = LigerORPO if case.method == "liger" else TRLTrainer
-        return make(args=TRLConfig(**settings, beta=1.0), train_dataset=as_text(dataset, tokenizer), **common)
-    layout = "shared" if case.method == "ours" else "rows"
+        arguments = TRLConfig(**settings, beta=1.0, max_prompt_length=case.max_length)
+        return make(args=arguments, train_dataset=as_text(dataset, tokenizer), **common)
+    layout = "shared" if case.method in ("ours", "ours-flex") else "rows"
     trainer = ORPOTrainer(args=ORPOConfig(**settings, beta=1.0, layout=layout), train_dataset=dataset, **common)
     trainer.lean = trainer.lean and case.method != "textbook"
     return trainer

@@ -7,6 +7,7 @@ from helpers.runs import machine_text
 
 NAMES = {
     "ours": "**ours**: shared rows, no logits kept",
+    "ours-flex": "ours with FlexAttention",
     "ours-rows": "ours, two rows a pair, no logits kept",
     "textbook": "ours, two rows a pair, all logits",
     "trl": "trl.ORPOTrainer",
@@ -65,6 +66,23 @@ def remarks(bench: dict) -> list[str]:
             f"(both from {steps} steps only).",
         ]
     return [*lines, "", f"*{provenance(bench)}*"]
+
+
+def long_table(bench: dict) -> str:
+    """Markdown: ours with SDPA beside each other method of its group, for every model and length."""
+    lines = [
+        "| model | tokens a row | pairs a step | beside | ours, pairs a second | ratio | peak GiB, ours and theirs |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|")
+    for ours, other in ((group[0], other) for group in bench["long"] for other in group[1:]):
+        case, speed, method = ours["case"], ours["pairs_per_second"], NAMES[other["case"]["method"]]
+        shape = f"{case['model']} | {case['prompt_tokens']} + {case['response_tokens']} | {case['pairs']}"
+        ratio = speed / other["pairs_per_second"]
+        peaks = ", ".join(f"{record['peak_bytes_above_model'] / 2**30:.1f}" for record in (ours, other))
+        lines.append(f"| {shape} | {method} | {speed:.2f} | {ratio:.2f} × | {peaks} |")
+    machine, steps = machine_text(bench["machine"]), bench["rounds"]
+    setting = f"all weights trained, bf16, AdamW · median of {steps} steps by turns"
+    return "\n".join([*lines, "", f"*make bench · {machine} · {setting} · {bench['date'][:10]}*"])
 
 
 def provenance(bench: dict) -> str:

@@ -219,10 +219,10 @@ def load_neuron_model(path: str, args):
     """Optimum Neuron's training model, split over cores as `args.trn_config` says."""
     from optimum.neuron.models.training import NeuronModelForCausalLM
 
-    from helpers.models import SMOKE, load_model
+    from helpers.models import MADE, load_model
 
     with tempfile.TemporaryDirectory() as folder:
-        if path == SMOKE:  # made on the spot, and Optimum Neuron reads only folders
+        if path in MADE:  # made on the spot, and Optimum Neuron reads only folders
             load_model(path).save_pretrained(folder)
             path = folder
         dtype = torch.bfloat16 if args.bf16 else torch.float32

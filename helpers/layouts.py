@@ -21,7 +21,7 @@ def why_not_shared(model, tokenized: Dataset, max_length: int) -> str | None:
     if window and getattr(base.config, "use_sliding_window", True) and window < max_length:
         return f"its attention looks back {window} tokens only, and rows may hold {max_length}"
     attention = base.config._attn_implementation
-    if attention not in ("eager", "sdpa"):
+    if attention not in ("eager", "sdpa", "flex_attention"):
         return f"its attention ({attention}) takes no mask of our own"
     pair = max(tokenized.select(range(min(8, len(tokenized)))), key=answer_tokens)
     rows = measure(model, pair, "rows")  # what fails here is not the shared layout's fault

@@ -85,7 +85,7 @@ def _row_logps(model, batch, row: int, lean: bool) -> tuple[torch.Tensor, torch.
     length = int((batch["segment_ids"][row] >= 0).sum())  # each row runs alone, so none needs its padding
     segments, labels = (batch[name][row : row + 1, :length] for name in ("segment_ids", "labels"))
     inputs = {name: batch[name][row : row + 1, :length] for name in ("input_ids", "position_ids")}
-    inputs["attention_mask"] = shared_attention_mask(segments, getattr(model, "module", model).dtype)
+    inputs["attention_mask"] = row_mask(getattr(model, "module", model), segments)
     labels, segments = labels[:, 1:], segments[:, 1:]  # position t predicts token t + 1
     scored = labels != IGNORE
     if lean:
@@ -95,16 +95,41 @@ def _row_logps(model, batch, row: int, lean: bool) -> tuple[torch.Tensor, torch.
     return logps, segments[scored]
 
 
-def shared_attention_mask(segments: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Additive attention mask (R, 1, W, W) of the "shared" layout: 0 where position i may look at position j.
+def row_mask(model, segments: torch.Tensor):
+    """The mask of the "shared" layout for the attention that the model uses: additive, or block-sparse for Flex."""
+    if model.config._attn_implementation == "flex_attention":
+        return shared_block_mask(segments)
+    return shared_attention_mask(segments, model.dtype)
 
-    It may look back at its own segment, at the common beginning (segment 0) and, from a response, at the prompt of its
+
+def may_look(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """Whether a position of segment `query` may look back at one of segment `key`; any shapes that broadcast, bool.
+
+    It may look at its own segment, at the common beginning (segment 0) and, from a response, at the prompt of its
     pair: segments 3i+1, 3i+2 and 3i+3 are one pair. Padding (−1) looks at padding: a row of the softmax with nothing
     to look at would be NaN.
     """
-    query, key = segments[:, :, None], segments[:, None, :]
     beginning, own_prompt = key == 0, (key > 0) & (key == query - (query - 1) % 3)
-    allowed = torch.tril((key == query) | ((query > 0) & (beginning | own_prompt)))
+    return (key == query) | ((query > 0) & (beginning | own_prompt))
+
+
+def shared_attention_mask(segments: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Additive attention mask (R, 1, W, W) of the "shared" layout: 0 where position i may look at position j."""
+    allowed = torch.tril(may_look(segments[:, :, None], segments[:, None, :]))
     mask = torch.zeros(allowed.shape, dtype=dtype, device=segments.device)
     # Half of the lowest number: under autocast float32's lowest would be −inf in bf16
     return mask.masked_fill(~allowed, torch.finfo(dtype).min / 2)[:, None]
+
+
+def shared_block_mask(segments: torch.Tensor):
+    """The same rule for FlexAttention, which skips blocks of positions that may not look at each other: a BlockMask.
+
+    FlexAttention (arXiv 2412.05496) has no backward pass on a CPU.
+    """
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def allowed(row, head, query, key):
+        return (query >= key) & may_look(segments[row, query], segments[row, key])
+
+    rows, width = segments.shape
+    return create_block_mask(allowed, rows, None, width, width, device=str(segments.device))

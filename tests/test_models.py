@@ -11,10 +11,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import LlamaForCausalLM
 
 from helpers import models
 from helpers.cache import REPOSITORY
-from helpers.models import PACKAGED, SMOKE, find_base_model, load_model, packaged_model, smoke_model
+from helpers.models import (
+    MADE,
+    PACKAGED,
+    find_base_model,
+    load_config,
+    load_model,
+    load_tokenizer,
+    packaged_model,
+    smoke_model,
+)
 
 
 @pytest.fixture
@@ -198,4 +208,16 @@ def test_a_kill_while_the_model_is_made_leaves_no_finished_name(tmp_path):
 
 def test_smoke_needs_no_hub(monkeypatch):
     monkeypatch.setattr(models, "hub_reachable", lambda: pytest.fail("asked the hub"))
-    assert find_base_model(SMOKE)[0] == SMOKE
+    for name in MADE:
+        assert find_base_model(name)[0] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "billions", "vocabulary"), [("llama-1b", 1.07, 49_152), ("llama-1b-151k", 1.28, 151_936)]
+)
+def test_models_of_real_size_for_measuring(name, billions, vocabulary):
+    config = load_config(name)
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    assert sum(p.numel() for p in model.parameters()) / 1e9 == pytest.approx(billions, abs=0.01)
+    assert config.vocab_size == vocabulary >= len(load_tokenizer(name))

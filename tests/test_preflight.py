@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from helpers import preflight
 from helpers.cache import REPOSITORY
+from helpers.profiles import PROFILES, get_profile
 
 
 def run_preflight(*arguments, **environment):
@@ -49,10 +51,23 @@ def test_this_environment_is_the_pinned_one():
     assert preflight.packages_check().ok, preflight.packages_check().found
 
 
-def test_too_little_memory_or_disk_says_what_to_do():
-    for check, mend in ((preflight.memory_check(2**30), "PROFILE=smoke"), (preflight.disk_check(2**30), "make clean")):
+@pytest.mark.parametrize(("profile", "enough"), [("smoke", 2), ("laptop", 6)])
+def test_too_little_memory_or_disk_says_what_to_do(profile, enough):
+    """What a profile needs is its own: a toy run is not refused for want of a real one's disk."""
+    memory, disk = preflight.memory_check(profile, 2**29), preflight.disk_check(profile, 2**29)
+    for check, mend in ((memory, "close other programs"), (disk, "make clean")):
         assert not check.ok and mend in check.mend and str(check).startswith("FAIL") and mend in str(check)
-    assert preflight.memory_check(7 * 2**30).ok and preflight.disk_check(7 * 2**30).ok
+    assert ("PROFILE=smoke" in memory.mend) is (profile == "laptop")
+    assert preflight.memory_check(profile, enough * 2**30).ok and preflight.disk_check(profile, enough * 2**30).ok
+    assert preflight.disk_check("laptop", 2 * 2**30).ok is False
+
+
+def test_the_checks_are_those_of_the_profile(monkeypatch):
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2 * 2**30))
+    monkeypatch.setenv("PROFILE", "laptop")
+    passed = {name: {check.name: check.ok for check in preflight.checks(get_profile(name))} for name in PROFILES}
+    assert passed["smoke"]["disk"] and not passed["laptop"]["disk"]
+    assert "6 needed" in str(preflight.checks()[3])
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):

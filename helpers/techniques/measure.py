@@ -16,7 +16,7 @@ import torch
 
 from helpers.cache import REPOSITORY
 from helpers.memory import EXACT, Memory, Sampler
-from helpers.models import SMOKE, find_base_model, load_model, load_tokenizer
+from helpers.models import MADE, find_base_model, load_model, load_tokenizer
 from helpers.preferences import common_beginning, random_pairs, response_tokens, tokenize_preferences
 from helpers.profiles import PROFILES
 from helpers.techniques import costs, trainers
@@ -53,9 +53,9 @@ def main(case: Case) -> dict:
     tokenizer = load_tokenizer(path)
     pairs = random_pairs(tokenizer, case.pairs * STEPS, case.prompt, case.response)
     with tempfile.TemporaryDirectory() as folder:
-        if path == SMOKE:  # a reward model and RLHF's reference are read from a folder
+        if path in MADE:  # a reward model and RLHF's reference are read from a folder
+            load_model(path).save_pretrained(f"{folder}/base")
             path = f"{folder}/base"
-            load_model(SMOKE).save_pretrained(path)
         model = load(case, path, tokenizer)
         memory = Memory()
         trainer = make_trainer(case, folder, path, model, tokenizer, pairs)
@@ -81,11 +81,11 @@ def step_of(case: Case, pairs, tokenizer, model) -> costs.Step:
 
 
 def load(case: Case, path: str, tokenizer):
-    """The model that the stage trains, its weights in memory of their own (a file that is mapped may come and go)."""
+    """The model that the stage trains, where it trains, its weights in memory of their own (a mapped file may go)."""
     model = trainers.reward_model(path, tokenizer) if case.technique == "reward" else load_model(path)
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
-    return model
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def make_trainer(case: Case, folder: str, path: str, model, tokenizer, pairs):
