@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from sacrebleu.metrics import CHRF
+from tqdm.auto import tqdm
 
 from helpers.lean_head import why_not_lean
 from helpers.logprobs import evaluating, pair_logps
@@ -94,13 +95,16 @@ def paired_difference(a: PairScores, b: PairScores, seed: int = 0) -> tuple[floa
 
 
 def generate_answers(
-    model, tokenizer, prompts: list[list[dict]], max_new_tokens: int, batch_size: int = 16
+    model, tokenizer, prompts: list[list[dict]], max_new_tokens: int, batch_size: int = 16, desc: str = "answers"
 ) -> list[str]:
-    """Greedy answers to chat prompts, new text only. Greedy, so that the same model always says the same."""
+    """Greedy answers to chat prompts, new text only. Greedy, so that the same model always says the same.
+
+    Shows its progress under the name `desc` where there is more than one batch.
+    """
     texts = [tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True) for prompt in prompts]
     answers = []
     with evaluating(model):
-        for start in range(0, len(texts), batch_size):
+        for start in tqdm(range(0, len(texts), batch_size), desc=desc, disable=len(texts) <= batch_size):
             inputs = tokenizer(
                 texts[start : start + batch_size],
                 return_tensors="pt",

@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 
+import mistune
 import nbformat
 from jinja2 import Environment
 from markupsafe import Markup, escape
@@ -14,6 +15,7 @@ from helpers.plots import NAME, plot_results
 from helpers.runs import clock, read_json
 from helpers.workshop import figure_image
 
+MARKDOWN = mistune.create_markdown(escape=True, plugins=["table"])
 TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ name }} · ORPO workshop</title>
@@ -21,7 +23,7 @@ TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).fr
 :root { color-scheme: light dark; --line: #8886; --soft: #8881; }
 body { font: 16px/1.55 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); padding-bottom: .2rem; }
-table { border-collapse: collapse; width: 100%; } .wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; } .wide { overflow-x: auto; margin: .8rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-bottom: 1px solid var(--line); }
 .answers table { table-layout: fixed; min-width: 46rem; } .answers td { overflow-wrap: anywhere; }
 pre { background: var(--soft); padding: .6rem .8rem; overflow-x: auto; font-size: 13px; white-space: pre-wrap; }
@@ -47,8 +49,9 @@ peak memory {{ "%.1f" | format(results.run.peak_memory_bytes / 2**30) }} GiB.{% 
 {{ "%+.1f" | format(100 * gain.preference_accuracy_ci95[1]) }}), chrF
 {{ "%+.1f" | format(gain.chrf) }} ({{ "%+.1f" | format(gain.chrf_ci95[0]) }} to
 {{ "%+.1f" | format(gain.chrf_ci95[1]) }}).</p>{% endif %}
-<p class="note">Intervals: 95% bootstrap over services. {{ results.methods.values() | map(attribute="n") | first }}
-pairs from services never trained on. Log-probs are means per token, in nats.</p>
+<p class="note">Intervals: 95% bootstrap over services. {{ methods.values() | map(attribute="n") | first }}
+pairs from services never trained on. Log-probs are means per token, in nats.
+{% if "dpo" in methods %}Pairs and seconds of DPO and RLHF are those of their last stage.{% endif %}</p>
 {% if results.profile == "smoke" %}<p class="note"><b>Smoke profile:</b> a toy model of random weights; these numbers
 only show that everything runs.</p>{% endif %}
 {{ overview }}
@@ -56,9 +59,9 @@ only show that everything runs.</p>{% endif %}
 {% if results.generations %}
 <h2>Before and after</h2>
 <div class="wide answers"><table><thead><tr><th>question</th><th>documentation</th>
-{% for method in methods %}<th>{{ names.get(method, method) }}</th>{% endfor %}</tr></thead>
+{% for method in answered %}<th>{{ names.get(method, method) }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row in results.generations %}<tr><td>{{ row.prompt }}</td><td>{{ row.reference }}</td>
-{% for method in methods %}<td>{{ row[method] or "(nothing)" }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
+{% for method in answered %}<td>{{ row[method] or "(nothing)" }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
 {% endif %}
 <h2>Notebooks</h2>
 {% for notebook in notebooks %}
@@ -75,7 +78,8 @@ only show that everything runs.</p>{% endif %}
 def write_report(run_path: Path) -> Path:
     """Write <run>/report.html from results.json, state.json and the executed notebooks; returns its path."""
     results = read_json(run_path / "results.json")
-    methods = results.get("methods", {})
+    methods = side_by_side(results)
+    answered = [method for method in methods if any(method in row for row in results.get("generations", []))]
     done = read_json(run_path / "state.json", {}).get("done", {})
     notebooks = [
         read_notebook(path, done.get(path.stem, {}).get("seconds"))
@@ -85,6 +89,7 @@ def write_report(run_path: Path) -> Path:
         name=run_path.name,
         results=results,
         methods=methods,
+        answered=answered,
         names=NAME,
         rows=ROWS,
         gain=results.get("orpo_minus_sft"),
@@ -97,6 +102,13 @@ def write_report(run_path: Path) -> Path:
     temporary.write_text(page, encoding="utf-8")
     os.replace(temporary, target)
     return target
+
+
+def side_by_side(results: dict) -> dict[str, dict]:
+    """{method: its results} to compare. Where notebook 07 ran without 02 and 04, its own SFT and ORPO stand in."""
+    stages = results.get("techniques", {}).get("stages", {})
+    found = {name: stages[name] for name in ("sft", "orpo") if name in stages} | results.get("methods", {})
+    return {name: found[name] for name in NAME if name in found}
 
 
 def overview(methods: dict) -> Markup:
@@ -134,7 +146,15 @@ def as_markup(output) -> Markup:
     data = output.get("data", {})
     if "image/png" in data:
         return inline_image(data["image/png"], output.metadata.get("image/png", {}).get("alt", "figure"))
-    return preformatted(data.get("text/plain", "")) if "text/html" not in data else Markup()
+    if "text/html" in data or "text/markdown" in data:
+        return table_only(data.get("text/html") or MARKDOWN(data["text/markdown"]))
+    return preformatted(data.get("text/plain", ""))
+
+
+def table_only(page: str) -> Markup:
+    """HTML of nothing but tables and text; anything else might load or run something and is left out."""
+    foreign = re.search(r"<(?!/?(table|thead|tbody|tr|th|td|code|p|em|strong)\b)|<[^>]*(\son\w+\s*=|url\()", page)
+    return Markup() if foreign else Markup('<div class="wide">{}</div>').format(Markup(page))
 
 
 def preformatted(text: str) -> Markup:

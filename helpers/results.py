@@ -49,7 +49,7 @@ def table(runs: list[dict]) -> str:
         "",
         f"*{provenance(runs)}; {runs[0]['methods']['base']['n']} held-out pairs, "
         f"{runs[0]['methods']['base']['chrf_n']} answers for chrF. Log-probs: mean per token, nats. "
-        f"{trained(runs[0])}.*",
+        f"{trained(runs[0])}. {speed(runs)}.*",
     ]
     return "\n".join(lines)
 
@@ -59,6 +59,13 @@ def trained(run: dict) -> str:
     ways = {"rows": "padded rows", "shared": "shared rows"}
     sft, orpo = (run["methods"][method] for method in ("sft", "orpo"))
     return f"SFT trained in {ways[sft['layout']]}, ORPO in {ways[orpo['layout']]}, both in {orpo['precision']}"
+
+
+def speed(runs: list[dict]) -> str:
+    """What the times depend on: machines of one name may differ by two."""
+    measured = ((run["machine"]["gflops"], run["machine"]["bf16_gflops"]) for run in runs)
+    exact, rounded = (", ".join(f"{value:.0f}" for value in values) for values in zip(*measured, strict=True))
+    return f"The machine's matrix products as each run began: {exact} GFLOP a second in float32, {rounded} in bf16"
 
 
 def _cells(result: dict) -> str:

@@ -172,8 +172,8 @@ class Stage:
         self.path, self.checkpoints, self.model_path = path, path / "checkpoints", path / "model"
         path.mkdir(parents=True, exist_ok=True)
 
-    def start(self, settings: dict) -> int:
-        """Say in one line whether training starts or resumes; returns the step it starts from.
+    def start(self, settings: dict, origin: str = "the base model") -> int:
+        """Say in one line whether training starts (from `origin`) or resumes; returns the step it starts from.
 
         A checkpoint is used only if it was made with the same settings and the stage had not finished.
         """
@@ -184,14 +184,14 @@ class Stage:
             reason = "starting again: it had finished before"
         elif checkpoint and stopped != settings:
             changed = sorted(key for key in settings if (stopped or {}).get(key) != settings[key])
-            reason = f"starting from the base model: the stopped run had other settings ({', '.join(changed)})"
+            reason = f"starting from {origin}: the stopped run had other settings ({', '.join(changed)})"
         elif checkpoint:
             step = _step(checkpoint)
             self._keep_records_until(step)
             print(f"{self.path.name}: resuming from step {step} of a stopped run")
             return step
         else:
-            reason = "starting from the base model"
+            reason = f"starting from {origin}"
         (self.path / "settings.json").unlink(missing_ok=True)  # first: a kill from here on can't lead to a resume
         shutil.rmtree(self.path)
         self.path.mkdir()

@@ -119,11 +119,7 @@ def measure_heldout(stage, method: str, model, tokenizer, heldout, profile) -> d
     batches = heldout_batches(heldout, model, tokenizer, profile.max_length)
     scores = measure_pairs(model, tqdm(batches, desc=f"{method}: log-probs"), list(heldout["service"]))
     asked = heldout.select(range(min(profile.generation_prompts, len(heldout))))
-    starts = range(0, len(asked), PAIRS_A_BATCH * 2)
-    answers = []
-    for start in tqdm(starts, desc=f"{method}: answers"):
-        prompts = asked["prompt"][start : start + PAIRS_A_BATCH * 2]
-        answers += generate_answers(model, tokenizer, prompts, profile.max_new_tokens)
+    answers = generate_answers(model, tokenizer, asked["prompt"], profile.max_new_tokens, desc=f"{method}: answers")
     chrf, chrf_ci95 = chrf_with_ci(answers, references(asked), profile.seed, list(asked["service"]))
     store_heldout(stage, scores, answers)
     heldout_chrf = {"chrf": chrf, "chrf_ci95": chrf_ci95, "chrf_n": len(asked), "seed": profile.seed}

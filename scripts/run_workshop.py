@@ -22,10 +22,11 @@ from nbclient.exceptions import CellExecutionError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 from helpers.evaluation import comparison_table
 from helpers.profiles import get_profile
-from helpers.report import write_report
+from helpers.report import side_by_side, write_report
 from helpers.runs import Run, clock, new_run, read_json, runs_folder, write_json
 
 
@@ -50,7 +51,7 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--profile", default="", help="smoke, laptop (default) or trainium")
+    parser.add_argument("--profile", default="", help="smoke or laptop (default)")
     parser.add_argument("--notebooks", default="", help='numbers, such as "00 01"; by default all of the hour')
     parser.add_argument("--folder", default=str(REPOSITORY / "notebooks"), help="where the notebooks are")
     parser.add_argument("--runs-dir", default="", help="where run folders are made (default: runs/)")
@@ -142,8 +143,7 @@ class Workshop:
         memory = self.state["peak_memory_bytes"]
         self.run.write_results(run={"seconds": seconds, "peak_memory_bytes": memory, "status": self.state["status"]})
         report = write_report(self.run.path)
-        methods = self.run.results["methods"]
-        if methods:
+        if methods := side_by_side(self.run.results):
             print("\n" + comparison_table(methods) + "\n")
         print(f"{self.state['status']} in {clock(seconds)}, peak memory {memory / 2**30:.1f} GiB")
         print(f"report: {os.path.relpath(report)}")
@@ -219,9 +219,7 @@ class Execution(NotebookClient):
 
     def process_message(self, msg, cell, cell_index):
         """Keep the last line that the cell printed, for the progress line."""
-        if msg["msg_type"] == "stream":
-            lines = [part.strip() for part in msg["content"]["text"].replace("\r", "\n").split("\n") if part.strip()]
-            self.said = lines[-1] if lines else self.said
+        self.said = last_line(msg) or self.said
         return super().process_message(msg, cell, cell_index)
 
     def watch(self, done: threading.Event) -> None:
@@ -253,19 +251,49 @@ class Execution(NotebookClient):
             print(text, flush=True)
 
 
+def last_line(msg: dict) -> str:
+    """The last line of what a kernel's message prints, or how far its progress bar is; "" if it says neither."""
+    if msg["msg_type"] == "stream":
+        lines = [part.strip() for part in msg["content"]["text"].replace("\r", "\n").split("\n") if part.strip()]
+        return lines[-1] if lines else ""
+    if msg["msg_type"] == "comm_msg":  # in a notebook tqdm's bar is a widget, whose label is "name:  33%"
+        label = msg["content"]["data"].get("state", {}).get("value")
+        return " ".join(label.split()) if isinstance(label, str) and label.endswith("%") else ""
+    return ""
+
+
 def tidied(notebook):
     """The notebook with what its cells printed made fit to be shared, changed in place.
 
     Of lines that a carriage return overwrites what stood there last is kept, as a terminal does: else a reader would
-    scroll through every step. Warnings of libraries name their file: from the repository or home folder on, no further.
+    scroll through every step. Progress bars are left out: where no kernel runs they stand at 0%. Warnings of libraries
+    name their file: from the repository or home folder on, no further.
     """
     for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = joined(output for output in cell.outputs if not is_progress_bar(output))
         for output in cell.get("outputs", []):
             if output.output_type == "stream":
                 lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in output.text.split("\n")]
                 text = "\n".join(lines).replace(f"{REPOSITORY}{os.sep}", "")
                 output.text = text.replace(f"{Path.home()}{os.sep}", f"~{os.sep}")
     return notebook
+
+
+def is_progress_bar(output) -> bool:
+    """True for tqdm's widget, whose text is `name:  33%|███   | …`."""
+    return "%|" in output.get("data", {}).get("text/plain", "") and WIDGET in output.data
+
+
+def joined(outputs) -> list:
+    """The outputs with neighbouring pieces of one stream made one: a kernel sends each flush as a piece."""
+    kept = []
+    for output in outputs:
+        if output.output_type == "stream" and kept and kept[-1].get("name") == output.name:
+            kept[-1].text += output.text
+        else:
+            kept.append(output)
+    return kept
 
 
 def write_atomically(path: Path, text: str) -> None:

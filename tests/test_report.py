@@ -8,7 +8,7 @@ import pytest
 
 from helpers.evaluation import PairScores
 from helpers.profiles import PROFILES
-from helpers.report import last_writes, write_report
+from helpers.report import as_markup, last_writes, side_by_side, write_report
 from helpers.runs import Run, write_json
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
@@ -73,6 +73,32 @@ def test_page_shows_numbers_answers_failures_and_the_smoke_warning(run):
     assert "AssertionError: the lesson did not come true" in page.text
     assert ("details", {"open": None}) in page.tags, "a failed notebook is unfolded"
     assert sorted(path.name for path in run.path.glob(".report*")) == []
+
+
+def test_tables_are_tables_and_what_might_load_or_run_is_left_out():
+    def shown(**data):
+        return str(
+            as_markup(nbformat.v4.new_output("display_data", {name.replace("_", "/"): d for name, d in data.items()}))
+        )
+
+    table = shown(text_markdown="| a | b |\n|---|---|\n| 1\\* | <script>x</script> |", text_plain="<Markdown object>")
+    page = Page(table)
+    assert [tag for tag, _ in page.tags].count("td") == 2 and "1*" in page.text and "Markdown object" not in page.text
+    assert "script" not in [tag for tag, _ in page.tags]
+    answers = "<table><tr><td style='text-align:left'>it is one = 1 &lt;b&gt; <code>x</code></td></tr></table>"
+    assert answers in shown(text_html=answers, text_plain="<HTML object>")
+    for bad in ("<script>x</script>", "<table onclick='x'>", "<img src='//a/b'>", "<td style='background:url(//a)'>"):
+        assert shown(text_html=f"<table>{bad}</table>", text_plain="?") == ""
+
+
+def test_a_run_of_the_four_techniques_alone_shows_all_four(run):
+    stages = {name: run.results["methods"]["sft"] | {"pairs": 96} for name in ("sft", "dpo", "rlhf", "orpo", "reward")}
+    alone = {"methods": {name: stages[name] for name in ("dpo", "rlhf")}, "techniques": {"stages": stages}}
+    assert list(side_by_side(alone)) == ["sft", "orpo", "dpo", "rlhf"]
+    run.write_results(**alone)
+    assert "pairs" not in side_by_side(run.results)["sft"], "where notebook 02 measured SFT, that is shown"
+    page = Page(write_report(run.path).read_text(encoding="utf-8")).text
+    assert page.count("DPO") == 2, "in the numbers and their note; it gave no answers to show"
 
 
 def test_a_run_without_any_result_still_has_a_report(tmp_path):

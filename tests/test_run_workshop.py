@@ -10,9 +10,10 @@ import time
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from helpers.cache import REPOSITORY
-from scripts.run_workshop import choose, tidied
+from scripts.run_workshop import choose, last_line, tidied
 
 WAIT = 120  # seconds that a loaded machine may take to start a kernel
 
@@ -88,6 +89,23 @@ def test_all_pass(runner):
     assert not [name for name in os.listdir(runner.runs / "latest" / "notebooks") if name.startswith(".")]
 
 
+def test_the_progress_line_shows_what_is_printed_and_how_far_a_bar_is(tmp_path):
+    """The messages are a real kernel's: tqdm draws a widget in a notebook."""
+    code = (
+        "from tqdm.auto import tqdm\nprint('a line\\n')\nfor i in tqdm(range(4), desc='answers', mininterval=0): pass"
+    )
+    heard = []
+
+    class Listener(NotebookClient):
+        def process_message(self, msg, cell, cell_index):
+            heard.append(last_line(msg))
+            return super().process_message(msg, cell, cell_index)
+
+    Listener(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), kernel_name="python3").execute()
+    said = [line for line in heard if line]
+    assert said[0] == "a line" and "answers: 25%" in said and said[-1] == "answers: 100%"
+
+
 def test_what_cells_printed_is_made_fit_to_be_shared():
     said = "\rstep 1/3\rstep 2/3\rstep 3/3\ndone\n\rloading 50%\rloading 100%\r"
     said += f"\n{REPOSITORY}/.venv/lib/peft.py:1: UserWarning\n{os.path.expanduser('~')}/x.py"
@@ -95,6 +113,20 @@ def test_what_cells_printed_is_made_fit_to_be_shared():
     kept = tidied(nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_markdown_cell("text")]))
     warned = ".venv/lib/peft.py:1: UserWarning\n~/x.py"
     assert kept.cells[0].outputs[0].text == f"step 3/3\ndone\nloading 100%\n{warned}"
+
+
+def test_pieces_of_a_stream_are_one_and_bars_are_left_out():
+    v4 = nbformat.v4
+    bar = {"text/plain": "answers:   0%|          | 0/4", "application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
+    slider = {"text/plain": "p(chosen) 0.30", "application/vnd.jupyter.widget-view+json": {"model_id": "2"}}
+    pieces = [v4.new_output("stream", name="stdout", text=f"\rstep {step}/3") for step in (1, 2, 3)]
+    shown = [v4.new_output("display_data", data) for data in (bar, slider)]
+    cell = v4.new_code_cell(
+        outputs=[pieces[0], shown[0], *pieces[1:], shown[1], v4.new_output("stream", text="\ndone")]
+    )
+    streams_and_slider = tidied(v4.new_notebook(cells=[cell])).cells[0].outputs
+    assert [output.get("text") for output in streams_and_slider] == ["step 3/3", None, "\ndone"]
+    assert streams_and_slider[1].data["text/plain"] == "p(chosen) 0.30"
 
 
 def test_a_failure_is_named_kept_and_continued_from(runner):

@@ -193,10 +193,12 @@ def test_a_stage_that_ends_by_the_clock_ends(comparison):
     assert result["train_seconds"] >= 1.0 and 1 <= result["steps"] < 10_000
 
 
-def test_an_unlearned_reward_stops_rlhf_and_leaves_no_result(tmp_path):
+def test_an_unlearned_reward_stops_rlhf_and_leaves_no_result(tmp_path, capsys):
     strict = small_comparison(tmp_path, reward_floor=0.99)
     with pytest.raises(ValueError, match="which guessing may do too"):
         strict.rlhf()
+    said = capsys.readouterr().out
+    assert "sft: starting from the base model" in said and "reward: starting from the SFT model" in said
     assert not strict.has("reward") and not strict.has("rlhf") and strict.has("sft")
 
 

@@ -97,7 +97,7 @@ class Comparison:
         if stage.finished and read_json(stage.path / "settings.json") == settings:
             print(f"{stage.path.name}: kept, it had finished")
             return stage.result
-        stage.start(settings)
+        stage.start(settings, "the base model" if start == self.base else "the SFT model")
         set_seed(self.profile.seed)
         model = trainers.reward_model(start, self.tokenizer) if name == "reward" else load_model(start)
         monitor = None if name == "reward" else self._monitor(stage, model)
