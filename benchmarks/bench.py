@@ -11,6 +11,7 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 
 import torch
@@ -24,15 +25,15 @@ MAIN = ("ours", "trl", "liger", "sft")
 LAYOUTS = ("ours", "ours-rows", "textbook")
 SHAPES = ((32, 96), (64, 64), (96, 32), (192, 64))  # prompt and response tokens
 PAIRS = (2, 4, 8, 16)
-# Long rows on a GPU: who shares its memory at a time. TRL's logits leave no room for two others.
+# Long rows on a GPU, by twos and threes, so that the models fit beside each other
 GROUPS = (("ours", "ours-flex", "liger"), ("ours", "trl"))
-LENGTHS, TOKENS = (512, 1024, 2048), 4096  # tokens of a prompt and one answer; of a step, counting one answer a pair
+LENGTHS = (512, 1024, 2048)  # tokens of a prompt and one answer
 BILLION = ("llama-1b", "llama-1b-151k")
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=6, help="steps of each method in the main comparison")
+    parser.add_argument("--rounds", type=int, default=15, help="steps of each method in the main comparison")
     parser.add_argument("--quick", action="store_true", help="the main comparison only, on the smoke model: a try-out")
     parser.add_argument("--parts", nargs="+", choices=("main", "long"), help="main alone, but on a CUDA GPU both")
     parser.add_argument("--models", nargs="+", default=BILLION, help="the models of the long rows")
@@ -46,9 +47,13 @@ def main(arguments: list[str]) -> None:
         if not options.quick:
             write_json(folder / f"bench-{accelerator}.json", result)
     if "long" in parts:
-        result = here_and_now() | {"rounds": options.rounds, "long": long_rows(options.models, options.rounds)}
+        result = here_and_now() | {"rounds": options.rounds, "long": []}
+        for group in long_rows(options.models, options.rounds):
+            result["long"].append(group)
+            write_json(
+                folder / f"bench-{accelerator}-long.json", result
+            )  # what was measured stays, if a later one fails
         print(long_table(result))
-        write_json(folder / f"bench-{accelerator}-long.json", result)
 
 
 def main_comparison(rounds: int, quick: bool) -> dict:
@@ -57,19 +62,17 @@ def main_comparison(rounds: int, quick: bool) -> dict:
     result = here_and_now() | {"model": model, "rounds": rounds}
     result["full"] = compare([Case(method, model=model) for method in MAIN], rounds)
     result["layouts"] = compare([Case(method, model=model) for method in LAYOUTS], rounds)
-    return result if quick else result | growth(max(2, rounds // 2))
+    return result if quick else result | growth(max(2, rounds // 3))
 
 
-def long_rows(models, rounds: int, groups=GROUPS, lengths=LENGTHS, tokens=TOKENS) -> list[list[dict]]:
-    """Weights in bf16, prompts of half the length, the same tokens a step at every length: a list a group."""
-    measured = []
+def long_rows(models, rounds: int, groups=GROUPS, lengths=LENGTHS) -> Iterator[list[dict]]:
+    """Two pairs a step, weights in bf16, prompts of half the length: the records of a group at a time."""
     for model, length, group in itertools.product(models, lengths, groups):
         print(f"  {model}, {length} tokens", flush=True)
         half = length // 2
-        shape = {"pairs": tokens // length, "prompt_tokens": half, "response_tokens": half}
+        shape = {"pairs": 2, "prompt_tokens": half, "response_tokens": half}
         shape |= {"max_length": 2 * length, "weights": "bfloat16", "batches": 1}  # nothing is cut
-        measured.append(compare([Case(method, model=model, **shape) for method in group], rounds))
-    return measured
+        yield compare([Case(method, model=model, **shape) for method in group], rounds)
 
 
 def growth(rounds: int) -> dict:

@@ -209,10 +209,10 @@ def neuron_classes(method: str) -> tuple[type, type]:
 
 
 def load_torch_model(path: str, args):
-    """An ordinary model: float32 weights, or bf16 where `args.bf16` asks for it."""
+    """An ordinary model. Its weights are float32: `args.bf16` is autocast here, which rounds products, not updates."""
     from helpers.models import load_model
 
-    return load_model(path, dtype=torch.bfloat16 if args.bf16 else torch.float32)
+    return load_model(path)
 
 
 def load_neuron_model(path: str, args):

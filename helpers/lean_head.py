@@ -103,7 +103,8 @@ def why_not_lean(model) -> str | None:
     """Why this model's logits can't be left out; None if they can. Asks the model for the logits of two tokens."""
     head = output_head(model)
     if type(head) is not torch.nn.Linear or head.bias is not None:
-        return f"its head is {type(head).__name__}, not a plain matrix"
+        bias = " with a bias" if getattr(head, "bias", None) is not None else ""
+        return f"its head is {type(head).__name__}{bias}, not a plain matrix"
     made = []
     handle = head.register_forward_hook(lambda module, inputs, logits: made.append(logits))
     try:

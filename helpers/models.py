@@ -20,6 +20,8 @@ from pathlib import Path
 import torch
 import transformers
 from gguf import GGUFReader
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import (
@@ -76,10 +78,21 @@ def find_base_model(source: str) -> tuple[str, str]:
         raise FileNotFoundError(f"there is no folder {source}: mend the path, or use {PACKAGED!r}")
     if hub_reachable():
         return source, f"hub: {source}"
+    if kept := kept_from_hub(source):
+        return kept, f"hub: {source}, as it was kept (the hub does not answer)"
     if source == HUB_TWIN:
         path, reason = find_base_model(PACKAGED)
         return path, f"{reason} (the hub does not answer)"
     raise ConnectionError(f"the hub does not answer and only it has {source}: go online, or use {PACKAGED!r}")
+
+
+def kept_from_hub(source: str) -> str | None:
+    """The folder where an earlier start left this model of the hub; None if there is none, or only a part of it."""
+    try:
+        folder = Path(snapshot_download(source, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    return str(folder) if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")) else None
 
 
 def looks_like_a_path(source: str) -> bool:

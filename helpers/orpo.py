@@ -54,6 +54,8 @@ class ORPOTrainer(Trainer):
         peft_config=None,
         **kwargs,
     ):
+        if args.n_gpu > 1:
+            raise ValueError(f"{args.n_gpu} GPUs in one process: set CUDA_VISIBLE_DEVICES=0, or start with torchrun")
         if peft_config is not None:
             model = with_adapter(model, peft_config, args)
 
@@ -73,7 +75,9 @@ class ORPOTrainer(Trainer):
         )
         self.model_accepts_loss_kwargs = False  # so that Trainer divides our mean by the accumulation steps
         self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
-        self.lean = why_not_lean(self.model) is None
+        if reason := why_not_lean(self.model):
+            print(f"ORPO makes all logits: {reason}")
+        self.lean = reason is None
         if args.layout == "shared" and (reason := self._why_not_shared()):
             print(f"ORPO uses two rows a pair: {reason}")
             args.layout = self.data_collator.layout = "rows"

@@ -17,7 +17,7 @@ from helpers.profiles import Profile, get_profile
 from helpers.runs import clock, machine_text, read_json, runs_folder
 
 GIB = 2**30
-# What `make run` peaks at, and what its models and checkpoints take on disk: GiB by profile, measured and rounded up.
+# GiB by profile: above what `make run` peaks at, and what its models take on disk (laptop: 3 to 5, and 4 with 07).
 MEMORY_NEEDED = {"smoke": 2, "laptop": 6}
 DISK_NEEDED = {"smoke": 1, "laptop": 6}
 

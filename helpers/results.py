@@ -40,7 +40,8 @@ def table(runs: list[dict]) -> str:
         logps = " | ".join(f"{orpo[side] - sft[side]:+.2f}" for side in ("chosen_logp", "rejected_logp"))
         lines.append(f"| {run['seed']} | **ORPO − SFT, paired** | **{accuracy} points** | {logps} | {chrf} | |")
     seconds = ", ".join(clock(run["run"]["seconds"]) for run in runs)
-    memory = max(run["run"]["peak_memory_bytes"] for run in runs) / 2**30
+    peaks = [part.get("peak_memory_bytes", 0) for run in runs for part in (run["run"], *run["methods"].values())]
+    memory = max(peaks) / 2**30  # of the run once a second, and of a method's process at its end
     gains = [100 * run["orpo_minus_sft"]["preference_accuracy"] for run in runs]
     lines += [
         "",

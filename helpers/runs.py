@@ -298,17 +298,20 @@ def here_and_now() -> dict:
     return {"date": date, "machine": machine_info(), "versions": versions()}
 
 
-def matmul_gflops(size: int = 1024, seconds: float = 0.3, dtype=None) -> float:
+def matmul_gflops(seconds: float = 0.3, dtype=None) -> float:
     """How many billion operations a second this CPU (or GPU) does in matrix products; takes about `seconds`."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    size, burst = (8192, 10) if device == "cuda" else (1024, 1)  # a GPU needs large products, and many in a row
     matrix = torch.ones(size, size, dtype=dtype, device=device)
     (matrix @ matrix).sum().item()  # the first one starts threads and kernels
     started, products = time.perf_counter(), 0
     while time.perf_counter() < started + seconds:
-        (matrix @ matrix)[0, 0].item()  # waits for the device
-        products += 1
+        for _ in range(burst):
+            product = matrix @ matrix
+        product[0, 0].item()  # waits for the device
+        products += burst
     return round(2 * size**3 * products / (time.perf_counter() - started) / 1e9, 1)
 
 

@@ -93,10 +93,13 @@ def price_of_a_step(trainer, pairs) -> dict[str, tuple[float, float]]:
             chosen, rejected = pair_logps(trainer.model, batch, lean)
             loss = orpo_loss(-chosen, chosen, rejected, args.beta)
             loss.backward()
+            shown = loss.item()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             seconds = time.perf_counter() - started
             trainer.model.zero_grad()
             if timed:
-                measured[name] = (loss.item(), min(seconds, measured.get(name, (0, seconds))[1]))
+                measured[name] = (shown, min(seconds, measured.get(name, (0, seconds))[1]))
     return measured
 
 

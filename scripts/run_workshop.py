@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import asdict
@@ -140,7 +141,8 @@ class Workshop:
 
     def finish(self) -> None:
         seconds = sum(entry["seconds"] for entry in self.state["done"].values())
-        memory = self.state["peak_memory_bytes"]
+        measured = (result.get("peak_memory_bytes", 0) for result in self.run.results["methods"].values())
+        memory = max(self.state["peak_memory_bytes"], *measured, 0)  # the samples may miss a peak that a stage noted
         self.run.write_results(run={"seconds": seconds, "peak_memory_bytes": memory, "status": self.state["status"]})
         report = write_report(self.run.path)
         if methods := side_by_side(self.run.results):
@@ -198,7 +200,9 @@ class Execution(NotebookClient):
         watcher = threading.Thread(target=self.watch, args=(done,), daemon=True)
         environment = {"PROFILE": self.workshop.profile.name, "WORKSHOP_RUN": str(self.workshop.run.path)}
         python_path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-        self.create_kernel_manager().transport = "ipc"  # sockets on disk: nobody else on the network can listen
+        sockets = tempfile.TemporaryDirectory(prefix="workshop-")
+        manager = self.create_kernel_manager()
+        manager.transport, manager.ip = "ipc", f"{sockets.name}/kernel"  # on disk: nobody on the network can listen
         try:
             self.start_new_kernel(env=os.environ | environment | {"PYTHONPATH": python_path}, cwd=str(REPOSITORY))
             self.start_new_kernel_client()
@@ -213,6 +217,7 @@ class Execution(NotebookClient):
             done.set()
             self.seconds = time.monotonic() - self.started
             self._cleanup_kernel()
+            sockets.cleanup()
             write_atomically(self.target, nbformat.writes(tidied(self.nb)))
         self.print_line(f"{self.path.stem:<24} done in {clock(self.seconds)}", last=True)
         return None

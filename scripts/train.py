@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import torch
 from peft import LoraConfig
 from transformers import HfArgumentParser, PrinterCallback, TrainerCallback, set_seed
 
@@ -92,8 +93,20 @@ def parse(arguments: list[str]):
         arguments, return_remaining_strings=True
     )
     backend = detect(script.backend)
-    (args,) = HfArgumentParser(backend.config(script.method)).parse_args_into_dataclasses(rest)
+    (args,) = HfArgumentParser(backend.config(script.method)).parse_args_into_dataclasses(
+        defaults(backend, rest) + rest
+    )
     return script, backend, args
+
+
+def defaults(backend, told: list[str]) -> list[str]:
+    """Precision as the backend found it, and no checkpointing, unless told: TRL's own defaults differ by method."""
+    if backend.fixed_shapes:
+        return []
+    found = {"bf16": backend.dtype == torch.bfloat16, "gradient_checkpointing": False, "use_cpu": backend.name == "cpu"}
+    if any(argument.startswith("--fp16") for argument in told):
+        found.pop("bf16")
+    return [part for name, value in found.items() for part in (f"--{name}", str(value))]
 
 
 def settle(args, backend, precompiling: bool):

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -151,6 +152,20 @@ def test_the_hub_is_used_when_it_answers_and_the_packaged_copy_when_not(monkeypa
     path, reason = find_base_model(models.HUB_TWIN)
     assert path == str(packaged_model())
     assert "the hub does not answer" in reason
+
+
+def test_what_came_from_the_hub_needs_it_no_more(offline, monkeypatch, tmp_path):
+    """The folder that huggingface_hub keeps: a whole snapshot is found without network, half of one is not taken."""
+    snapshot = tmp_path / "models--HuggingFaceTB--SmolLM2-135M-Instruct" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    (snapshot / "config.json").write_text("{}")
+    monkeypatch.setattr(models, "snapshot_download", partial(models.snapshot_download, cache_dir=tmp_path))
+    assert models.kept_from_hub(models.HUB_TWIN) is None
+    (snapshot / "model.safetensors").touch()
+    path, reason = find_base_model(models.HUB_TWIN)
+    assert path == str(snapshot) and "as it was kept" in reason
 
 
 def test_a_model_that_only_the_hub_has_is_refused_offline(offline):

@@ -218,6 +218,17 @@ def test_models_that_can_not_share_a_row_fall_back_and_say_why(tmp_path, data, t
     ORPOTrainer(smoke_model(0), config(tmp_path, nll_on_prompt=True), data, processing_class=tokenizer)
     assert "nll_on_prompt needs logits on the prompt" in capsys.readouterr().out
     assert ORPOTrainer(smoke_model(0), config(tmp_path), data, processing_class=tokenizer).args.layout == "shared"
+    model = smoke_model(0)
+    model.lm_head = torch.nn.Linear(64, 49152, bias=True)
+    ORPOTrainer(model, config(tmp_path), data, processing_class=tokenizer)
+    assert "ORPO makes all logits: its head is Linear with a bias, not a plain matrix" in capsys.readouterr().out
+
+
+def test_several_gpus_in_one_process_are_refused(tmp_path, data, tokenizer):
+    arguments = config(tmp_path)
+    arguments._n_gpu = 2
+    with pytest.raises(ValueError, match="2 GPUs in one process: set CUDA_VISIBLE_DEVICES=0, or start with torchrun"):
+        ORPOTrainer(smoke_model(0), arguments, data, processing_class=tokenizer)
 
 
 def test_rows_of_like_length_come_together_and_every_pair_comes_once(tmp_path, data, tokenizer):

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from helpers.cache import REPOSITORY
+from scripts import train
 
 PAIRS = [
     {"prompt": f"What does call {i} do?", "chosen": f"It lists {i} queues.", "rejected": f"It deletes topic {i}."}
@@ -55,6 +56,19 @@ def test_trains_logs_json_and_writes_the_run_folder(method, data, tmp_path):
     assert result["method"] == method and result["steps"] == 3 and result["last_loss"] == logged[-1]["loss"]
     assert (stage / "model" / "adapter_model.safetensors").is_file()
     assert not (stage / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("method", "precision"), [("sft", "float32"), ("dpo", "bf16"), ("orpo", "bf16")])
+def test_without_being_told_every_method_takes_the_precision_of_the_backend(method, precision, data, tmp_path):
+    """TRL's configs ask for bf16 on a GPU where nothing is said, and end on a machine that has none."""
+    options = ("--method", method, "--data", str(data), *SHORT[: SHORT.index("--bf16")])
+    done = start(tmp_path / "out", *options, WORKSHOP_PRECISION=precision)
+    assert done.returncode == 0, done.stderr
+    assert len(records(done.stdout)) == 3
+    arguments = train.parse(["--method", method, "--output_dir", str(tmp_path), "--backend", "cpu", "--bf16", "False"])[
+        2
+    ]
+    assert not arguments.bf16 and arguments.use_cpu and not arguments.gradient_checkpointing, "what is told, counts"
 
 
 def test_data_and_model_folder_come_from_sagemakers_variables(data, tmp_path):
