@@ -50,7 +50,7 @@ def table(runs: list[dict]) -> str:
         "",
         f"*{provenance(runs)}; {runs[0]['methods']['base']['n']} held-out pairs, "
         f"{runs[0]['methods']['base']['chrf_n']} answers for chrF. Log-probs: mean per token, nats. "
-        f"{trained(runs[0])}. {speed(runs)}.*",
+        f"{trained(runs[0])}. {speed(runs)}. Base model: {runs[0]['model']['from'].partition(',')[0]}.*",
     ]
     return "\n".join(lines)
 

@@ -109,7 +109,8 @@ def evaluate(run, method: str, model, tokenizer, heldout, profile, training: dic
     `training` (from `training_summary`) is stored with them.
     """
     result = measure_heldout(run.stage(method), method, model, tokenizer, heldout, profile)
-    result |= {"peak_memory_bytes": peak_memory_bytes(), "steps": 0} | (training or {})
+    untrained = {"steps": 0, "train_seconds": 0.0, "train_tokens_per_second": None}
+    result |= {"peak_memory_bytes": peak_memory_bytes()} | untrained | (training or {})
     run.write_results(methods={method: result})
     return result
 

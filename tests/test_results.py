@@ -35,6 +35,7 @@ def a_run(folder, seed: int, gain: float, status="finished"):
             "seed": seed,
             "date": "2026-01-02T03:04:05+00:00",
             "machine": machine | {"bf16_gflops": 200.4},
+            "model": {"name": "m", "from": "packaged: M from w==1, dequantised"},
             "methods": {"base": METHOD | {"train_seconds": None}, "sft": METHOD, "orpo": orpo},
             "orpo_minus_sft": difference,
             "run": {"seconds": 600, "peak_memory_bytes": 2**31},
@@ -67,6 +68,7 @@ def test_record_and_read_back(repository):
     assert "`make run` took 10:00, 10:00" in table and "peak memory 2.0 GiB" in table
     assert "**+20.0 points (+1.0 to +20.0)**" in table or "+20.0 (+1.0 to +20.0) points" in table
     assert "80, 81 GFLOP a second in float32, 200, 200 in bf16" in table
+    assert "Base model: packaged: M from w==1." in table
     assert "seeds 0, 1 · A CPU, 2 cores" in table and "2026-01-02" in table
     rows = [line for line in table.splitlines() if line.startswith("| 0 |") or line.startswith("| 1 |")]
     assert len(rows) == 8 and len({row.count("|") for row in rows}) == 1

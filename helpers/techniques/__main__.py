@@ -36,7 +36,7 @@ def main() -> None:
     for seed in options.seeds if set(parts) & {"quality", "betas"} else []:
         record_seed(replace(get_profile(options.profile), seed=seed), parts, options.output)
     if "memory" in parts:
-        record_memory(options.output)
+        record_memory(options.output, options.seeds)
 
 
 def record_seed(profile, parts: list[str], output: Path) -> None:
@@ -66,18 +66,24 @@ def train_all(comparison: Comparison) -> None:
         print(f"RLHF has no time for its policy: SFT and reward model took {before_rlhf:.0f} of {clock:.0f} seconds")
 
 
-def record_memory(output: Path) -> None:
+def record_memory(output: Path, seeds: list[int]) -> None:
     """Measure every stage here; a CUDA GPU's record stands beside the CPU's, which the notebook and README quote."""
     cases, suffix = (ON_CUDA, "-cuda") if torch.cuda.is_available() else (MEASURED, "")
-    write_json(output / f"techniques-memory{suffix}.json", here_and_now() | {"cases": [*map(said, cases)]})
+    record = here_and_now() | {"cases": []}
+    for case in cases:
+        record["cases"].append(over_seeds(case, seeds))
+        write_json(runs_folder() / f"techniques-memory{suffix}.json", record)  # what is measured outlives a later fault
+    write_json(output / f"techniques-memory{suffix}.json", record)
 
 
-def said(case: Case) -> dict:
-    """Measure a case and say what came out."""
-    found = measured(case)
-    estimate = f", estimate {found['estimate']['total'] / 2**30:.2f}" if found["estimate"] else ""
-    print(f"{asdict(case)}: {found['peak_bytes'] / 2**30:.2f} GiB above the base{estimate}", flush=True)
-    return found
+def over_seeds(case: Case, seeds: list[int]) -> dict:
+    """Measure a case once a seed and say what came out: the first's values, the peak of each, and their mean."""
+    found = [measured(replace(case, seed=seed)) for seed in seeds]
+    peaks = [one["peak_bytes"] for one in found]
+    mean = sum(peaks) / len(peaks)
+    estimate = f", estimate {found[0]['estimate']['total'] / 2**30:.2f}" if found[0]["estimate"] else ""
+    print(f"{asdict(case)}: {mean / 2**30:.2f} GiB above the base{estimate}", flush=True)
+    return found[0] | {"peaks": peaks, "peak_bytes": mean}
 
 
 if __name__ == "__main__":

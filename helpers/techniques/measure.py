@@ -36,6 +36,7 @@ class Case:
     response: int = 64
     lora_rank: int = 0
     model: str = "packaged"
+    seed: int = 0
 
 
 def measured(case: Case) -> dict:
@@ -51,7 +52,7 @@ def main(case: Case) -> dict:
     """Load, note, train, and say."""
     path, _ = find_base_model(case.model)
     tokenizer = load_tokenizer(path)
-    pairs = random_pairs(tokenizer, case.pairs * STEPS, case.prompt, case.response)
+    pairs = random_pairs(tokenizer, case.pairs * STEPS, case.prompt, case.response, case.seed)
     with tempfile.TemporaryDirectory() as folder:
         if path in MADE:  # a reward model and RLHF's reference are read from a folder
             load_model(path).save_pretrained(f"{folder}/base")

@@ -100,6 +100,31 @@ def quality_table(records: list[dict], by_seconds: bool = False) -> str:
     return "\n".join(lines)
 
 
+STAGE_ROWS: dict[str, tuple[str, str, float]] = {  # label: key in a stage's result, form, scale
+    "held-out preference accuracy, %": ("preference_accuracy", ".0f", 100),
+    "reward model right, %": ("reward_accuracy", ".0f", 100),
+    "pairs": ("pairs", ",.0f", 1),
+    "positions trained on": ("trained_tokens", ",.0f", 1),
+    "positions without gradient": ("forward_tokens", ",.0f", 1),
+    "seconds": ("train_seconds", ".0f", 1),
+}
+MEASURED_AS = {"dpo": "dpo-precomputed"}  # how the memory record calls a stage, where that differs
+
+
+def stage_table(records: list[dict], memory: dict) -> str:
+    """Markdown: the accounting of every stage at equal pairs, the mean over seeds with its interval."""
+    stages = ["sft", "dpo", "reward", "rlhf", "orpo"]
+    names = [costs.name_of(MEASURED_AS.get(stage, stage)) for stage in stages]
+    lines = [f"| stage | {' | '.join(names)} |", "|---" * (len(stages) + 1) + "|"]
+    for label, (key, form, scale) in STAGE_ROWS.items():
+        found = [[record["stages"][stage].get(key) for record in records] for stage in stages]
+        cells = ["—" if None in values else spread(values, form, scale) for values in found]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    lora = memory_cases(memory, lora=True)
+    peaks = [f"{lora[MEASURED_AS.get(stage, stage)]['peak_bytes'] / 2**30:.2f}" for stage in stages]
+    return "\n".join([*lines, f"| peak memory above the base, GiB | {' | '.join(peaks)} |"])
+
+
 def cell(records: list[dict], technique: str, by_seconds: bool, value: Row, form: str, scale: float) -> str:
     """One cell: over those seeds in which the technique came to its last stage."""
     there = [record for record in records if last_stage(record, technique, by_seconds)]
@@ -172,9 +197,18 @@ def memory_provenance(memory: dict) -> str:
     step = memory["cases"][0]["step"]
     return (
         f"make techniques · {machine_text(memory['machine'])} · {memory['date'][:10]}; SmolLM2-135M in float32, AdamW, "
-        f"{step['pairs']} pairs of {step['prompt']} + {step['response']} tokens, a fresh process each; resident set, "
-        "with glibc told to give back what is freed"
+        f"{step['pairs']} pairs of {step['prompt']} + {step['response']} tokens, a fresh process each"
+        f"{repeats(memory)}; resident set, with glibc told to give back what is freed"
     )
+
+
+def repeats(memory: dict) -> str:
+    """How far apart the seeds of one case lie at most, where there are several."""
+    peaks = [case["peaks"] for case in memory["cases"] if "peaks" in case]
+    if not peaks:
+        return ""
+    furthest = max((max(case) - min(case)) / np.mean(case) for case in peaks)
+    return f", means over {len(peaks[0])} seeds, at most {furthest:.1%} apart"
 
 
 # ── beta ────────────────────────────────────────────────────────────────────────────────────────────────────
