@@ -115,12 +115,15 @@ def long_table(bench: dict) -> str:
 
 def provenance(bench: dict) -> str:
     """From which command, machine, setting and date these numbers came."""
-    machine = machine_text(bench["machine"])
     setting = "SmolLM2-135M, all weights trained, float32, built-in domain, AdamW"
-    rounds = f"median of {bench['rounds']} rounds by turns"
-    rounds += f" ({len(bench['pairs'][0]['seconds'])} for growth, LoRA and bf16)" if "pairs" in bench else ""
-    speed = f"{bench['machine']['gflops']:.0f} GFLOP/s"
-    return f"make bench · {machine}, {speed} · {setting} · {rounds} · {bench['date'][:10]}"
+    growth = f"; {len(bench['pairs'][0]['seconds'])} rounds for growth, LoRA and bf16" if "pairs" in bench else ""
+    return f"{origin(bench)}; {setting}{growth}"
+
+
+def origin(bench: dict) -> str:
+    """The same in a line that fits under a figure."""
+    machine = f"{machine_text(bench['machine'])}, {bench['machine']['gflops']:.0f} GFLOP/s"
+    return f"make bench · {machine} · {bench['date'][:10]} · median of {bench['rounds']} rounds by turns"
 
 
 def of(records: list[dict], method: str) -> dict:

@@ -38,7 +38,7 @@ def main() -> None:
     save(plots.plot_loss(beta=1.0), "orpo_loss.png")
     save(plots.plot_ratios(), "ratio_distributions.png")
     bench = bench_results.recorded_bench()
-    save(plots.stamp(plots.plot_bench(bench), bench_results.provenance(bench)), "bench.png")
+    save(plots.stamp(plots.plot_bench(bench), bench_results.origin(bench)), "bench.png")
     compare_techniques()
     readme = REPOSITORY / "README.md"
     text = readme.read_text(encoding="utf-8")
