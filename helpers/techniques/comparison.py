@@ -261,6 +261,9 @@ class LogTo(TrainerCallback):
             self.stage.log({"step": state.global_step} | logs)
             print(f"\rstep {state.global_step}/{state.max_steps}, loss {logs['loss']:.3f}", end="", flush=True)
 
+    def on_train_end(self, args, state, control, **kwargs):
+        print()
+
 
 class StopAfter(TrainerCallback):
     """Ends training after so many seconds, those of the monitor not counted."""
