@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import nbformat
 import numpy as np
@@ -16,6 +16,7 @@ from helpers.models import SMOKE, load_model, load_tokenizer
 from helpers.preferences import random_pairs, tokenize_preferences
 from helpers.profiles import get_profile
 from helpers.runs import Run
+from helpers.techniques import __main__ as techniques
 from helpers.techniques import costs, figures, results
 from helpers.techniques.budgets import BUDGETS
 from helpers.techniques.comparison import STAGES, Comparison
@@ -181,6 +182,30 @@ def test_a_finished_stage_is_kept_and_a_changed_one_trained_anew(comparison, cap
     other = Comparison(comparison.run, comparison.profile, replace(comparison.budget, dpo_beta=0.5))
     assert other._settings("dpo", None) != again._settings("dpo", None)
     assert comparison.results() == before
+
+
+def test_memory_is_recorded_over_seeds_and_what_was_measured_outlives_a_fault(tmp_path, monkeypatch):
+    """The measurements are made up here; `test_memory…` above makes a real one."""
+
+    def made_up(case):
+        if case.technique == "dpo":
+            raise RuntimeError("no memory left")
+        return {"case": asdict(case), "peak_bytes": 100 + case.seed, "estimate": {"total": 101.0}}
+
+    monkeypatch.setattr(techniques, "measured", made_up)
+    monkeypatch.setattr(techniques, "MEASURED", [Case("sft"), Case("orpo")])
+    monkeypatch.setenv("WORKSHOP_RUNS", str(tmp_path / "not" / "there"))
+    techniques.record_memory(tmp_path, [0, 1, 2])
+    cases = json.loads((tmp_path / "techniques-memory.json").read_text())["cases"]
+    assert [case["peaks"] for case in cases] == [[100, 101, 102]] * 2 and cases[1]["peak_bytes"] == 101
+    monkeypatch.setattr(techniques, "MEASURED", [Case("orpo"), Case("dpo")])
+    with pytest.raises(RuntimeError, match="no memory left"):
+        techniques.record_memory(tmp_path, [0])
+    (kept,) = json.loads((tmp_path / "not" / "there" / "techniques-memory.json").read_text())["cases"]
+    assert (
+        kept["case"]["technique"] == "orpo"
+        and len(json.loads((tmp_path / "techniques-memory.json").read_text())["cases"]) == 2
+    )
 
 
 def test_what_needs_an_earlier_stage_names_it(tmp_path):

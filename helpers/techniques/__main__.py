@@ -70,6 +70,7 @@ def record_memory(output: Path, seeds: list[int]) -> None:
     """Measure every stage here; a CUDA GPU's record stands beside the CPU's, which the notebook and README quote."""
     cases, suffix = (ON_CUDA, "-cuda") if torch.cuda.is_available() else (MEASURED, "")
     record = here_and_now() | {"cases": []}
+    runs_folder().mkdir(parents=True, exist_ok=True)
     for case in cases:
         record["cases"].append(over_seeds(case, seeds))
         write_json(runs_folder() / f"techniques-memory{suffix}.json", record)  # what is measured outlives a later fault
