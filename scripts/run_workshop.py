@@ -142,7 +142,7 @@ class Workshop:
     def finish(self) -> None:
         seconds = sum(entry["seconds"] for entry in self.state["done"].values())
         measured = (result.get("peak_memory_bytes", 0) for result in self.run.results["methods"].values())
-        memory = max(self.state["peak_memory_bytes"], *measured)  # the samples may miss a peak that a stage noted
+        memory = max(self.state["peak_memory_bytes"], 0, *measured)  # the samples may miss a peak that a stage noted
         self.run.write_results(run={"seconds": seconds, "peak_memory_bytes": memory, "status": self.state["status"]})
         report = write_report(self.run.path)
         if methods := side_by_side(self.run.results):
