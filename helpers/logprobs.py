@@ -89,7 +89,8 @@ def _row_logps(model, batch, row: int, lean: bool) -> tuple[torch.Tensor, torch.
     labels, segments = labels[:, 1:], segments[:, 1:]  # position t predicts token t + 1
     scored = labels != IGNORE
     if lean:
-        logps = lean_logps(model, inputs, lambda hidden: hidden[:, :-1][scored], labels[scored])
+        last = row == len(batch["input_ids"]) - 1  # the backward pass begins with it
+        logps = lean_logps(model, inputs, lambda hidden: hidden[:, :-1][scored], labels[scored], keep=last)
     else:
         logps = token_logps(model(**inputs, use_cache=False).logits[:, :-1][scored], labels[scored])
     return logps, segments[scored]

@@ -56,21 +56,55 @@ def test_a_frozen_head_gets_no_gradient_and_no_gradient_needs_no_slope():
         assert not LabelLogps.apply(h, w, labels).requires_grad
 
 
-def test_no_more_logits_are_alive_than_a_block(monkeypatch):
-    """The largest tensor with a vocabulary's width, forward and backward."""
+def rows_alive(vocabulary: int) -> int:
+    """Rows of all tensors with a vocabulary's width."""
+    tensors = (o for o in gc.get_objects() if issubclass(type(o), torch.Tensor))  # isinstance asks dead proxies too
+    return sum(t.shape[0] for t in tensors if t.shape[-1:] == (vocabulary,))
+
+
+def test_no_more_logits_are_alive_than_two_blocks(monkeypatch):
+    """Counted forward and backward; the block that was kept is not made again."""
     seen = []
     real = lean_head.residual
 
     def watched(*arguments, **named):
         result = real(*arguments, **named)
-        tensors = (o for o in gc.get_objects() if issubclass(type(o), torch.Tensor))  # isinstance asks dead proxies too
-        seen.append(max(t.shape[0] for t in tensors if t.shape[-1:] == (300,)))
+        seen.append(rows_alive(300))
         return result
 
     monkeypatch.setattr(lean_head, "residual", watched)
     h, w, labels, _ = drawn()
-    LabelLogps.apply(h, w, labels).sum().backward()
-    assert len(seen) == 6 and max(seen) <= lean_head.LOGIT_ROWS
+    logps = LabelLogps.apply(h, w, labels)
+    assert len(seen) == 3 and max(seen) <= lean_head.LOGIT_ROWS
+    logps.sum().backward()
+    assert len(seen) == 5 and max(seen) <= 2 * lean_head.LOGIT_ROWS
+
+
+@pytest.mark.parametrize("n", [1, 255, 256, 257, 700])
+def test_blocks_hold_every_row_once_and_the_last_is_full(n):
+    blocks = lean_head.blocks(n)
+    assert sorted(row for rows in blocks for row in range(n)[rows]) == list(range(n))
+    assert blocks[0] == slice(max(n - lean_head.LOGIT_ROWS, 0), n)
+
+
+def test_what_is_kept_changes_no_number_and_can_be_used_twice():
+    gradients = []
+    for keep in (True, False):
+        h, w, labels, upstream = drawn()
+        value = (LabelLogps.apply(h, w, labels, keep) * upstream.float()).sum()
+        gradients += [torch.autograd.grad(value, (h, w), retain_graph=True) for _ in range(2)]
+    for other in gradients[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(gradients[0], other, strict=True))
+
+
+def test_of_several_shared_rows_one_keeps_its_block(tokenized, monkeypatch):
+    model, collate, kept = smoke_model(0), PreferenceCollator(0, "shared"), []
+    collate.row_tokens = 1  # a pair a row
+    batch = collate(list(tokenized))
+    real = LabelLogps.apply
+    monkeypatch.setattr(LabelLogps, "apply", lambda *inputs: kept.append(inputs[3]) or real(*inputs))
+    pair_logps(model, batch, lean=True)
+    assert kept == [False] * (len(batch["input_ids"]) - 1) + [True] and len(kept) > 1
 
 
 @pytest.mark.parametrize("layout", ["rows", "shared"])

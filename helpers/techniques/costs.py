@@ -108,8 +108,8 @@ def estimate(technique: Technique, sizes: Sizes, step: Step) -> dict[str, float]
         "logits": BYTES * technique.copies * count * sizes.vocabulary,
         "gradients": learned,
     }
-    if technique.shared:  # a block of logits; the head's gradient is summed from parts of its size
-        parts["logits"] = BYTES * LOGIT_ROWS * sizes.vocabulary + (0 if step.lora else head)
+    if technique.shared:  # blocks of logits; where the head learns one is kept, and its gradient is summed from parts
+        parts["logits"] = BYTES * LOGIT_ROWS * sizes.vocabulary * (1 if step.lora else 2) + (0 if step.lora else head)
     parts["logits"] += 0 if step.lora else head  # the head's gradient, made while they are alive
     begins = parts["activations"] + parts["logits"]
     parts["total"] = parts["reference"] + parts["optimizer"] + max(begins, parts["gradients"] + head)
