@@ -56,7 +56,7 @@ def main() -> None:
 def compare_techniques() -> None:
     """SFT, DPO, RLHF and ORPO: memory, what was paid for what was bought, and betas where they are recorded."""
     records, memory = comparison.recorded(), comparison.recorded_memory()
-    save(plots.stamp(figures.plot_memory(memory), comparison.memory_provenance(memory)), "techniques_memory.png")
+    save(plots.stamp(figures.plot_memory(memory), comparison.memory_origin(memory)), "techniques_memory.png")
     save(plots.stamp(figures.plot_trade_off(records), comparison.provenance(records)), "techniques_trade_off.png")
     if all("betas" in record for record in records):
         save(plots.stamp(figures.plot_betas(records), comparison.provenance(records)), "techniques_betas.png")

@@ -256,6 +256,12 @@ def test_interval_over_seeds_by_hand():
     assert math.isnan(results.mean_and_interval([1.0])[1])
 
 
+def test_the_interval_of_a_percentage_ends_where_percentages_end():
+    assert results.spread([0.6, 0.8, 1.0], ".0f", 100) == "80 (30 to 100)"
+    assert results.spread([0.0, 0.1, 0.2], ".0f", 100) == "10 (0 to 35)"
+    assert results.spread([0.6, 0.8, 1.0], ".1f") == "0.8 (0.3 to 1.3)"
+
+
 def test_random_pairs_have_the_lengths_that_were_asked_for():
     tokenizer = load_tokenizer(SMOKE)
     rows = tokenize_preferences(random_pairs(tokenizer, 4, 50, 30), tokenizer, 512)
@@ -320,10 +326,14 @@ class TestRecorded:
             if case["case"]["technique"] in ("orpo", "orpo-rows", "dpo", "dpo-precomputed"):
                 assert case["estimate"]["total"] == pytest.approx(case["peak_bytes"], rel=0.15), case["case"]
 
-    def test_how_far_apart_the_seeds_of_a_measurement_lie_is_said(self):
+    def test_memory_comes_with_its_interval_over_seeds(self):
         memory = results.recorded_memory()
-        two = memory | {"cases": [memory["cases"][0] | {"peaks": [99, 101]}]}
-        assert "means over 2 seeds, at most 2.0% apart" in results.memory_provenance(two)
+        assert {len(case["peaks"]) for case in memory["cases"]} == {3}
+        made_up = memory | {"cases": [case | {"peaks": [2**30, 2**31, 3 * 2**30]} for case in memory["cases"]]}
+        half = 4.30 / 3**0.5
+        assert f"| 2.00 ({2 - half:.2f} to {2 + half:.2f}) GiB |" in results.memory_table(made_up)
+        assert f"| 2.00 ({2 - half:.2f} to {2 + half:.2f}) |" in results.stage_table(results.recorded(), made_up)
+        assert "| 1.00 |" in results.memory_ratios(made_up), "seed by seed"
 
     def test_each_stage_is_accounted_for(self):
         records = results.recorded()

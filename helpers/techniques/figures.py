@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from helpers.plots import COLOUR, MARKER, panels_of, styled
 from helpers.techniques import costs
-from helpers.techniques.results import NAMES, last_stage, mean_and_interval, memory_cases, over_stages
+from helpers.techniques.results import NAMES, last_stage, mean_and_interval, memory_cases, over_stages, peaks_gib
 
 HATCH = {"sft": "xx", "dpo": "//", "rlhf": "..", "orpo": ""}
 LOOK = {name: (COLOUR[name], hatch, MARKER[name]) for name, hatch in HATCH.items()}  # of each technique
@@ -21,12 +21,15 @@ def plot_memory(memory: dict) -> Figure:
         cases = memory_cases(memory, lora)
         for y, (name, found) in enumerate(reversed(cases.items())):
             colour, hatch, _ = LOOK[name.split("-")[0]] if name != "reward" else LOOK["rlhf"]
-            peak = found["peak_bytes"] / 2**30
+            peak, low, high = mean_and_interval(peaks_gib(found))
             axis.barh(y, peak, color=colour, hatch=hatch, edgecolor="white", height=0.7)
-            axis.annotate(f"{peak:.1f}", (peak, y), xytext=(5, -5), textcoords="offset points")
+            if len(found["peaks"]) > 2:
+                axis.errorbar(peak, y, xerr=[[peak - low], [high - peak]], color="#555555", capsize=5)
+            guess = found["estimate"]["total"] / 2**30 if found["estimate"] else peak
             if found["estimate"]:
-                guess = found["estimate"]["total"] / 2**30
                 axis.vlines(guess, y - 0.45, y + 0.45, color="black", linewidth=2.5)
+            right = np.nanmax([peak, high, guess])  # of one seed there is no `high`
+            axis.annotate(f"{peak:.1f}", (right, y), xytext=(7, -5), textcoords="offset points")
         axis.set_yticks(range(len(cases)), [costs.name_of(name) for name in reversed(cases)])
         axis.set(xlabel="GiB", title="with LoRA" if lora else "all weights trained")
         axis.margins(x=0.12)

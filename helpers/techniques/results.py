@@ -64,6 +64,8 @@ def spread(values: list[float], form: str, scale: float = 1) -> str:
     if len(values) < 3:
         return ", ".join(f"{scale * value:{form}}" for value in values)
     mean, low, high = (scale * value for value in mean_and_interval(values))
+    if scale == 100:  # Student's t knows nothing of the ends of a percentage
+        low, high = max(low, 0), min(high, 100)
     return f"{mean:{form}}" if high - low < 1e-9 else f"{mean:{form}} ({low:{form}} to {high:{form}})"
 
 
@@ -121,7 +123,7 @@ def stage_table(records: list[dict], memory: dict) -> str:
         cells = ["—" if None in values else spread(values, form, scale) for values in found]
         lines.append(f"| {label} | {' | '.join(cells)} |")
     lora = memory_cases(memory, lora=True)
-    peaks = [f"{lora[MEASURED_AS.get(stage, stage)]['peak_bytes'] / 2**30:.2f}" for stage in stages]
+    peaks = [spread(peaks_gib(lora[MEASURED_AS.get(stage, stage)]), ".2f") for stage in stages]
     return "\n".join([*lines, f"| peak memory above the base, GiB | {' | '.join(peaks)} |"])
 
 
@@ -157,6 +159,11 @@ def memory_cases(memory: dict, lora: bool) -> dict[str, dict]:
     return {c["case"]["technique"]: c for c in memory["cases"] if bool(c["case"]["lora_rank"]) == lora}
 
 
+def peaks_gib(case: dict) -> list[float]:
+    """The measured peaks of a case, one a seed, in GiB above the loaded base."""
+    return [peak / 2**30 for peak in case["peaks"]]
+
+
 def memory_table(memory: dict) -> str:
     """Markdown: passes a pair, models held, peak memory above the loaded base beside the estimate, full and LoRA."""
     full, lora = memory_cases(memory, False), memory_cases(memory, True)
@@ -167,7 +174,7 @@ def memory_table(memory: dict) -> str:
         passes = f"{technique.forward}{once(technique)} + {technique.trained}" if technique else "\\*\\*"
         held = f"{1 + technique.reference}" if technique else "3"
         estimate = f"{found['estimate']['total'] / 2**30:.2f} GiB" if found["estimate"] else "—"
-        peak, with_lora = (f"{case['peak_bytes'] / 2**30:.2f} GiB" for case in (found, lora[name]))
+        peak, with_lora = (f"{spread(peaks_gib(case), '.2f')} GiB" for case in (found, lora[name]))
         lines.append(f"| {costs.name_of(name)} | {passes} | {held} | {peak} | {estimate} | {with_lora} |")
     notes = f"\\* answers without gradient + answers that are trained. \\*\\* {costs.RLHF}."
     return "\n".join([*lines, "", notes])
@@ -185,30 +192,29 @@ def memory_ratios(memory: dict) -> str:
         cases = memory_cases(memory, lora)
         for other in ("dpo", "dpo-precomputed"):
             for ours in ("orpo", "orpo-rows"):
-                measured = cases[ours]["peak_bytes"] / cases[other]["peak_bytes"]
+                seeds = zip(peaks_gib(cases[ours]), peaks_gib(cases[other]), strict=True)
+                measured = spread([mine / theirs for mine, theirs in seeds], ".2f")
                 guessed = cases[ours]["estimate"]["total"] / cases[other]["estimate"]["total"]
                 names, way = f"{costs.name_of(ours)} / {costs.name_of(other)}", "LoRA" if lora else "all weights"
-                lines.append(f"| {names} | {way} | {measured:.2f} | {guessed:.2f} |")
+                lines.append(f"| {names} | {way} | {measured} | {guessed:.2f} |")
     return "\n".join(["| peak memory above the base | trained | measured | estimated |", "|---|---|---|---|", *lines])
 
 
-def memory_provenance(memory: dict) -> str:
-    """From which machine and date, and what was measured."""
-    step = memory["cases"][0]["step"]
+def memory_origin(memory: dict) -> str:
+    """From which command, machine and date, and over how many seeds."""
+    seeds = len(memory["cases"][0]["peaks"])
     return (
-        f"make techniques · {machine_text(memory['machine'])} · {memory['date'][:10]}; SmolLM2-135M in float32, AdamW, "
-        f"{step['pairs']} pairs of {step['prompt']} + {step['response']} tokens, a fresh process each"
-        f"{repeats(memory)}; resident set, with glibc told to give back what is freed"
+        f"make techniques · {machine_text(memory['machine'])} · {memory['date'][:10]}; brackets: 95% over {seeds} seeds"
     )
 
 
-def repeats(memory: dict) -> str:
-    """How far apart the seeds of one case lie at most, where there are several."""
-    peaks = [case["peaks"] for case in memory["cases"] if "peaks" in case]
-    if not peaks:
-        return ""
-    furthest = max((max(case) - min(case)) / np.mean(case) for case in peaks)
-    return f", means over {len(peaks[0])} seeds, at most {furthest:.1%} apart"
+def memory_provenance(memory: dict) -> str:
+    """The same, and what was measured."""
+    step = memory["cases"][0]["step"]
+    return (
+        f"{memory_origin(memory)}; SmolLM2-135M in float32, AdamW, {step['pairs']} pairs of {step['prompt']} + "
+        f"{step['response']} tokens, a fresh process each; resident set, with glibc told to give back what is freed"
+    )
 
 
 # ── beta ────────────────────────────────────────────────────────────────────────────────────────────────────
