@@ -194,9 +194,7 @@ def tokenized_dpo_trainer() -> type:
 def neuron_classes(method: str) -> tuple[type, type]:
     """(trainer, config) of Optimum Neuron."""
     if method == "sft":
-        from optimum.neuron import NeuronSFTConfig
-
-        from helpers.neuron import NeuronSFTTrainer
+        from helpers.neuron import NeuronSFTConfig, NeuronSFTTrainer
 
         return NeuronSFTTrainer, NeuronSFTConfig
     if method == "dpo":
@@ -219,8 +217,10 @@ def load_neuron_model(path: str, args):
     """Optimum Neuron's training model, split over cores as `args.trn_config` says."""
     from optimum.neuron.models.training import NeuronModelForCausalLM
 
-    from helpers.models import MADE, load_model
+    from helpers.models import MADE, load_config, load_model
+    from helpers.neuron.refusals import refuse_indivisible
 
+    refuse_indivisible(load_config(path), args.trn_config.tensor_parallel_size)
     with tempfile.TemporaryDirectory() as folder:
         if path in MADE:  # made on the spot, and Optimum Neuron reads only folders
             load_model(path).save_pretrained(folder)

@@ -37,6 +37,8 @@ class ORPOConfig(TrainingArguments):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.layout not in ("shared", "rows"):
+            raise ValueError(f"layout {self.layout!r}: choose 'shared' or 'rows'")
         if self.beta < 0:
             raise ValueError(f"beta is {self.beta}: the weight of the odds-ratio term can't be negative")
 

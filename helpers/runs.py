@@ -199,6 +199,12 @@ class Stage:
         print(f"{self.path.name}: {reason}")
         return 0
 
+    def go_on_from(self, step: int) -> None:
+        """Drop what an earlier run left behind after this step: its result, its model, and its later records."""
+        (self.path / "result.json").unlink(missing_ok=True)
+        shutil.rmtree(self.model_path, ignore_errors=True)
+        self._keep_records_until(step)
+
     def last_checkpoint(self) -> str | None:
         """The newest whole checkpoint; those cut off by a kill are removed."""
         newest = None

@@ -13,6 +13,7 @@ it is to move away from the reference, which is the model as it is before the fi
 import json
 import os
 import sys
+import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from helpers.backends import NAMES, BackendError, detect
 from helpers.models import find_base_model, load_config, load_tokenizer
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.fingerprint import fingerprint, remember
+from helpers.neuron.compile_cache.watch import compiled_graphs
+from helpers.neuron.refusals import refuse_uneven
 from helpers.preferences import (
     BUILT_IN,
     dpo_features,
@@ -37,7 +40,7 @@ from helpers.preferences import (
     truncation_report,
 )
 from helpers.profiles import PROFILES
-from helpers.runs import Run, peak_memory_bytes
+from helpers.runs import Run, here_and_now, peak_memory_bytes
 
 PRECOMPILE_STEPS = 3  # Optimum Neuron has shown all of its graphs by then
 # All linear layers, spelled out: Optimum Neuron fuses some, and finds them by these names
@@ -65,12 +68,17 @@ class ScriptArguments:
 class JsonLines(TrainerCallback):
     """A line of JSON on the terminal and in the run folder for every logged step."""
 
-    def __init__(self, stage):
-        self.stage = stage
+    def __init__(self, stage, counts_graphs: bool):
+        self.stage, self.counts_graphs = stage, counts_graphs
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            self.stage.go_on_from(state.global_step)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero and logs and "loss" in logs:
             record = {"step": state.global_step} | logs
+            record |= {"graphs": compiled_graphs()} if self.counts_graphs else {}
             self.stage.log(record)
             print(json.dumps(record), flush=True)
 
@@ -100,22 +108,33 @@ def parse(arguments: list[str]):
 
 
 def defaults(backend, told: list[str]) -> list[str]:
-    """Precision as the backend found it, and no checkpointing, unless told: TRL's own defaults differ by method."""
-    if backend.fixed_shapes:
-        return []
-    found = {"bf16": backend.dtype == torch.bfloat16, "gradient_checkpointing": False, "use_cpu": backend.name == "cpu"}
-    if any(argument.startswith("--fp16") for argument in told):
-        found.pop("bf16")
+    """What holds unless told: on SageMaker the run folder is kept; precision as the backend found it, no checkpointing.
+
+    TRL's own defaults differ by method.
+    """
+    folder = os.environ.get("SM_OUTPUT_DATA_DIR")
+    found = {"output_dir": folder} if folder else {}
+    if not backend.fixed_shapes:
+        found |= {"gradient_checkpointing": False, "use_cpu": backend.name == "cpu"}
+        if not any(argument.startswith("--fp16") for argument in told):
+            found["bf16"] = backend.dtype == torch.bfloat16
     return [part for name, value in found.items() for part in (f"--{name}", str(value))]
+
+
+def precision(args) -> str:
+    """What the run trains in, in a word."""
+    return "bf16" if args.bf16 else "fp16" if getattr(args, "fp16", False) else "float32"
 
 
 def settle(args, backend, precompiling: bool):
     """The arguments that follow from the others: what is logged, and how short a precompile run is."""
+    if args.max_steps == 0:
+        raise ValueError("max_steps is 0: give a positive number, or leave it out to train num_train_epochs")
+    if precision(args) == "fp16" and backend.name == "cpu":
+        raise ValueError("fp16 needs a CUDA GPU: use --bf16 True, or neither")
     args.logging_steps, args.report_to, args.disable_tqdm = 1, [], True
     if hasattr(args, "precompute_ref_log_probs"):
         args.precompute_ref_log_probs = True  # TRL would keep a second model for DPO's reference
-    if backend.fixed_shapes:
-        args.dataloader_drop_last = True
     if precompiling:
         args.max_steps, args.save_strategy = PRECOMPILE_STEPS, "no"
     return args
@@ -125,7 +144,7 @@ def train(script: ScriptArguments, backend, args) -> None:
     """Train, save the model, and write the run folder at `args.output_dir`."""
     precompiling = os.environ.get("NEURON_EXTRACT_GRAPHS_ONLY") == "1"
     settle(args, backend, precompiling)
-    print(backend, flush=True)
+    print(f"{backend}; this run in {precision(args)}", flush=True)
     if precompiling:
         print(f"Precompiling: {args.max_steps} steps are traced, nothing is saved, the loss means nothing", flush=True)
     set_seed(args.seed)
@@ -134,14 +153,22 @@ def train(script: ScriptArguments, backend, args) -> None:
     tokenizer = load_tokenizer(path)
     tokenized = read_pairs(script, args, tokenizer)
     print(truncation_report(tokenized), flush=True)
-    stage = Run(Path(args.output_dir), replace(PROFILES["laptop"], name=backend.name, seed=args.seed)).stage(
-        script.method
-    )
-    with remember(fingerprint_of(script, args, path)) if backend.fixed_shapes else nullcontext():
-        trainer = make_trainer(script, backend, args, path, tokenizer, tokenized, stage)
-        trainer.train()
+    with tempfile.TemporaryDirectory() as passing, graphs_remembered(script, backend, args, path):
+        run = Run(
+            Path(passing if precompiling else args.output_dir),
+            replace(PROFILES["laptop"], name=backend.name, seed=args.seed),
+        )
+        trainer = make_trainer(script, backend, args, path, tokenizer, tokenized, run.stage(script.method))
+        trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
         if not precompiling:
-            finish(script, backend, args, trainer, stage)
+            finish(script, backend, trainer, run)
+    if backend.name == "neuron" and trainer.is_world_process_zero():
+        print(f"XLA compiled {compiled_graphs()} graphs", flush=True)
+
+
+def graphs_remembered(script: ScriptArguments, backend, args, path: str):
+    """Where graphs are compiled, note which run made them."""
+    return remember(fingerprint_of(script, args, path)) if backend.fixed_shapes else nullcontext()
 
 
 def read_pairs(script: ScriptArguments, args, tokenizer):
@@ -177,6 +204,8 @@ def predict(script: ScriptArguments, backend, args) -> None:
 
 def make_trainer(script, backend, args, path, tokenizer, tokenized, stage):
     """The backend's trainer for the method, on the tokenised pairs; SFT sees their chosen half."""
+    if backend.name == "neuron":
+        refuse_uneven(len(tokenized), args)  # making the model compiles a graph already
     features = features_of(script.method, backend, tokenized)
     rank = script.lora_rank
     lora = (
@@ -189,7 +218,7 @@ def make_trainer(script, backend, args, path, tokenizer, tokenized, stage):
         train_dataset=features,
         processing_class=tokenizer,
         peft_config=lora,
-        callbacks=[JsonLines(stage)],
+        callbacks=[JsonLines(stage, backend.name == "neuron")],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -202,16 +231,20 @@ def features_of(method: str, backend, tokenized):
     return dpo_features(tokenized) if method == "dpo" and backend.name != "neuron" else tokenized
 
 
-def finish(script, backend, args, trainer, stage) -> None:
+def finish(script, backend, trainer, run: Run) -> None:
     """Save the model where SageMaker looks for it (SM_MODEL_DIR), else in the run folder; note what was done."""
+    if not trainer.state.global_step:
+        raise ValueError("no step was taken: there are fewer pairs than a batch holds, or resuming began at the end")
+    stage = run.stage(script.method)
     folder = backend.save_model(trainer, os.environ.get("SM_MODEL_DIR", str(stage.model_path)))
     if trainer.is_world_process_zero():
-        log = stage.read_log()
-        summary = {"method": script.method, "steps": len(log), "seed": args.seed, "first_loss": log[0]["loss"]}
+        log, steps = stage.read_log(), trainer.state.global_step
+        summary = {"method": script.method, "steps": steps, "seed": trainer.args.seed, "first_loss": log[0]["loss"]}
         summary |= {"last_loss": log[-1]["loss"], "peak_memory_bytes": peak_memory_bytes()}
+        run.write_results(**here_and_now())  # an earlier run may have left its own
         stage.finish(summary)
         change = f"loss {log[0]['loss']:.4f} → {log[-1]['loss']:.4f}"
-        print(f"Trained {len(log)} steps, {change}; the model is in {folder.name}/")
+        print(f"Trained {steps} steps, {change}; the model is in {folder.name}/")
 
 
 if __name__ == "__main__":

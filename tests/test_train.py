@@ -17,11 +17,17 @@ PAIRS = [
 ]
 
 
+HERE = {name: value for name, value in os.environ.items() if not name.startswith("SM_")}
+HERE |= {"WORKSHOP_BACKEND": "cpu", "HF_HUB_OFFLINE": "1"}
+AS_A_USER = {"cwd": REPOSITORY, "env": HERE, "text": True}
+
+
+def command(folder, *arguments: str) -> list[str]:
+    return [sys.executable, "scripts/train.py", "--model", "smoke", "--output_dir", str(folder), *arguments]
+
+
 def start(folder, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "scripts/train.py", "--model", "smoke", "--output_dir", str(folder), *arguments]
-    environment = {"WORKSHOP_BACKEND": "cpu", "HF_HUB_OFFLINE": "1"} | environment
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SM_")}
-    return subprocess.run(command, cwd=REPOSITORY, env=kept | environment, capture_output=True, text=True)
+    return subprocess.run(command(folder, *arguments), **AS_A_USER | {"env": HERE | environment}, capture_output=True)
 
 
 SHORT = ("--max_steps", "3", "--max_length", "128", "--per_device_train_batch_size", "2", "--bf16", "False")
@@ -83,7 +89,45 @@ def test_precompiling_takes_few_steps_and_saves_nothing(data, tmp_path):
     done = start(tmp_path / "out", *options, NEURON_EXTRACT_GRAPHS_ONLY="1")
     assert done.returncode == 0, done.stderr
     assert "Precompiling: 3 steps are traced, nothing is saved" in done.stdout and len(records(done.stdout)) == 3
-    assert not (tmp_path / "out" / "orpo" / "model").exists() and not list((tmp_path / "out").rglob("checkpoint-*"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_folder_holds_one_run(data, tmp_path):
+    """Started again, it begins anew, and nothing of the first run is left; a checkpoint is gone on from when named."""
+    out, options = tmp_path / "out", ("--method", "orpo", "--data", str(data), *SHORT)
+    assert start(out, *options).returncode == 0
+    (out / "orpo" / "model" / "left_over").touch()
+    again = start(out, *options, "--max_steps", "2", "--learning_rate", "1e-3")
+    assert again.returncode == 0 and "Trained 2 steps" in again.stdout, again.stderr
+    assert [record["step"] for record in map(json.loads, (out / "orpo" / "log.jsonl").open())] == [1, 2]
+    assert json.loads((out / "orpo" / "result.json").read_text())["steps"] == 2
+    assert not (out / "orpo" / "model" / "left_over").exists()
+
+
+def test_a_stopped_run_goes_on_from_the_checkpoint_that_is_named(data, tmp_path):
+    options = ("--method", "orpo", "--data", str(data), *SHORT, "--max_steps", "6", "--save_steps", "1")
+    whole = records(start(tmp_path / "whole", *options).stdout)
+    out = tmp_path / "out"
+    with subprocess.Popen(command(out, *options), **AS_A_USER, stdout=subprocess.PIPE) as stopped:
+        while not list(out.glob("orpo/checkpoints/checkpoint-3/trainer_state.json")):
+            assert stopped.stdout.readline(), "it ended by itself"
+        stopped.kill()
+    missing = start(out, *options, "--resume_from_checkpoint", str(tmp_path / "nowhere"))
+    assert missing.returncode == 1 and "train.py: " in missing.stderr and "nowhere" in missing.stderr
+    gone_on = start(out, *options, "--resume_from_checkpoint", str(out / "orpo" / "checkpoints" / "checkpoint-2"))
+    assert [record["step"] for record in records(gone_on.stdout)] == [3, 4, 5, 6], gone_on.stderr
+    log = [json.loads(line) for line in (out / "orpo" / "log.jsonl").open()]
+    assert [(record["step"], record["loss"]) for record in log] == [
+        (record["step"], record["loss"]) for record in whole
+    ]
+
+
+def test_the_run_folder_of_a_sagemaker_job_is_where_sagemaker_keeps_it(tmp_path):
+    arguments = ["--method", "orpo", "--backend", "cpu"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SM_OUTPUT_DATA_DIR", str(tmp_path))
+        assert train.parse(arguments)[2].output_dir == str(tmp_path)
+        assert train.parse([*arguments, "--output_dir", "mine"])[2].output_dir == "mine"
 
 
 def test_a_cpu_compiles_no_graphs_and_says_so(tmp_path):
@@ -99,10 +143,13 @@ def test_a_cpu_compiles_no_graphs_and_says_so(tmp_path):
         (("--method", "orpo", "--model", "./nowhere"), "there is no folder ./nowhere"),
         (("--method", "orpo", "--backend", "neuron"), "not installed"),
         (("--method", "orpo", "--beta", "-1"), "beta is -1.0"),
+        (("--method", "orpo", "--layout", "packed"), "layout 'packed': choose 'shared' or 'rows'"),
+        (("--method", "orpo", "--max_steps", "0"), "max_steps is 0"),
+        (("--method", "orpo", "--fp16", "True"), "fp16 needs a CUDA GPU"),
     ],
 )
 def test_errors_are_one_line(options, says, tmp_path):
-    done = start(tmp_path / "out", *options, *SHORT)
+    done = start(tmp_path / "out", *SHORT, *options)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("train.py: ") and says in last

@@ -11,7 +11,8 @@ MODULES = {
     "NeuronDPOTrainer": "helpers.neuron.dpo",
     "NeuronORPOConfig": "helpers.neuron.orpo",
     "NeuronORPOTrainer": "helpers.neuron.orpo",
-    "NeuronSFTTrainer": "helpers.neuron.zero",
+    "NeuronSFTConfig": "helpers.neuron.sft",
+    "NeuronSFTTrainer": "helpers.neuron.sft",
 }
 __all__ = [*MODULES]
 

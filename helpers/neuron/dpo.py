@@ -53,11 +53,11 @@ class NeuronDPOTrainer(NeuronPreferenceTrainer):
     _has_reference = False
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """L_DPO of one micro-batch, a scalar, divided by the accumulation steps as NeuronTrainer expects."""
+        """L_DPO of one micro-batch, a scalar, times its share of the update as NeuronTrainer expects."""
         logps, reference = summed_pair_logps(model, inputs), [inputs[name] for name in REFERENCE]
         loss = dpo_loss(*logps, *reference, self.args.beta)
         metrics = dpo_metrics(*(each.detach() for each in logps), *reference, self.args.beta)
-        return self.finish_loss(loss, metrics, return_outputs)
+        return self.finish_loss(loss, metrics, inputs, return_outputs)
 
     def get_train_dataloader(self):
         """Training begins with this, before there is an optimizer: the reference first."""

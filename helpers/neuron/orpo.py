@@ -33,8 +33,8 @@ class NeuronORPOTrainer(NeuronPreferenceTrainer):
     method = "ORPO"
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """L_ORPO of one micro-batch, a scalar, divided by the accumulation steps as NeuronTrainer expects."""
+        """L_ORPO of one micro-batch, a scalar, times its share of the update as NeuronTrainer expects."""
         chosen_logps, rejected_logps = mean_pair_logps(model, inputs)
         loss = orpo_loss(-chosen_logps, chosen_logps, rejected_logps, self.args.beta)
         chosen, rejected = chosen_logps.detach(), rejected_logps.detach()
-        return self.finish_loss(loss, orpo_metrics(-chosen, chosen, rejected, self.args.beta), return_outputs)
+        return self.finish_loss(loss, orpo_metrics(-chosen, chosen, rejected, self.args.beta), inputs, return_outputs)

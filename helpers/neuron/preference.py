@@ -7,27 +7,28 @@ logged is summed on the device and read only when a log line is due. Tokenisatio
 parallelism spreads the vocabulary over cores (`optimum/neuron/models/training/loss_utils.py`).
 """
 
-import os
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 import torch_xla.core.xla_model as xm
 from neuronx_distributed.parallel_layers.parallel_state import get_data_parallel_replica_groups
 from optimum.neuron import NeuronTrainer, NeuronTrainingArguments
 from optimum.neuron.models.training.loss_utils import fixed_cross_entropy
-from optimum.neuron.models.training.modeling_utils import NeuronModelMixin
 from optimum.neuron.peft import get_peft_model
 
 from helpers.logprobs import shared_attention_mask
+from helpers.neuron.refusals import refuse_arguments, refuse_unsupported
 from helpers.neuron.zero import mend_zero_1
 from helpers.preferences import IGNORE, PreferenceCollator, shared_row_length, tokenize_preferences
-
-DOWNCASTS = ("XLA_DOWNCAST_BF16", "XLA_USE_BF16")
 
 
 @dataclass
 class NeuronPreferenceConfig(NeuronTrainingArguments):
-    """NeuronTrainingArguments and what preference pairs add to them. Every row is padded to `max_length`."""
+    """NeuronTrainingArguments and what preference pairs add to them. Every row is padded to `max_length`.
+
+    Raises ValueError for arguments that NeuronTrainer can't follow (see `helpers.neuron.refusals`).
+    """
 
     max_length: int = field(default=512, metadata={"help": "tokens of prompt + response, of every row"})
     max_prompt_length: int | None = field(default=None, metadata={"help": "tokens of the prompt, cut from its left"})
@@ -42,6 +43,7 @@ class NeuronPreferenceConfig(NeuronTrainingArguments):
     skip_cache_push: bool = field(default=True, metadata={"help": "keep what was compiled out of the hub"})
 
     def __post_init__(self):
+        refuse_arguments(self)
         if self.layout not in ("rows", "shared"):
             raise ValueError(f"layout {self.layout!r}: choose 'rows' or 'shared'")
         if self.layout == "shared":
@@ -54,7 +56,7 @@ class NeuronPreferenceTrainer(NeuronTrainer):
 
     A subclass names its `method` and computes its loss in `compute_loss`, which ends with `finish_loss`.
     `model` comes from `optimum.neuron.models.training.NeuronModelForCausalLM.from_pretrained(path, args.trn_config)`.
-    Raises ValueError, before anything is compiled, for what NeuronTrainer can't do (see `refuse_unsupported`).
+    Raises ValueError, before anything is compiled, for what NeuronTrainer can't do (see `helpers.neuron.refusals`).
     """
 
     method: str
@@ -89,10 +91,20 @@ class NeuronPreferenceTrainer(NeuronTrainer):
         self.model_accepts_loss_kwargs = False  # else NeuronTrainer counts tokens to average over
         self._sums, self._summed, self._names, self._logged = None, 0, [], None
 
-    def finish_loss(self, loss: torch.Tensor, metrics: dict[str, torch.Tensor], return_outputs: bool):
-        """Keep the metrics (detached scalars); the loss divided by the accumulation steps as NeuronTrainer expects."""
+    def get_batch_samples(self, epoch_iterator, num_batches, **kwargs):
+        """The micro-batches of one update, each with its share of it: at the end of an epoch there may be fewer.
+
+        The share is a tensor, since a number would be part of the graph, and another number another graph.
+        """
+        batches = list(islice(epoch_iterator, num_batches))
+        shares = [{"share": torch.full((1,), 1 / len(batches))} for _ in batches]
+        together = [batch | share for batch, share in zip(batches, shares, strict=True)]
+        return super().get_batch_samples(iter(together), len(together), **kwargs)
+
+    def finish_loss(self, loss: torch.Tensor, metrics: dict[str, torch.Tensor], inputs: dict, return_outputs: bool):
+        """Keep the metrics (detached scalars); the loss times the micro-batch's share of the update."""
         self._add_metrics(metrics)
-        loss = loss / self.args.gradient_accumulation_steps
+        loss = (loss * inputs["share"]).squeeze()
         return (loss, {}) if return_outputs else loss
 
     def _add_metrics(self, metrics: dict[str, torch.Tensor]) -> None:
@@ -104,7 +116,7 @@ class NeuronPreferenceTrainer(NeuronTrainer):
         self._summed += 1
 
     def maybe_log_train_step_metrics(self):
-        """When a log line is due, average what was summed over micro-batches and data-parallel ranks.
+        """When a log line is due, sum what micro-batches and data-parallel ranks have; `log` makes it a mean.
 
         Nothing is read here. NeuronTrainer ends the step's graph, begins one that averages the loss, which this joins,
         and logs in a step closure, after that graph has run.
@@ -112,15 +124,16 @@ class NeuronPreferenceTrainer(NeuronTrainer):
         due = self.control.should_log and self.global_step_last_logged < self.state.global_step
         super().maybe_log_train_step_metrics()
         if due:
-            means = self._sums / (self._summed * self.dp_size)
-            self._logged = xm.all_reduce(xm.REDUCE_SUM, means, groups=get_data_parallel_replica_groups())
+            sums = xm.all_reduce(xm.REDUCE_SUM, self._sums.clone(), groups=get_data_parallel_replica_groups())
+            self._logged = sums, self._summed * self.dp_size
             self._sums.zero_()
             self._summed = 0
 
     def log(self, logs: dict[str, float]) -> None:
         """Add the metrics' means since the last log line."""
         if self._logged is not None:
-            logs.update(zip(self._names, self._logged.cpu().tolist(), strict=True))
+            sums, count = self._logged
+            logs.update(zip(self._names, (sums.cpu() / count).tolist(), strict=True))
             self._logged = None
         super().log(logs)
 
@@ -194,62 +207,3 @@ def token_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """
     nll = fixed_cross_entropy(logits.float().view(-1, logits.shape[-1]), targets.reshape(-1), reduction="none")
     return nll.view_as(targets)
-
-
-# ── what NeuronTrainer can't do ─────────────────────────────────────────────────────────────────────────────
-
-
-def refuse_unsupported(model, args, train_dataset, eval_dataset=None) -> None:
-    """Raise a ValueError that says what to change, before a graph is compiled."""
-    refuse_downcasts()
-    trn_config = args.trn_config
-    if trn_config.pipeline_parallel_size > 1:
-        raise ValueError("pipeline_parallel_size > 1: its loss is computed inside the model; use tensor parallelism")
-    if eval_dataset is not None or args.eval_strategy != "no":
-        raise ValueError("NeuronTrainer has no evaluation during training: leave out eval_dataset, evaluate afterwards")
-    if args.resume_from_checkpoint:
-        raise ValueError(
-            "NeuronTrainer can't resume: leave out resume_from_checkpoint and load the checkpoint as model"
-        )
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if args.layout == "shared" and base.config._attn_implementation == "flash_attention_2":
-        raise ValueError("layout='shared' needs a mask that the flash kernel can't take: use layout='rows', or eager")
-    if not isinstance(base, NeuronModelMixin):
-        raise ValueError(
-            f"{type(base).__name__} is no training model of Optimum Neuron, which has Llama, Qwen3 and Granite: load "
-            "it with optimum.neuron.models.training.NeuronModelForCausalLM.from_pretrained(path, args.trn_config)"
-        )
-    if args.layout == "shared" and base.trn_config.recompute_causal_mask:
-        raise ValueError("layout='shared' needs its mask: load the model with the args.trn_config of these args")
-    refuse_indivisible(base.config, trn_config.tensor_parallel_size)
-    refuse_uneven(len(train_dataset), args)
-
-
-def refuse_downcasts() -> None:
-    """XLA's bf16 switches turn the float32 that the odds need into bf16."""
-    if on := [name for name in DOWNCASTS if os.environ.get(name, "0").lower() not in ("", "0", "false")]:
-        raise ValueError(
-            f"{on[0]} is set and would make float32 bf16, in which the odds break: unset it, use bf16=True"
-        )
-
-
-def refuse_indivisible(config, tensor_parallel_size: int) -> None:
-    """A tensor-parallel group splits vocabulary and heads evenly, or not at all."""
-    for name in ("vocab_size", "num_attention_heads"):
-        size = getattr(config, name)
-        if size % tensor_parallel_size:
-            raise ValueError(
-                f"tensor_parallel_size {tensor_parallel_size} does not divide {name} {size}: choose one that does"
-            )
-
-
-def refuse_uneven(pairs: int, args) -> None:
-    """Every batch has the same shape, so a smaller last one must be dropped, and there must be a whole one."""
-    batch = args.per_device_train_batch_size * args.trn_config.data_parallel_size
-    if pairs < batch:
-        raise ValueError(f"{pairs} pairs do not fill one batch of {batch}: lower per_device_train_batch_size")
-    if pairs % batch and not args.dataloader_drop_last:
-        raise ValueError(
-            f"the last batch would hold {pairs % batch} of {batch} pairs, a new shape and a new graph: "
-            "set dataloader_drop_last=True"
-        )

@@ -5,7 +5,6 @@ first learning rate to the end, and without bf16 it kept weights and moments in 
 (`NeuronAccelerator._prepare_optimizer_for_zero_1`).
 """
 
-from optimum.neuron import NeuronSFTTrainer as UpstreamSFTTrainer
 from transformers import TrainerCallback
 
 
@@ -21,11 +20,3 @@ class FollowSchedule(TrainerCallback):
 
     def on_train_begin(self, args, state, control, lr_scheduler=None, optimizer=None, **kwargs):
         lr_scheduler.optimizer = optimizer
-
-
-class NeuronSFTTrainer(UpstreamSFTTrainer):
-    """Optimum Neuron's SFT trainer, mended."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        mend_zero_1(self)

@@ -1,9 +1,12 @@
 """NeuronORPOTrainer on XLA's CPU device against helpers.orpo.ORPOTrainer and trl.ORPOTrainer in plain PyTorch."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from helpers.models import SMOKE, load_tokenizer
+from helpers.neuron import preference
 from tests.rehearsal.reference import assert_agreement, outcome, plain_pytorch
 from tests.rehearsal.tiny import LENGTH, neuron_trainer, real_pairs, save_tiny_model, trl_metrics
 
@@ -42,14 +45,41 @@ def test_loss_metrics_gradients_and_five_steps(path, pairs, tmp_path, zero_1, la
 
 
 def test_first_loss_is_trls_in_its_matching_setting(path, pairs, tmp_path):
-    """One pair: trl 0.24 averages the NLL over all tokens of a batch, here over those of one response."""
-    one = pairs.select([0])
+    """One pair with a prompt of one token: trl 0.24 takes the NLL over all tokens that follow the first."""
+    one = pairs.select([0]).map(with_the_last_token_of_the_prompt)
     settings = {"max_steps": 1, "per_device_train_batch_size": 1}
     xla = outcome(neuron_trainer(path, one, tmp_path / "neuron", **settings))["history"][0]
     trl = trl_metrics(path, one[0], tmp_path)
-    for name in ("logps/chosen", "logps/rejected", "log_odds_ratio", "log_odds_chosen", "rewards/margins"):
-        assert xla[name] == pytest.approx(trl[name], rel=1e-4, abs=1e-6), name
-    assert xla["loss"] == pytest.approx(trl["loss_without_prompt"], rel=1e-5, abs=6e-5)
+    two_ulps = 2e-7 * abs(trl["logps/chosen"])  # the margin is a small difference of numbers of this size, in float32
+    for name in METRICS:
+        assert xla[name] == pytest.approx(trl[name], rel=1e-5, abs=two_ulps), name
+    assert xla["loss"] == pytest.approx(trl["loss"], rel=1e-5)
+
+
+def with_the_last_token_of_the_prompt(row: dict) -> dict:
+    first = row["prompt_length"] - 1
+    cut = {name: row[name][first:] for name in row if name.endswith(("_input_ids", "_labels"))}
+    return row | cut | {"prompt_length": 1}
+
+
+def test_what_is_logged_is_the_mean_over_data_parallel_ranks(path, pairs, tmp_path, monkeypatch):
+    """Two ranks by hand, the other with the same pairs: summing over ranks doubles, and the means are those of one."""
+    settings = {"max_steps": 3, "per_device_train_batch_size": 2, "logging_steps": 3, "zero_1": False}
+    one = outcome(neuron_trainer(path, pairs, tmp_path / "one", **settings))["history"][0]
+    asked = []
+
+    def with_the_other_rank(how, sums, groups):
+        asked.append((how, groups))
+        return sums * 2
+
+    both = SimpleNamespace(REDUCE_SUM=preference.xm.REDUCE_SUM, all_reduce=with_the_other_rank)
+    monkeypatch.setattr(preference, "xm", both)
+    trainer = neuron_trainer(path, pairs, tmp_path / "two", **settings)
+    trainer.dp_size = 2
+    two = outcome(trainer)["history"][0]
+    assert asked == [("sum", preference.get_data_parallel_replica_groups())]
+    for name in METRICS:
+        assert two[name] == pytest.approx(one[name], rel=1e-6), name
 
 
 def test_bf16_loss_is_within_a_percent(path, pairs, tmp_path):

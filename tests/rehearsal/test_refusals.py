@@ -5,10 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from helpers.backends import load_neuron_model
 from helpers.models import SMOKE, load_model, load_tokenizer
-from helpers.neuron import NeuronORPOConfig, NeuronORPOTrainer
-from helpers.neuron.preference import refuse_indivisible, refuse_unsupported
+from helpers.neuron import NeuronDPOConfig, NeuronORPOConfig, NeuronORPOTrainer, NeuronSFTConfig, NeuronSFTTrainer
+from helpers.neuron.refusals import refuse_indivisible, refuse_unsupported
 from helpers.odds_ratio import orpo_loss
+from helpers.preferences import sft_features
 from tests.rehearsal.launch import compiled_graphs
 from tests.rehearsal.tiny import neuron_trainer, real_pairs, save_tiny_model
 
@@ -25,12 +27,9 @@ def pairs():
 
 def refused(match: str, **changes):
     """refuse_unsupported on settings that are sound but for `changes`."""
-    trn = SimpleNamespace(pipeline_parallel_size=1, tensor_parallel_size=1, data_parallel_size=1)
+    trn = SimpleNamespace(tensor_parallel_size=changes.pop("tensor_parallel_size", 1), data_parallel_size=1)
     args = {"trn_config": trn, "eval_strategy": "no", "resume_from_checkpoint": None, "dataloader_drop_last": True}
-    args |= {"per_device_train_batch_size": 4, "layout": "rows"}
-    for name in ("pipeline_parallel_size", "tensor_parallel_size"):
-        if name in changes:
-            setattr(trn, name, changes.pop(name))
+    args |= {"per_device_train_batch_size": 4, "layout": "rows", "pipeline_parallel_size": 1}
     model, eval_dataset = changes.pop("model"), changes.pop("eval_dataset", None)
     with pytest.raises(ValueError, match=match):
         refuse_unsupported(model, SimpleNamespace(**args | changes), range(10), eval_dataset)
@@ -77,10 +76,48 @@ def test_an_ordinary_model_is_refused_by_name(path):
     refused("LlamaForCausalLM is no training model of Optimum Neuron", model=load_model(path))
 
 
+CONFIGS = [NeuronORPOConfig, NeuronDPOConfig, NeuronSFTConfig]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("name", ["XLA_DOWNCAST_BF16", "XLA_USE_BF16"])
-def test_downcasting_switches_are_refused(neuron_model, monkeypatch, name):
+def test_downcasting_switches_are_refused(neuron_model, monkeypatch, tmp_path, name, config):
     monkeypatch.setenv(name, "1")
     refused(f"{name} is set", model=neuron_model)
+    with pytest.raises(ValueError, match=f"{name} is set"):
+        config(output_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"pipeline_parallel_size": 2, "per_device_train_batch_size": 2}, "pipeline_parallel_size > 1"),
+        ({"eval_strategy": "steps"}, "no evaluation during training"),
+        ({"resume_from_checkpoint": "somewhere"}, "can't resume"),
+    ],
+)
+def test_arguments_are_refused_when_they_are_made(tmp_path, config, changes, match):
+    with pytest.raises(ValueError, match=match):
+        config(output_dir=str(tmp_path), **changes)
+
+
+def test_heads_are_refused_before_the_model_is_made(path, tmp_path, monkeypatch):
+    args = NeuronORPOConfig(output_dir=str(tmp_path))
+    monkeypatch.setattr(args, "trn_config", SimpleNamespace(tensor_parallel_size=3))
+    with pytest.raises(ValueError, match="tensor_parallel_size 3 does not divide"):
+        load_neuron_model(path, args)
+
+
+def test_sft_refuses_too_few_pairs_too(path, pairs, tmp_path):
+    args = NeuronSFTConfig(output_dir=str(tmp_path), per_device_train_batch_size=16, max_steps=1, bf16=False)
+    with pytest.raises(ValueError, match="10 pairs do not fill one batch of 16"):
+        NeuronSFTTrainer(
+            model=load_neuron_model(path, args),
+            args=args,
+            train_dataset=sft_features(pairs),
+            processing_class=load_tokenizer(SMOKE),
+        )
 
 
 def test_resuming_is_refused_by_train(path, pairs, tmp_path):

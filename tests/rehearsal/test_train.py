@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from helpers.cache import REPOSITORY
 from helpers.models import SMOKE, load_model, load_tokenizer
-from tests.rehearsal.launch import ONE_PROCESS
+from scripts import train
+from tests.rehearsal.launch import ONE_PROCESS, compiled_graphs
 from tests.rehearsal.tiny import real_pairs, save_tiny_model
 
 SHORT = ("--max_steps", "6", "--max_length", "96", "--per_device_train_batch_size", "2", "--pairs", "24")
@@ -49,6 +50,7 @@ def test_both_methods_and_layouts_learn_and_orpo_compiles_no_more_than_sft(path,
         assert ("ORPO in shared rows of" in done.stdout) == (name == "orpo shared")
         records = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
         assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
+        assert records[2]["graphs"] == records[5]["graphs"] <= graphs(done.stdout)
         losses[name], compiled[name] = [record["loss"] for record in records], graphs(done.stdout)
         assert losses[name][-1] < losses[name][0]
     print(f"\n{compiled} {losses}")
@@ -91,12 +93,32 @@ def test_lora_saves_an_adapter(path, tmp_path):
 
 def test_precompiling_saves_nothing(path, tmp_path):
     options = ("--method", "orpo", "--model", path, *SHORT)
-    done = start(tmp_path, *options, NEURON_EXTRACT_GRAPHS_ONLY="1")
+    done = start(tmp_path / "out", *options, NEURON_EXTRACT_GRAPHS_ONLY="1")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "nothing is saved" in done.stdout and not list(tmp_path.rglob("*.safetensors"))
+    assert "nothing is saved" in done.stdout and not (tmp_path / "out").exists()
 
 
-def test_what_it_cannot_do_is_one_line(tmp_path):
-    done = start(tmp_path, "--method", "orpo", "--model", SMOKE, "--resume_from_checkpoint", "x", *SHORT)
-    assert done.returncode != 0
-    assert "train.py: NeuronTrainer can't resume" in done.stderr
+@pytest.mark.parametrize("method", ["sft", "orpo"])
+@pytest.mark.parametrize(
+    ("options", "environment", "says"),
+    [
+        (("--resume_from_checkpoint", "x"), {}, "NeuronTrainer can't resume"),
+        (("--eval_strategy", "steps"), {}, "no evaluation during training"),
+        (("--pipeline_parallel_size", "2"), {}, "pipeline_parallel_size > 1"),
+        (("--per_device_train_batch_size", "99"), {}, "24 pairs do not fill one batch of 99"),
+        (("--per_device_train_batch_size", "7", "--dataloader_drop_last", "False"), {}, "would hold 3 of 7 pairs"),
+        ((), {"XLA_USE_BF16": "1"}, "XLA_USE_BF16 is set"),
+    ],
+    ids=["resume", "evaluation", "pipeline", "too few", "uneven", "downcast"],
+)
+def test_what_it_cannot_do_is_one_line_before_a_graph(
+    tmp_path, monkeypatch, capsys, method, options, environment, says
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    before = compiled_graphs()
+    arguments = ["--method", method, "--model", SMOKE, "--output_dir", str(tmp_path / "out"), *SHORT, *options]
+    assert train.main(arguments) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train.py: ")]
+    assert says in line
+    assert compiled_graphs() == before and not list(tmp_path.rglob("*.safetensors"))

@@ -136,7 +136,7 @@ def neuron_sft_trainer(path: str, pairs: Dataset, output, callbacks=None, **sett
 
 
 def trl_metrics(path: str, row: dict, output) -> dict[str, float]:
-    """What trl.ORPOTrainer computes for one tokenised pair; its loss with the NLL over the response only."""
+    """What trl.ORPOTrainer computes for one tokenised pair, its `loss` included."""
     import torch
     from trl import ORPOConfig as TRLConfig
     from trl import ORPOTrainer as TRLTrainer
@@ -150,8 +150,7 @@ def trl_metrics(path: str, row: dict, output) -> dict[str, float]:
         trainer.label_pad_token_id, trainer.padding_value = -100, load_tokenizer(SMOKE).pad_token_id
         trainer.accelerator = SingleDevice()
         loss, metrics = trainer.get_batch_loss_metrics(load_model(path), trl_batch(row), train_eval="train")
-    metrics = {name: float(value) for name, value in metrics.items()}
-    return metrics | {"loss_without_prompt": float(loss) - metrics["nll_loss"] - metrics["logps/chosen"]}
+    return {name: float(value) for name, value in (metrics | {"loss": loss}).items()}
 
 
 class SingleDevice:

@@ -1,0 +1,77 @@
+"""What NeuronTrainer can't do, said with what to change before a graph is compiled.
+
+What the arguments tell is refused when they are made, what the model's configuration tells before its weights are
+read, and the rest when the trainer is made. Importing this module needs no accelerator software.
+"""
+
+import os
+
+DOWNCASTS = ("XLA_DOWNCAST_BF16", "XLA_USE_BF16")
+NO_EVALUATION = "NeuronTrainer has no evaluation during training: leave out {}, evaluate afterwards"
+
+
+def refuse_arguments(args) -> None:
+    """Raise a ValueError for arguments, or switches in the environment, that no model would make right."""
+    refuse_downcasts()
+    if args.pipeline_parallel_size > 1:
+        raise ValueError("pipeline_parallel_size > 1: its loss is computed inside the model; use tensor parallelism")
+    if getattr(args.eval_strategy, "value", args.eval_strategy) != "no":
+        raise ValueError(
+            "NeuronTrainer has no evaluation during training: leave out eval_strategy, evaluate afterwards"
+        )
+    if args.resume_from_checkpoint:
+        raise ValueError(
+            "NeuronTrainer can't resume: leave out resume_from_checkpoint and load the checkpoint as model"
+        )
+
+
+def refuse_downcasts() -> None:
+    """XLA's bf16 switches turn the float32 that the odds need into bf16."""
+    if on := [name for name in DOWNCASTS if os.environ.get(name, "0").lower() not in ("", "0", "false")]:
+        raise ValueError(
+            f"{on[0]} is set and would make float32 bf16, in which the odds break: unset it, use bf16=True"
+        )
+
+
+def refuse_indivisible(config, tensor_parallel_size: int) -> None:
+    """A tensor-parallel group splits vocabulary and heads evenly, or not at all. `config` is the model's."""
+    for name in ("vocab_size", "num_attention_heads"):
+        size = getattr(config, name)
+        if size % tensor_parallel_size:
+            raise ValueError(
+                f"tensor_parallel_size {tensor_parallel_size} does not divide {name} {size}: choose one that does"
+            )
+
+
+def refuse_uneven(pairs: int, args) -> None:
+    """Every batch has the same shape, so a smaller last one must be dropped, and there must be a whole one."""
+    batch = args.per_device_train_batch_size * args.trn_config.data_parallel_size
+    if pairs < batch:
+        raise ValueError(f"{pairs} pairs do not fill one batch of {batch}: lower per_device_train_batch_size")
+    if pairs % batch and not args.dataloader_drop_last:
+        raise ValueError(
+            f"the last batch would hold {pairs % batch} of {batch} pairs, a new shape and a new graph: "
+            "set dataloader_drop_last=True"
+        )
+
+
+def refuse_unsupported(model, args, train_dataset, eval_dataset=None) -> None:
+    """All of the above, and a model that Optimum Neuron can't train or that the layout can't use."""
+    from optimum.neuron.models.training.modeling_utils import NeuronModelMixin
+
+    refuse_arguments(args)
+    if eval_dataset is not None:
+        raise ValueError(NO_EVALUATION.format("eval_dataset"))
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    shared = getattr(args, "layout", "rows") == "shared"
+    if shared and base.config._attn_implementation == "flash_attention_2":
+        raise ValueError("layout='shared' needs a mask that the flash kernel can't take: use layout='rows', or eager")
+    if not isinstance(base, NeuronModelMixin):
+        raise ValueError(
+            f"{type(base).__name__} is no training model of Optimum Neuron, which has Llama, Qwen3 and Granite: load "
+            "it with optimum.neuron.models.training.NeuronModelForCausalLM.from_pretrained(path, args.trn_config)"
+        )
+    if shared and base.trn_config.recompute_causal_mask:
+        raise ValueError("layout='shared' needs its mask: load the model with the args.trn_config of these args")
+    refuse_indivisible(base.config, args.trn_config.tensor_parallel_size)
+    refuse_uneven(len(train_dataset), args)
