@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from helpers.cache import REPOSITORY
+from helpers.neuron import run
 from tests.rehearsal.launch import ONE_PROCESS
 
 SHORT = ("--model", "smoke", "--max_steps", "2", "--max_length", "128", "--pairs", "16")
@@ -44,3 +45,12 @@ def test_where_it_is_too_late_for_the_cpu_that_is_one_line_with_what_works(tmp_p
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("train.py: cpu: transformers was imported where torch_xla is") and "make setup" in last
     assert not list(tmp_path.iterdir())
+
+
+def test_a_rehearsal_is_one_even_where_the_cpu_was_asked_for(tmp_path, monkeypatch):
+    for name in ONE_PROCESS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORKSHOP_BACKEND", "cpu")
+    monkeypatch.setattr(run, "REHEARSAL_PYTHON", sys.executable)
+    rehearsed = run.rehearse("orpo", output_dir=tmp_path, max_steps=2, max_length=128, pairs=16, bf16=False)
+    assert len(rehearsed.records) == 2 and rehearsed.graphs > 0
