@@ -1,9 +1,11 @@
 """Which accelerator this machine has, why, and what to import for it. `python -m helpers.backends` says it in one line.
 
 An accelerator that is there but can't be used is never passed over for the CPU: a BackendError says how to mend it,
-and `WORKSHOP_BACKEND=cpu` (or the argument) overrides.
+and `WORKSHOP_BACKEND=cpu` (or the argument) overrides. Where torch_xla is installed the override needs
+`set_xla_aside()` before transformers is imported.
 """
 
+import argparse
 import importlib.metadata
 import importlib.util
 import os
@@ -36,12 +38,14 @@ class Machine:
     neuron_packages: tuple[str, ...]
     missing_packages: tuple[str, ...]
     pjrt_device: str
+    xla_in_use: bool
     python: tuple[int, int]
     gflops: float
     bf16_gflops: float
 
 
-NEURON_PACKAGES = ("optimum.neuron", "torch_xla", "torch_neuronx", "neuronx_distributed", "neuronxcc")
+AWS_PACKAGES = ("torch_neuronx", "neuronx_distributed", "neuronxcc")  # who installs these wants a Trainium
+NEURON_PACKAGES = ("optimum.neuron", "torch_xla", *AWS_PACKAGES)
 
 
 def read_machine() -> Machine:
@@ -49,23 +53,48 @@ def read_machine() -> Machine:
     found = tuple(name for name in NEURON_PACKAGES if installed(name))
     native = getattr(torch, "neuron", None)
     return Machine(
-        neuron_devices=len(list(Path("/dev").glob("neuron[0-9]*"))),
+        neuron_devices=count_neuron_devices(),
         nvidia_driver=bool(list(Path("/dev").glob("nvidia[0-9]*"))),
         cuda=torch.cuda.is_available(),
         native_neuron=bool(native and native.is_available()),
         neuron_packages=found,
         missing_packages=tuple(name for name in NEURON_PACKAGES if name not in found),
         pjrt_device=os.environ.get("PJRT_DEVICE", ""),
+        xla_in_use=xla_in_use(),
         python=sys.version_info[:2],
         gflops=matmul_gflops(),
         bf16_gflops=matmul_gflops(dtype=torch.bfloat16),
     )
 
 
+def count_neuron_devices() -> int:
+    """How many Neuron devices the driver shows."""
+    return len(list(Path("/dev").glob("neuron[0-9]*")))
+
+
 def installed(name: str) -> bool:
     """True if a module of this name can be imported (it is not imported: that might start a device)."""
     parent = name.partition(".")[0]
     return importlib.util.find_spec(parent) is not None and importlib.util.find_spec(name) is not None
+
+
+def xla_in_use() -> bool:
+    """True if transformers is imported and found torch_xla: its trainers then use XLA's device, `use_cpu` or not."""
+    transformers = sys.modules.get("transformers")
+    return transformers is not None and transformers.utils.is_torch_xla_available()
+
+
+def set_xla_aside(arguments: list[str]) -> None:
+    """Hide torch_xla from this process unless Optimum Neuron is to train in it, as a script's `arguments` say.
+
+    To be called before transformers is imported: it looks for torch_xla only once, and so does accelerate.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--backend")
+    wanted = parser.parse_known_args(arguments)[0].backend or os.environ.get("WORKSHOP_BACKEND")
+    trainium = wanted == "neuron" if wanted else count_neuron_devices() or any(map(installed, AWS_PACKAGES))
+    if not trainium and "transformers" not in sys.modules:
+        sys.modules["torch_xla"] = None
 
 
 @dataclass(frozen=True)
@@ -106,49 +135,69 @@ def detect(override: str | None = None, machine: Machine | None = None) -> Backe
     if wanted is not None and wanted not in NAMES:
         raise ValueError(f"unknown backend {wanted!r}: choose one of {', '.join(NAMES)}")
     name, reason = (wanted, "chosen by you") if wanted else choose(machine)
-    if wanted in ("neuron", "torch-neuron", "cuda"):
-        require(wanted, machine)
+    require(name, machine)
     return make(name, reason, machine)
 
 
 def choose(machine: Machine) -> tuple[str, str]:
-    """(name, why) for a machine; raises BackendError where an accelerator or its packages are there but unusable."""
+    """(name, why) for a machine: its accelerator, or what its packages are for, whether or not it can be used."""
+    if machine.native_neuron:
+        return "torch-neuron", "torch has the device 'neuron'"
     if machine.neuron_devices:
-        name = "torch-neuron" if machine.native_neuron else "neuron"
-        require(name, machine)
-        return name, f"{machine.neuron_devices} Neuron devices"
-    if {"torch_xla", "neuronx_distributed"} <= set(machine.neuron_packages):
-        require("neuron", machine)
+        return "neuron", f"{machine.neuron_devices} Neuron devices"
+    if set(AWS_PACKAGES) & set(machine.neuron_packages):
         return "neuron", "XLA's CPU device stands in for a Trainium"
     if machine.nvidia_driver or machine.cuda:
-        require("cuda", machine)
         return "cuda", torch.cuda.get_device_name(0) if torch.cuda.is_available() else "a CUDA device"
     return "cpu", "no accelerator found"
 
 
+def has_trainium(machine: Machine | None = None) -> bool:
+    """True if training here would run on NeuronCores, through Optimum Neuron: no rehearsal, no override, no fault."""
+    machine = machine or read_machine()
+    try:
+        return detect(machine=machine).name == "neuron" and machine.neuron_devices > 0
+    except BackendError:
+        return False
+
+
 def require(name: str, machine: Machine) -> None:
     """Raise a BackendError with the mend if this backend can't work here."""
+    if name in ("cpu", "cuda") and machine.xla_in_use:
+        raise BackendError(
+            f"{name}: transformers was imported where torch_xla is, and would train on XLA's device: start "
+            "scripts/train.py by itself, or use an environment without torch_xla (make setup)"
+        )
     if name == "cuda" and not machine.cuda:
         build = f"torch {torch.__version__} can't use it" if machine.nvidia_driver else "there is no NVIDIA driver"
         raise BackendError(f"CUDA: {build}: install a torch build that fits the driver, {OVERRIDE}")
     if name == "torch-neuron" and not machine.native_neuron:
         raise BackendError(f"torch-neuron: this torch has no device 'neuron': install TorchNeuron, {OVERRIDE}")
-    if name != "neuron":
-        return
-    if machine.missing_packages:
-        missing = ", ".join(machine.missing_packages)
-        mend = "pip install -r requirements-neuron.txt"
-        if machine.python >= (3, 12):
-            version = ".".join(map(str, machine.python))
-            mend = (
-                f"optimum-neuron 0.4.5 ends at Python 3.11, this is {version}: make a 3.11 environment and there {mend}"
-            )
-        raise BackendError(f"Trainium: {missing} not installed: {mend}, {OVERRIDE}")
-    if not machine.neuron_devices and machine.pjrt_device != "CPU":
-        raise BackendError(
-            "Trainium: the Neuron packages are installed but there is no /dev/neuron0: start a trn1 or trn2 instance, "
-            f"give a container --device=/dev/neuron0, {OVERRIDE}"
+    if name == "neuron" and (missing := [*missing_devices(machine), *missing_packages(machine)]):
+        raise BackendError(f"Trainium: {'; '.join(missing)}, {OVERRIDE}")
+
+
+def missing_devices(machine: Machine) -> list[str]:
+    """What to do about Neuron devices that aren't there; nothing in a rehearsal."""
+    if machine.neuron_devices or machine.pjrt_device == "CPU":
+        return []
+    start = "start a trn1 or trn2 instance, give a container --device=/dev/neuron0"
+    there = f"{', '.join(machine.neuron_packages)} found, but " if machine.neuron_packages else ""
+    return [f"{there}there is no /dev/neuron0: {start}"]
+
+
+def missing_packages(machine: Machine) -> list[str]:
+    """What to do about packages of Optimum Neuron's that aren't there."""
+    if not machine.missing_packages:
+        return []
+    mend = "pip install -r requirements-neuron.txt"
+    if machine.python >= (3, 12):
+        version = ".".join(map(str, machine.python))
+        mend = (
+            f"optimum-neuron 0.4.5 ends at Python 3.11, this is {version}: make a 3.11 environment and there {mend}, "
+            "or on Trn2 or Trn3 install TorchNeuron here (untried by this workshop)"
         )
+    return [f"{', '.join(machine.missing_packages)} not installed: {mend}"]
 
 
 # ── what to import ──────────────────────────────────────────────────────────────────────────────────────────
@@ -162,7 +211,9 @@ def make(name: str, reason: str, machine: Machine) -> Backend:
     if name in ("cpu", "cuda"):
         dtype = torch.bfloat16 if fast_bf16(asdict(machine)) else torch.float32
         reason = f"{reason}; bf16 multiplies {machine.bf16_gflops / machine.gflops:.1f} times as fast as float32"
-    return Backend(name, reason, dtype, name == "torch-neuron", torch_classes, load_torch_model, save_torch_model)
+    else:  # these trainers choose the scored positions by value, so no padding would keep their shapes the same
+        reason = f"{reason}; untried: this workshop never ran on it, and no two steps need have the same shapes"
+    return Backend(name, reason, dtype, False, torch_classes, load_torch_model, save_torch_model)
 
 
 def torch_classes(method: str) -> tuple[type, type]:

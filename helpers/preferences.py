@@ -31,10 +31,13 @@ SHORTEST_PROMPT = 8  # tokens of the prompt that are kept even when a response a
 def load_preferences(source=BUILT_IN, split: str = "train", limit: int | None = None, seed: int = 0) -> Dataset:
     """Preference pairs from the built-in domain ("aws-api"), a .jsonl or .parquet file, or a folder of them.
 
-    A folder holds `<split>.jsonl` or `<split>.parquet`. A plain string in place of a message list is taken as
-    the user's prompt or the assistant's answer. `limit` keeps a seeded random sample of the rows.
+    A folder holds `<split>.jsonl` or `<split>.parquet`, or the hub's parts, `<split>-00000-of-00002.parquet` and so on.
+    A plain string in place of a message list is taken as the user's prompt or the assistant's answer. `limit` keeps a
+    seeded random sample of the rows.
     """
-    dataset = _built_in(split) if source == BUILT_IN else _from_file(_find_file(Path(source), split))
+    if limit is not None and limit < 1:
+        raise ValueError(f"{limit} pairs were asked for: give at least 1, or no number for all of them")
+    dataset = _built_in(split) if source == BUILT_IN else _from_files(_find_files(Path(source), split))
     if limit is not None and limit < len(dataset):
         dataset = dataset.shuffle(seed=seed).select(range(limit))
     return dataset
@@ -60,29 +63,39 @@ def _built_in(split: str) -> Dataset:
     return splits[split]
 
 
-def _find_file(path: Path, split: str) -> Path:
+def _find_files(path: Path, split: str) -> list[Path]:
+    """The file, or what a folder holds of the split: one whole file before any parts."""
     if path.is_file():
-        return path
-    candidates = [path / f"{split}{suffix}" for suffix in (".jsonl", ".parquet")]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
+        return [path]
+    for pattern in (f"{split}.jsonl", f"{split}.parquet", f"{split}-*.jsonl", f"{split}-*.parquet"):
+        if found := sorted(file for file in path.glob(pattern) if file.is_file()):
+            return found
     raise FileNotFoundError(
         f"no preference data at {path}: give {BUILT_IN!r}, a .jsonl or .parquet file, or a folder with "
-        f"{candidates[0].name} or {candidates[1].name}"
+        f"{split}.jsonl or {split}.parquet (parts: {split}-00000-of-00002.parquet, …)"
     )
 
 
+def _from_files(paths: list[Path]) -> Dataset:
+    parts = [_from_file(path) for path in paths]
+    return parts[0] if len(parts) == 1 else Dataset.from_list([row for part in parts for row in part])
+
+
 def _from_file(path: Path) -> Dataset:
-    if path.suffix == ".parquet":
-        rows = load_dataset("parquet", data_files=str(path), split="train").to_list()
-    else:
-        rows = list(_json_lines(path))
+    rows = _parquet_rows(path) if path.suffix == ".parquet" else list(_json_lines(path))
     if not rows:
         raise ValueError(f"{path} holds no rows: write one JSON object a line, with {', '.join(COLUMNS)}")
     dataset = Dataset.from_list([normalise(row) for row in rows])
     validate_preferences(dataset, name=path.name).raise_if_invalid()
     return dataset
+
+
+def _parquet_rows(path: Path) -> list[dict]:
+    dataset = load_dataset("parquet", data_files=str(path), split="train")
+    if missing := [column for column in COLUMNS if column not in dataset.column_names]:
+        there = ", ".join(dataset.column_names)
+        raise ValueError(f"{path.name}: no {', '.join(missing)} among its columns ({there}); add or rename the column")
+    return dataset.to_list()
 
 
 def _json_lines(path: Path):

@@ -1,5 +1,6 @@
 """Which backend a machine gets and why; an accelerator that can't be used is explained, never passed over."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,8 +10,9 @@ import pytest
 import torch
 
 from helpers import backends
-from helpers.backends import NEURON_PACKAGES, BackendError, Machine, detect
+from helpers.backends import NEURON_PACKAGES, BackendError, Machine, detect, has_trainium
 from helpers.cache import REPOSITORY
+from scripts.train import defaults
 
 LAPTOP = Machine(
     neuron_devices=0,
@@ -20,10 +22,12 @@ LAPTOP = Machine(
     neuron_packages=("optimum.neuron",),
     missing_packages=NEURON_PACKAGES[1:],
     pjrt_device="",
+    xla_in_use=False,
     python=(3, 11),
     gflops=100.0,
     bf16_gflops=30.0,
 )
+NATIVE = replace(LAPTOP, neuron_devices=2, native_neuron=True, python=(3, 12), neuron_packages=("torch_neuronx",))
 TRAINIUM = replace(LAPTOP, neuron_devices=2, neuron_packages=NEURON_PACKAGES, missing_packages=())
 
 
@@ -64,8 +68,69 @@ def test_the_rehearsal_is_named_as_what_it_is():
 
 def test_cuda_and_native_neuron():
     assert detect(machine=replace(LAPTOP, nvidia_driver=True, cuda=True)).name == "cuda"
-    native = replace(TRAINIUM, native_neuron=True, neuron_packages=(), missing_packages=NEURON_PACKAGES)
-    assert detect(machine=native).name == "torch-neuron"
+    assert detect(machine=NATIVE).name == "torch-neuron"
+
+
+def test_torch_neuron_is_told_as_untried_and_promises_no_fixed_shapes():
+    backend = detect(machine=NATIVE)
+    assert "untried" in str(backend) and str(backend).endswith("(bfloat16, any shape)")
+    told = defaults(backend, [])
+    assert told[told.index("--bf16") + 1] == "True" and told[told.index("--use_cpu") + 1] == "False"
+    assert "untried" not in str(detect(machine=TRAINIUM)) + str(detect(machine=LAPTOP))
+
+
+@pytest.mark.parametrize("found", [("torch_neuronx",), ("neuronxcc",), ("torch_xla", "torch_neuronx", "neuronxcc")])
+def test_neuron_packages_without_a_device_are_never_silently_the_cpu(found):
+    missing = tuple(name for name in NEURON_PACKAGES if name not in found)
+    machine = replace(LAPTOP, neuron_packages=found, missing_packages=missing)
+    with pytest.raises(BackendError) as error:
+        detect(machine=machine)
+    said = str(error.value)
+    assert f"{', '.join(found)} found, but there is no /dev/neuron0: start a trn1 or trn2 instance" in said
+    assert f"{', '.join(missing)} not installed: pip install" in said and "WORKSHOP_BACKEND=cpu" in said
+    assert detect("cpu", machine).name == "cpu" and len(said.splitlines()) == 1
+
+
+def test_pypis_torch_xla_alone_is_no_trainium():
+    assert detect(machine=replace(LAPTOP, neuron_packages=("torch_xla",))).name == "cpu"
+
+
+def test_a_trainium_is_one_whose_cores_will_be_used(monkeypatch):
+    rehearsal = replace(TRAINIUM, neuron_devices=0, pjrt_device="CPU")
+    broken = replace(TRAINIUM, missing_packages=("neuronxcc",))
+    machines = (TRAINIUM, NATIVE, rehearsal, broken, LAPTOP)
+    assert [has_trainium(machine) for machine in machines] == [True, False, False, False, False]
+    monkeypatch.setenv("WORKSHOP_BACKEND", "cpu")
+    assert not has_trainium(TRAINIUM)
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda"])
+def test_where_transformers_has_taken_xla_cpu_and_cuda_are_refused_with_what_works(name):
+    machine = replace(LAPTOP, cuda=True, xla_in_use=True)
+    with pytest.raises(BackendError, match=f"{name}: transformers was imported where torch_xla is.*make setup"):
+        detect(name, machine)
+    assert detect("neuron", replace(TRAINIUM, xla_in_use=True)).name == "neuron"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "override", "hidden"),
+    [
+        ([], "", True),
+        ([], "cpu", True),
+        ([], "neuron", False),
+        (["--method", "orpo", "--backend", "cpu"], "neuron", True),
+        (["--backend=neuron", "--bf16", "False"], "cpu", False),
+    ],
+)
+def test_torch_xla_is_hidden_unless_optimum_neuron_trains(arguments, override, hidden):
+    code = (
+        "import sys; from helpers.backends import set_xla_aside; set_xla_aside(sys.argv[1:]); "
+        "print(sys.modules.get('torch_xla', 'as it was'))"
+    )
+    environment = os.environ | {"WORKSHOP_BACKEND": override}
+    command = [sys.executable, "-c", code, *arguments]
+    told = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout == ("None\n" if hidden else "as it was\n")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +142,7 @@ def test_cuda_and_native_neuron():
         ),
         (
             replace(TRAINIUM, neuron_packages=(), missing_packages=NEURON_PACKAGES, python=(3, 12)),
-            r"ends at Python 3.11, this is 3.12: make a 3.11 environment",
+            r"this is 3.12: make a 3.11 environment and there pip install .*, or on Trn2 or Trn3 install TorchN",
         ),
         (replace(TRAINIUM, neuron_devices=0), r"there is no /dev/neuron0: start a trn1 or trn2 instance"),
         (replace(LAPTOP, nvidia_driver=True), r"CUDA: torch .* can't use it: install a torch build that fits"),

@@ -4,6 +4,7 @@ import copy
 import json
 
 import pytest
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,6 +49,48 @@ def test_a_folder_is_read_by_split_and_parquet_round_trips(tmp_path, pairs):
     assert len(load_preferences(tmp_path, split="heldout")) == 2
     with pytest.raises(FileNotFoundError, match=r"test\.jsonl"):
         load_preferences(tmp_path, split="test")
+
+
+def test_a_folder_as_datasets_and_the_hub_write_it_is_read_whole_and_in_order(tmp_path, pairs):
+    (tmp_path / "one").mkdir()
+    pairs.to_parquet(tmp_path / "one" / "train-00000-of-00001.parquet")
+    assert load_preferences(tmp_path / "one").to_list() == pairs.to_list()
+    middle = len(pairs) // 2
+    halves = [pairs.select(range(middle)), pairs.select(range(middle, len(pairs)))]
+    for number, half in reversed(list(enumerate(halves))):
+        half.to_parquet(tmp_path / f"train-0000{number}-of-00002.parquet")
+        write_lines(tmp_path / f"heldout-{number}.jsonl", *half.to_list())
+        write_lines(tmp_path / f"other-{number}.jsonl", GOOD)
+    for split in ("train", "heldout"):
+        assert load_preferences(tmp_path, split=split).to_list() == pairs.to_list()
+    write_lines(tmp_path / "heldout.jsonl", GOOD)
+    assert len(load_preferences(tmp_path, split="heldout")) == 1, "a whole file comes before parts"
+
+
+def test_parts_may_differ_in_columns_that_nobody_reads(tmp_path):
+    write_lines(tmp_path / "train-0.jsonl", GOOD | {"score": None})
+    write_lines(tmp_path / "train-1.jsonl", GOOD | {"source": "a wiki"})
+    assert len(load_preferences(tmp_path)) == 2
+
+
+def test_a_bad_row_of_a_part_is_named_with_its_file(tmp_path):
+    write_lines(tmp_path / "train-0.jsonl", GOOD)
+    write_lines(tmp_path / "train-1.jsonl", GOOD, GOOD | {"rejected": ""})
+    with pytest.raises(ValueError, match=r"train-1\.jsonl: row 1, rejected: the response is empty"):
+        load_preferences(tmp_path)
+
+
+def test_a_parquet_file_without_a_column_is_named_with_its_mend(tmp_path):
+    Dataset.from_list([{"prompt": "x", "chosen": "y", "bad": "z"}]).to_parquet(tmp_path / "mine.parquet")
+    says = r"mine\.parquet: no rejected among its columns \(prompt, chosen, bad\); add or rename the column"
+    with pytest.raises(ValueError, match=says):
+        load_preferences(tmp_path / "mine.parquet")
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_no_pairs_at_all_are_refused(tmp_path, limit):
+    with pytest.raises(ValueError, match=f"{limit} pairs were asked for: give at least 1, or no number"):
+        load_preferences(write_lines(tmp_path / "a.jsonl", GOOD), limit=limit)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,17 @@ class TrainingRun:
             f"loss {first:.3f} → {last:.3f}"
         )
 
+    def told_graphs(self) -> str:
+        """How many graphs were compiled, and how many of them after some of the steps, where the records tell it."""
+        total = "graphs were not counted" if self.graphs is None else f"{self.graphs} graphs"
+        by_step = {record["step"]: record["graphs"] for record in self.records if "graphs" in record}
+        if not by_step:
+            return f"{total} in {len(self.records)} steps; not told by step: recorded before steps logged their graphs"
+        steps, quarter = list(by_step), max(1, len(by_step) // 4)
+        shown = sorted({*steps[:4], *steps[quarter - 1 :: quarter]})
+        counts = ", ".join(str(by_step[step]) for step in shown)
+        return f"{total} in {len(self.records)} steps; after step {', '.join(map(str, shown))}: {counts}"
+
 
 def train_command(method: str, **settings) -> list[str]:
     """The arguments after the Python interpreter: `scripts/train.py --method orpo --max_steps 12 …`."""
@@ -75,7 +86,8 @@ def can_rehearse() -> bool:
 
 def rehearse(method: str, **settings) -> TrainingRun:
     """Train a two-layer model through the real Optimum Neuron on XLA's CPU device; a RuntimeError shows what failed."""
-    command = [str(REHEARSAL_PYTHON), "-m", "tests.rehearsal.launch", *train_command(method, model="smoke", **settings)]
+    settings = {"model": "smoke", "backend": "neuron"} | settings  # a rehearsal even where WORKSHOP_BACKEND says cpu
+    command = [str(REHEARSAL_PYTHON), "-m", "tests.rehearsal.launch", *train_command(method, **settings)]
     return follow(command, method, "rehearsal on XLA's CPU device")
 
 
@@ -106,6 +118,8 @@ def follow(command: list[str], method: str, where: str, listen: Listener | None 
             graphs, new_graphs = int(found[1]), int(found[2]) if found[2] else None
         elif re.match(r"graph \d+ ", line):
             print(f"\r{line:<60}", flush=True)
+    if graphs is None and records:
+        graphs = records[-1].get("graphs")
     seconds = time.monotonic() - started
     print(f"\n{method}: ended, {clock(seconds)} with starting and saving")
     return TrainingRun(method, records, graphs, seconds, where, new_graphs)
