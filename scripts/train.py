@@ -20,11 +20,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from helpers.backends import NAMES, BackendError, detect, set_xla_aside
+
+if __name__ == "__main__":
+    set_xla_aside(sys.argv[1:])  # before transformers is imported, which would train on XLA's device
+
 import torch
 from peft import LoraConfig
 from transformers import HfArgumentParser, PrinterCallback, TrainerCallback, set_seed
 
-from helpers.backends import NAMES, BackendError, detect
 from helpers.models import find_base_model, load_config, load_tokenizer
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.fingerprint import fingerprint, remember
@@ -56,7 +60,8 @@ class ScriptArguments:
     data: str = field(
         default_factory=lambda: os.environ.get("SM_CHANNEL_TRAIN", BUILT_IN),
         metadata={
-            "help": "a .jsonl or .parquet file, a folder with train.jsonl or train.parquet, or the built-in domain"
+            "help": "a .jsonl or .parquet file, a folder with train.jsonl, train.parquet or their parts (train-*), "
+            "or the built-in domain"
         },
     )
     pairs: int | None = field(default=None, metadata={"help": "how many training pairs; all by default"})

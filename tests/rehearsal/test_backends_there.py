@@ -12,14 +12,12 @@ from helpers.neuron import run
 from tests.rehearsal.launch import ONE_PROCESS
 
 SHORT = ("--model", "smoke", "--max_steps", "2", "--max_length", "128", "--pairs", "16")
-SET_ASIDE = "import sys; from helpers.backends import set_xla_aside; set_xla_aside(sys.argv[1:])"
-TOO_LATE = "import sys, transformers"
+TOO_LATE = "import runpy, transformers; runpy.run_path('scripts/train.py', run_name='__main__')"
 
 
-def start(folder, first: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """scripts/train.py after the statements `first`, in a process without the stand-ins."""
-    code = f"{first}; import runpy; runpy.run_path('scripts/train.py', run_name='__main__')"
-    command = [sys.executable, "-c", code, "--output_dir", str(folder), *arguments, *SHORT]
+def start(folder, *arguments: str, program=("scripts/train.py",), **environment: str) -> subprocess.CompletedProcess:
+    """scripts/train.py in a process without the stand-ins."""
+    command = [sys.executable, *program, "--output_dir", str(folder), *arguments, *SHORT]
     kept = {name: value for name, value in os.environ.items() if name not in {*ONE_PROCESS, "WORKSHOP_BACKEND"}}
     environment = {"HF_HUB_OFFLINE": "1", "PJRT_DEVICE": "CPU"} | environment
     return subprocess.run(command, cwd=REPOSITORY, env=kept | environment, capture_output=True, text=True)
@@ -31,7 +29,7 @@ def start(folder, first: str, *arguments: str, **environment: str) -> subprocess
 def test_the_cpu_trains_when_it_was_asked_for_and_where_torch_xla_is_all_there_is(method, how, tmp_path):
     options = ("--method", method, *(("--backend", "cpu") if how == "argument" else ()))
     environment = {"WORKSHOP_BACKEND": "cpu"} if how == "variable" else {}
-    done = start(tmp_path, SET_ASIDE, *options, "--lora_rank", "4", **environment)
+    done = start(tmp_path, *options, "--lora_rank", "4", **environment)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Backend cpu: " in done.stdout
     records = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -40,7 +38,7 @@ def test_the_cpu_trains_when_it_was_asked_for_and_where_torch_xla_is_all_there_i
 
 
 def test_where_it_is_too_late_for_the_cpu_that_is_one_line_with_what_works(tmp_path):
-    done = start(tmp_path, TOO_LATE, "--method", "orpo", WORKSHOP_BACKEND="cpu")
+    done = start(tmp_path, "--method", "orpo", program=("-c", TOO_LATE), WORKSHOP_BACKEND="cpu")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("train.py: cpu: transformers was imported where torch_xla is") and "make setup" in last
