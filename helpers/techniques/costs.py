@@ -29,7 +29,7 @@ class Technique:
     trained: int  # forward and backward passes, in answers
     copies: float  # of the logits, at the start of the backward pass
     reference: bool = False
-    shared: bool = False  # chosen and rejected in one row, no logits kept
+    shared: bool = False  # chosen and rejected in one row, logits in blocks
     forward_once: bool = False  # the passes without a gradient are done once, before training
 
 
