@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import torch
@@ -73,9 +74,11 @@ def count_neuron_devices() -> int:
 
 
 def installed(name: str) -> bool:
-    """True if a module of this name can be imported (it is not imported: that might start a device)."""
+    """True if a module of this name is there, set aside or not (it is not imported: that might start a device)."""
     parent = name.partition(".")[0]
-    return importlib.util.find_spec(parent) is not None and importlib.util.find_spec(name) is not None
+    if PathFinder.find_spec(parent) is None:
+        return False
+    return parent == name or importlib.util.find_spec(name) is not None
 
 
 def xla_in_use() -> bool:
@@ -93,7 +96,13 @@ def set_xla_aside(arguments: list[str]) -> None:
     parser.add_argument("--backend")
     wanted = parser.parse_known_args(arguments)[0].backend or os.environ.get("WORKSHOP_BACKEND")
     trainium = wanted == "neuron" if wanted else count_neuron_devices() or any(map(installed, AWS_PACKAGES))
-    if not trainium and "transformers" not in sys.modules:
+    if not trainium:
+        hide_xla()
+
+
+def hide_xla() -> None:
+    """Let nothing in this process find torch_xla, unless transformers has looked for it already."""
+    if "transformers" not in sys.modules:
         sys.modules["torch_xla"] = None
 
 

@@ -35,6 +35,9 @@ class Check:
         return f"{'OK  ' if self.ok else 'FAIL'}  {self.name}: {self.found}" + ("" if self.ok else f" → {self.mend}")
 
 
+TRAINIUM = "requirements-neuron.txt"
+
+
 def checks(profile: Profile | None = None) -> list[Check]:
     """All checks for a run of `profile` ($PROFILE's, else the laptop's), cheap ones first."""
     name = (profile or get_profile()).name
@@ -47,12 +50,21 @@ def python_check(version: tuple = sys.version_info[:3]) -> Check:
     return Check("Python", ok, ".".join(map(str, version)), "install Python 3.11, 3.12 or 3.13 and run make again")
 
 
-def packages_check(requirements: Path = REPOSITORY / "requirements.txt") -> Check:
-    """Every pinned package is installed at its pin."""
+def packages_check(requirements: Path | None = None) -> Check:
+    """Every pinned package of this environment is installed at its pin."""
+    requirements = requirements or requirements_here()
     pins = read_pins(requirements)
     wrong = [f"{name} {installed(name)} (pinned {pin})" for name, pin in pins.items() if installed(name) != pin]
     found = f"{len(pins)} pinned packages" if not wrong else ", ".join(wrong)
-    return Check("packages", not wrong, found, "run `make setup`, or pip install -r requirements.txt")
+    mend = f"pip install -r {requirements.name}"
+    setup = "" if requirements.name == TRAINIUM else "run `make setup`, or "
+    return Check("packages", not wrong, found, setup + mend)
+
+
+def requirements_here() -> Path:
+    """The pins of a Trainium machine where AWS's packages are installed, else the workshop's."""
+    trainium = installed("neuronx_distributed") != "missing"
+    return REPOSITORY / (TRAINIUM if trainium else "requirements.txt")
 
 
 def read_pins(requirements: Path) -> dict[str, str]:

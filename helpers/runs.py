@@ -91,7 +91,13 @@ def append_line(path: Path, record: dict) -> None:
 
 
 def open_run(profile) -> "Run":
-    """The run that notebooks write to: $WORKSHOP_RUN, else the latest if it is open to this profile, else a new one."""
+    """The run that notebooks write to: $WORKSHOP_RUN, else the latest if it is open to this profile, else a new one.
+
+    What a notebook trains itself, it trains on the CPU or a CUDA GPU; on a Trainium trains a process of its own.
+    """
+    from helpers.backends import hide_xla
+
+    hide_xla()
     if named := os.environ.get("WORKSHOP_RUN"):
         return Run(Path(named), profile)
     latest = runs_folder() / "latest"

@@ -47,6 +47,17 @@ def test_a_wrong_and_a_missing_package_are_named(tmp_path):
     assert "no-such-package-at-all missing (pinned 1.0)" in check.found
 
 
+def test_a_trainiums_environment_is_held_against_its_own_pins(monkeypatch):
+    """The workshop's would put another torch over the one that drives the cores."""
+    trainium = preflight.read_pins(REPOSITORY / "requirements-neuron.txt")
+    monkeypatch.setattr(preflight, "installed", lambda name: trainium.get(name, "missing"))
+    assert preflight.packages_check().ok and len(trainium) > 20
+    monkeypatch.setitem(trainium, "torch", "2.13.0")
+    check = preflight.packages_check()
+    assert not check.ok and check.found == "torch 2.13.0 (pinned 2.8.0)"
+    assert check.mend == "pip install -r requirements-neuron.txt"
+
+
 def test_this_environment_is_the_pinned_one():
     assert preflight.packages_check().ok, preflight.packages_check().found
 

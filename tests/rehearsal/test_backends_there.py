@@ -45,6 +45,32 @@ def test_where_it_is_too_late_for_the_cpu_that_is_one_line_with_what_works(tmp_p
     assert not list(tmp_path.iterdir())
 
 
+NOTEBOOK = """
+from helpers.profiles import get_profile
+from helpers.runs import open_run
+run = open_run(get_profile("smoke"))
+
+from helpers.backends import read_machine
+from helpers.models import SMOKE, load_model, load_tokenizer
+from helpers.orpo import ORPOConfig, ORPOTrainer
+from helpers.preferences import load_preferences
+args = ORPOConfig(output_dir=str(run.path / "out"), use_cpu=True, bf16=False, max_steps=2, report_to=[])
+pairs, tokenizer = load_preferences(limit=16), load_tokenizer(SMOKE)
+trainer = ORPOTrainer(model=load_model(SMOKE), args=args, train_dataset=pairs, processing_class=tokenizer)
+trainer.train()
+print(trainer.model.device, trainer.state.global_step, "torch_xla" in read_machine().neuron_packages)
+"""
+
+
+def test_a_notebook_trains_on_the_cpu_where_torch_xla_is_and_still_knows_that_it_is(tmp_path):
+    kept = {name: value for name, value in os.environ.items() if name not in ONE_PROCESS}
+    environment = kept | {"PJRT_DEVICE": "CPU", "WORKSHOP_RUNS": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", NOTEBOOK]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1] == "cpu 2 True"
+
+
 def test_a_rehearsal_is_one_even_where_the_cpu_was_asked_for(tmp_path, monkeypatch):
     for name in ONE_PROCESS:
         monkeypatch.delenv(name, raising=False)
