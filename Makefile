@@ -60,7 +60,7 @@ bench: $(READY) ## our ORPO step beside TRL's, Liger-Kernel's and SFT's, into do
 	@$(BIN)/python -m pip install --quiet --no-deps --disable-pip-version-check $(PIP_ARGS) -r benchmarks/requirements.txt
 	@$(BIN)/python -m benchmarks.bench $(BENCH_ARGS)
 
-techniques: $(READY) ## SFT, DPO, RLHF and ORPO beside each other, three seeds, into docs/results/ (an hour and a half)
+techniques: $(READY) ## SFT, DPO, RLHF and ORPO beside each other, three seeds, into docs/results/ (about two hours)
 	@$(BIN)/python -m helpers.techniques $(TECHNIQUES_ARGS)
 
 record: $(READY) ## copy the latest run into docs/results/ (RUN=runs/… names another)

@@ -6,7 +6,7 @@ The argument names and the logged values are those of TRL's ORPOTrainer. What di
   changes nothing (TRL averages over the tokens of each micro-batch);
 - the NLL covers the response only unless `nll_on_prompt` is set (TRL and the paper's code include the prompt);
 - prompt, chosen and rejected share one row where the model allows it, which computes the prompt once, and log-probs
-  come straight from the hidden states, without logits (`helpers.logprobs`). Same numbers, less time and memory.
+  come from the hidden states with a block of logits at a time (`helpers.logprobs`). Same numbers, less time and memory.
 """
 
 from collections import defaultdict

@@ -93,14 +93,23 @@ def test_the_first_loss_is_that_of_trl(tmp_path, tokenizer, nll_on_prompt, pairs
     # TRL's own forward and loss; where its NLL includes the prompt and ours does not, take its mean over responses
     batch = next(iter(reference.get_train_dataloader()))
     loss, metrics = reference.get_batch_loss_metrics(reference.model, batch)
+    if not nll_on_prompt:
+        chosen, rejected, *_ = reference.concatenated_forward(reference.model, batch)
+        loss = -chosen.mean() - reference.odds_ratio_loss(chosen, rejected)[0].mean()
+    loss.backward()
     tokens = tokenize_preferences(pairs, tokenizer, max_length=96)
     ours = ORPOTrainer(
         smoke_model(0), config(tmp_path, nll_on_prompt=nll_on_prompt), tokens, processing_class=tokenizer
     )
     ours.model.train()
     inputs = ours.data_collator(list(tokens))
-    expected = loss.item() if nll_on_prompt else -metrics["logps/chosen"] - metrics["log_odds_ratio"] * 0.5
-    assert ours.compute_loss(ours.model, inputs).item() == pytest.approx(expected, rel=1e-5)
+    our_loss = ours.compute_loss(ours.model, inputs)
+    assert our_loss.item() == pytest.approx(loss.item(), rel=1e-5)
+    our_loss.backward()
+    theirs = dict(reference.model.named_parameters())
+    for parameter_name, parameter in ours.model.named_parameters():
+        gradient = theirs[parameter_name].grad
+        assert (parameter.grad - gradient).norm() <= 1e-5 * gradient.norm(), parameter_name
     for name in ("logps/chosen", "logps/rejected", "log_odds_ratio", "log_odds_chosen", "rewards/margins"):
         assert ours._metrics["train"][name][0] == pytest.approx(metrics[name], rel=1e-4, abs=1e-6)
 
@@ -149,6 +158,26 @@ def test_lora_trains_the_adapter_only(tmp_path, data, tokenizer, gradient_checkp
     assert losses[-1] < losses[0]
     trainer.save_model(str(tmp_path / "adapter"))
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["r"] == 4
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shared_rows_under_lora_and_checkpointing_have_the_gradients_of_two_rows(tmp_path, data, tokenizer, seed):
+    lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
+    gradients = []
+    for layout in ("rows", "shared"):
+        args = config(tmp_path, layout=layout, gradient_checkpointing=True)
+        trainer = ORPOTrainer(smoke_model(seed), args, data, processing_class=tokenizer, peft_config=lora)
+        trainer.model.gradient_checkpointing_enable({"use_reentrant": False})
+        draw = torch.Generator().manual_seed(seed)
+        adapter = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
+        with torch.no_grad():
+            for parameter in adapter.values():
+                parameter.copy_(0.02 * torch.randn(parameter.shape, generator=draw))
+        trainer.compute_loss(trainer.model.train(), trainer.data_collator([data[i] for i in range(4)])).backward()
+        gradients.append({name: p.grad for name, p in adapter.items()})
+    assert trainer.args.layout == "shared"
+    for name, expected in gradients[0].items():
+        assert (gradients[1][name] - expected).norm() <= 1e-5 * expected.norm(), name
 
 
 def test_checkpointed_gradients_equal_plain_ones(tmp_path, data, tokenizer):

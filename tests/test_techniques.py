@@ -290,6 +290,9 @@ def test_tables_and_figures_of_betas():
     assert len({line.get_linestyle() for line in figure.axes[0].lines}) > 3
 
 
+MEASURES = ("preference_accuracy", "chrf")
+
+
 class TestRecorded:
     """What is in docs/results/ and what is written about it."""
 
@@ -325,6 +328,42 @@ class TestRecorded:
         for case in [case for path in files for case in json.loads(path.read_text(encoding="utf-8"))["cases"]]:
             if case["case"]["technique"] in ("orpo", "orpo-rows", "dpo", "dpo-precomputed"):
                 assert case["estimate"]["total"] == pytest.approx(case["peak_bytes"], rel=0.15), case["case"]
+
+    def test_memory_by_hand_today_is_what_was_recorded(self):
+        sizes = costs.Sizes(30, 576, 1536, 9, 49152, 134_515_008)  # SmolLM2-135M
+        for case in [case for case in results.recorded_memory()["cases"] if case["estimate"]]:
+            technique, step = costs.TECHNIQUES[case["case"]["technique"]], costs.Step(**case["step"])
+            found = costs.estimate(technique, sizes, step)  # a reward model has a row of weights more
+            assert found == pytest.approx(case["estimate"], rel=1e-5), case["case"]
+
+    def test_what_the_readme_says_of_equal_pairs_and_equal_seconds(self):
+        for record in results.recorded():
+            stages = record["stages"]
+            accuracy, chrf = ({name: stages[name][key] for name in stages if key in stages[name]} for key in MEASURES)
+            assert max(accuracy[name] for name in ("sft", "rlhf", "orpo")) < accuracy["dpo"] < accuracy["orpo-seconds"]
+            assert chrf["orpo-seconds"] < chrf["dpo"]
+        gained = [record["stages"]["rlhf"]["preference_accuracy"] for record in results.recorded()]
+        before = [record["stages"]["sft"]["preference_accuracy"] for record in results.recorded()]
+        assert np.mean(gained) == pytest.approx(np.mean(before), abs=0.01), "RLHF won no accuracy on average"
+
+    def test_what_the_readme_says_of_the_policy_that_ran_away(self):
+        (away,) = [record for record in results.recorded() if record["stages"]["rlhf"]["chosen_logp"] < -4]
+        assert away["rewards"]["rlhf"] < away["rewards"]["sft"]
+
+    def test_what_the_readme_says_of_memory(self):
+        """As a technique ORPO saves the reference's copy, and nothing where there is none."""
+        full, lora = (results.memory_cases(results.recorded_memory(), lora) for lora in (False, True))
+        copy = full["dpo"]["peak_bytes"] - full["orpo-rows"]["peak_bytes"]
+        assert copy == pytest.approx(full["dpo"]["estimate"]["reference"], rel=0.1)
+        for cases, other in ((full, "dpo-precomputed"), (lora, "dpo"), (lora, "dpo-precomputed")):
+            assert cases["orpo-rows"]["peak_bytes"] == pytest.approx(cases[other]["peak_bytes"], rel=0.03)
+
+    def test_what_the_readme_says_of_beta(self):
+        for record in results.recorded():
+            for side in ("chosen_logp", "rejected_logp"):
+                ends = [curve[-1][side] for curve in record["betas"].values()]
+                assert ends == sorted(ends, reverse=True), "the paper's order"
+                assert min(ends) > record["betas"]["0"][0][side], "but not its directions"
 
     def test_memory_comes_with_its_interval_over_seeds(self):
         memory = results.recorded_memory()

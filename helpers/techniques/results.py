@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from helpers.cache import REPOSITORY
+from helpers.profiles import PROFILES
 from helpers.runs import machine_text
 from helpers.techniques import costs
 from helpers.techniques.comparison import STAGES
@@ -142,12 +143,16 @@ def provenance(records: list[dict]) -> str:
 
 
 def setting(records: list[dict]) -> str:
-    """On how much data, and in which layout and precision, the techniques were compared."""
+    """On how much data, in which layout and precision, with which settings, and how fast the machine was."""
     first = records[0]
+    profile, budget = PROFILES[first["profile"]], first["budget"]
+    speeds = ", ".join(f"{record['machine']['gflops']:.0f}" for record in records)
     return (
         f"{first['budget']['pairs']} pairs a stage, {first['heldout_pairs']} held-out pairs; LoRA, "
         f"{first['stages']['dpo']['precision']} (RLHF's last stage: float32); brackets: 95% over the seeds (Student's "
-        "t). ORPO in shared rows, all others in TRL's padded rows"
+        f"t). ORPO in shared rows, all others in TRL's padded rows. ORPO's β {profile.beta:g}, DPO's "
+        f"{budget['dpo_beta']:g}; learning rate {profile.learning_rate:g} (SFT, ORPO), "
+        f"{budget['dpo_learning_rate']:g} (DPO). Matrix products as each seed began: {speeds} GFLOP a second"
     )
 
 
