@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from helpers.runs import fast_bf16, matmul_gflops
+from helpers.runs import fast_bf16, hide_xla, matmul_gflops
 
 NAMES = ("cpu", "cuda", "neuron", "torch-neuron")
 OVERRIDE = "or set WORKSHOP_BACKEND=cpu to leave it unused"
@@ -98,12 +98,6 @@ def set_xla_aside(arguments: list[str]) -> None:
     trainium = wanted == "neuron" if wanted else count_neuron_devices() or any(map(installed, AWS_PACKAGES))
     if not trainium:
         hide_xla()
-
-
-def hide_xla() -> None:
-    """Let nothing in this process find torch_xla, unless transformers has looked for it already."""
-    if "transformers" not in sys.modules:
-        sys.modules["torch_xla"] = None
 
 
 @dataclass(frozen=True)

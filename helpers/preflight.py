@@ -17,6 +17,7 @@ from helpers.profiles import Profile, get_profile
 from helpers.runs import clock, machine_text, read_json, runs_folder
 
 GIB = 2**30
+TRAINIUM = "requirements-neuron.txt"  # the pins of a Trainium machine
 # GiB by profile: above what `make run` peaks at, and what its models take on disk (laptop: 3 to 5, and 4 with 07).
 MEMORY_NEEDED = {"smoke": 2, "laptop": 6}
 DISK_NEEDED = {"smoke": 1, "laptop": 6}
@@ -33,9 +34,6 @@ class Check:
 
     def __str__(self) -> str:
         return f"{'OK  ' if self.ok else 'FAIL'}  {self.name}: {self.found}" + ("" if self.ok else f" → {self.mend}")
-
-
-TRAINIUM = "requirements-neuron.txt"
 
 
 def checks(profile: Profile | None = None) -> list[Check]:
@@ -57,8 +55,9 @@ def packages_check(requirements: Path | None = None) -> Check:
     wrong = [f"{name} {installed(name)} (pinned {pin})" for name, pin in pins.items() if installed(name) != pin]
     found = f"{len(pins)} pinned packages" if not wrong else ", ".join(wrong)
     mend = f"pip install -r {requirements.name}"
-    setup = "" if requirements.name == TRAINIUM else "run `make setup`, or "
-    return Check("packages", not wrong, found, setup + mend)
+    if requirements.name != TRAINIUM:
+        mend = f"run `make setup`, or {mend}"
+    return Check("packages", not wrong, found, mend)
 
 
 def requirements_here() -> Path:

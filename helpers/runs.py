@@ -95,8 +95,6 @@ def open_run(profile) -> "Run":
 
     What a notebook trains itself, it trains on the CPU or a CUDA GPU; on a Trainium trains a process of its own.
     """
-    from helpers.backends import hide_xla
-
     hide_xla()
     if named := os.environ.get("WORKSHOP_RUN"):
         return Run(Path(named), profile)
@@ -354,6 +352,12 @@ def versions() -> dict[str, str]:
     """Installed versions of the packages that decide the numbers; those not installed are left out."""
     installed = {distribution.name.lower(): distribution.version for distribution in importlib.metadata.distributions()}
     return {name: installed[name] for name in PACKAGES if name in installed}
+
+
+def hide_xla() -> None:
+    """Let nothing in this process find torch_xla, unless transformers has looked for it already."""
+    if "transformers" not in sys.modules:
+        sys.modules["torch_xla"] = None
 
 
 def peak_memory_bytes() -> int:

@@ -167,7 +167,7 @@ def train(script: ScriptArguments, backend, args) -> None:
         trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
         if not precompiling:
             finish(script, backend, trainer, run)
-    if backend.name == "neuron" and trainer.is_world_process_zero():
+    if backend.fixed_shapes and trainer.is_world_process_zero():
         print(f"XLA compiled {compiled_graphs()} graphs", flush=True)
 
 
@@ -209,7 +209,7 @@ def predict(script: ScriptArguments, backend, args) -> None:
 
 def make_trainer(script, backend, args, path, tokenizer, tokenized, stage):
     """The backend's trainer for the method, on the tokenised pairs; SFT sees their chosen half."""
-    if backend.name == "neuron":
+    if backend.fixed_shapes:
         refuse_uneven(len(tokenized), args)  # making the model compiles a graph already
     features = features_of(script.method, backend, tokenized)
     rank = script.lora_rank
@@ -223,7 +223,7 @@ def make_trainer(script, backend, args, path, tokenizer, tokenized, stage):
         train_dataset=features,
         processing_class=tokenizer,
         peft_config=lora,
-        callbacks=[JsonLines(stage, backend.name == "neuron")],
+        callbacks=[JsonLines(stage, backend.fixed_shapes)],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

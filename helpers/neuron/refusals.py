@@ -16,9 +16,7 @@ def refuse_arguments(args) -> None:
     if args.pipeline_parallel_size > 1:
         raise ValueError("pipeline_parallel_size > 1: its loss is computed inside the model; use tensor parallelism")
     if getattr(args.eval_strategy, "value", args.eval_strategy) != "no":
-        raise ValueError(
-            "NeuronTrainer has no evaluation during training: leave out eval_strategy, evaluate afterwards"
-        )
+        raise ValueError(NO_EVALUATION.format("eval_strategy"))
     if args.resume_from_checkpoint:
         raise ValueError(
             "NeuronTrainer can't resume: leave out resume_from_checkpoint and load the checkpoint as model"
