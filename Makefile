@@ -13,7 +13,7 @@ REHEARSAL_READY := $(REHEARSAL)/.ready-$(shell cat $(REHEARSAL_REQUIREMENTS) scr
 # The newest releases of the libraries: where tomorrow's user comes from.
 NEWEST := .venv-newest
 NEWEST_READY := $(NEWEST)/.ready-$(shell cat requirements-newest.txt scripts/setup.sh | cksum | cut -d' ' -f1)
-NEWEST_TESTS := $(addprefix tests/test_,odds_ratio.py domain.py models.py preferences.py logprobs.py lean_head.py orpo.py evaluation.py)
+NEWEST_TESTS := tests/objective tests/data tests/evaluation $(addprefix tests/training/test_,base_model.py orpo.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run lab test rehearse newest lint format figures bench techniques record clean

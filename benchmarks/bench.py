@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.methods import Case
 from benchmarks.results import NAMES, long_table, table
-from helpers.cache import REPOSITORY
-from helpers.runs import here_and_now, write_json
+from helpers.files import REPOSITORY, write_json
+from helpers.runs.machine import here_and_now
 
 MAIN = ("ours", "trl", "liger", "sft")
 LAYOUTS = ("ours", "ours-rows", "textbook")

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from helpers.cache import REPOSITORY
-from helpers.runs import machine_text
+from helpers.files import REPOSITORY
+from helpers.runs.machine import machine_text
 
 NAMES = {
     "ours": "**ours**: shared rows, logits in blocks",

@@ -11,8 +11,8 @@ import time
 import torch
 
 from benchmarks.methods import Case, make_trainer
-from helpers.memory import Memory
-from helpers.runs import matmul_gflops
+from helpers.runs.machine import matmul_gflops
+from helpers.runs.memory import Memory
 
 
 def main(case: Case) -> None:

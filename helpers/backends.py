@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from helpers.runs import fast_bf16, hide_xla, matmul_gflops
+from helpers.runs.machine import fast_bf16, hide_xla, matmul_gflops
 
 NAMES = ("cpu", "cuda", "neuron", "torch-neuron")
 OVERRIDE = "or set WORKSHOP_BACKEND=cpu to leave it unused"
@@ -229,13 +229,13 @@ def torch_classes(method: str) -> tuple[type, type]:
         from trl import DPOConfig
 
         return tokenized_dpo_trainer(), DPOConfig
-    from helpers.orpo import ORPOConfig, ORPOTrainer
+    from helpers.training.orpo import ORPOConfig, ORPOTrainer
 
     return ORPOTrainer, ORPOConfig
 
 
 def tokenized_dpo_trainer() -> type:
-    """TRL's DPOTrainer, which takes the output of `helpers.preferences.dpo_features` as it is."""
+    """TRL's DPOTrainer, which takes the output of `helpers.data.dpo_features` as it is."""
     from trl import DPOTrainer
 
     class TokenizedDPOTrainer(DPOTrainer):
@@ -262,7 +262,7 @@ def neuron_classes(method: str) -> tuple[type, type]:
 
 def load_torch_model(path: str, args):
     """An ordinary model. Its weights are float32: `args.bf16` is autocast here, which rounds products, not updates."""
-    from helpers.models import load_model
+    from helpers.training.base_model import load_model
 
     return load_model(path)
 
@@ -271,8 +271,8 @@ def load_neuron_model(path: str, args):
     """Optimum Neuron's training model, split over cores as `args.trn_config` says."""
     from optimum.neuron.models.training import NeuronModelForCausalLM
 
-    from helpers.models import MADE, load_config, load_model
     from helpers.neuron.refusals import refuse_indivisible
+    from helpers.training.base_model import MADE, load_config, load_model
 
     refuse_indivisible(load_config(path), args.trn_config.tensor_parallel_size)
     with tempfile.TemporaryDirectory() as folder:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import psutil
 
-from helpers.cache import REPOSITORY, cache_folder
-from helpers.models import PACKAGED, PACKAGED_FOLDER, WHEEL, hub_reachable
-from helpers.profiles import Profile, get_profile
-from helpers.runs import clock, machine_text, read_json, runs_folder
+from helpers.files import REPOSITORY, cache_folder, read_json
+from helpers.runs.folder import runs_folder
+from helpers.runs.machine import clock, machine_text
+from helpers.training.base_model import PACKAGED, PACKAGED_FOLDER, WHEEL, hub_reachable
+from helpers.training.profiles import Profile, get_profile
 
 GIB = 2**30
 TRAINIUM = "requirements-neuron.txt"  # the pins of a Trainium machine

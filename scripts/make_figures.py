@@ -12,8 +12,9 @@ import matplotlib
 matplotlib.use("Agg")
 
 from benchmarks import results as bench_results
-from helpers import plots, results
-from helpers.cache import REPOSITORY
+from helpers.files import REPOSITORY
+from helpers.runs import recorded as results
+from helpers.show import plots
 from helpers.techniques import figures
 from helpers.techniques import results as comparison
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers.cache import REPOSITORY
-from helpers.runs import read_json, read_lines, write_json
+from helpers.files import REPOSITORY, read_json, read_lines, write_json
 
 GENERATIONS_KEPT = 5
 

@@ -25,10 +25,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
-from helpers.evaluation import comparison_table
-from helpers.profiles import get_profile
-from helpers.report import side_by_side, write_report
-from helpers.runs import Run, clock, new_run, read_json, runs_folder, write_json
+from helpers.evaluation.tables import comparison_table
+from helpers.files import read_json, write_json
+from helpers.runs.folder import Run, new_run, runs_folder
+from helpers.runs.machine import clock
+from helpers.show.report import side_by_side, write_report
+from helpers.training.profiles import get_profile
 
 
 def main() -> int:

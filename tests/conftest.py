@@ -3,8 +3,8 @@
 import pytest
 from datasets import Dataset
 
-from helpers.models import SMOKE, load_tokenizer, smoke_model
-from helpers.preferences import tokenize_preferences
+from helpers.data.tokenize import tokenize_preferences
+from helpers.training.base_model import SMOKE, load_tokenizer, smoke_model
 
 ANSWERS = {
     "What does `ListTopics` do?": ("Lists the topics in an MSK cluster.", "Lists channels."),

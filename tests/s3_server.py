@@ -15,7 +15,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from helpers.cache import REPOSITORY
+from helpers.files import REPOSITORY
 
 CODES = {"500": "InternalError", "503": "SlowDown", "403": "AccessDenied"}
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}

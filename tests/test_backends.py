@@ -11,7 +11,7 @@ import torch
 
 from helpers import backends
 from helpers.backends import NEURON_PACKAGES, BackendError, Machine, detect, has_trainium
-from helpers.cache import REPOSITORY
+from helpers.files import REPOSITORY
 from scripts.train import defaults
 
 LAPTOP = Machine(
@@ -169,7 +169,7 @@ def test_override_by_argument_and_environment(monkeypatch):
 def test_classes_of_the_cpu_are_the_workshops_own():
     from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-    from helpers.orpo import ORPOConfig, ORPOTrainer
+    from helpers.training.orpo import ORPOConfig, ORPOTrainer
 
     backend = detect(machine=LAPTOP)
     assert (backend.trainer("orpo"), backend.config("orpo")) == (ORPOTrainer, ORPOConfig)

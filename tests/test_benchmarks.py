@@ -10,8 +10,8 @@ import pytest
 from benchmarks import results
 from benchmarks.bench import compare, long_rows
 from benchmarks.methods import Case
-from helpers.cache import REPOSITORY
-from helpers.plots import plot_bench
+from helpers.files import REPOSITORY
+from helpers.show.plots import plot_bench
 
 
 @pytest.fixture(scope="module")

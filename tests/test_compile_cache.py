@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers.cache import REPOSITORY
+from helpers.files import REPOSITORY
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.layout import REMOVED, STATES
 from helpers.neuron.compile_cache.sample import (

@@ -11,9 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from helpers.cache import REPOSITORY
-from helpers.models import SMOKE, load_config
-from helpers.neuron.compile_cache import CompileCache, browser
+from helpers.files import REPOSITORY
+from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.fingerprint import differences, fingerprint, leave, remember
 from helpers.neuron.compile_cache.layout import FINGERPRINTS, STATES
 from helpers.neuron.compile_cache.sample import (
@@ -26,6 +25,8 @@ from helpers.neuron.compile_cache.sample import (
     make_sample,
 )
 from helpers.neuron.run import command_text, lines_of, on_cores, train_command
+from helpers.show import cache_browser as browser
+from helpers.training.base_model import SMOKE, load_config
 
 SETTINGS = {"per_device_train_batch_size": 4, "max_length": 128, "bf16": True, "beta": 0.1, "learning_rate": 1e-3}
 

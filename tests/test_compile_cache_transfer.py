@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.cache import REPOSITORY
+from helpers.files import REPOSITORY
 from helpers.neuron.compile_cache import CompileCache, store, transfer
 from helpers.neuron.compile_cache.layout import FINGERPRINTS
 from helpers.neuron.compile_cache.sample import (

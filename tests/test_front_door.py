@@ -6,8 +6,8 @@ import subprocess
 import pytest
 
 from benchmarks import results as bench_results
-from helpers import results
-from helpers.cache import REPOSITORY
+from helpers.files import REPOSITORY
+from helpers.runs import recorded as results
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import sys
 import nbformat
 import pytest
 
-from helpers.cache import REPOSITORY
+from helpers.files import REPOSITORY
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 # AWS's key ids are upper case: in lower case "akia…" would be found in the base64 of many a picture

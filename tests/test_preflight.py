@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from helpers import preflight
-from helpers.cache import REPOSITORY
-from helpers.profiles import PROFILES, get_profile
+from helpers.files import REPOSITORY
+from helpers.training.profiles import PROFILES, get_profile
 
 
 def run_preflight(*arguments, **environment):

@@ -1,4 +1,4 @@
-"""DPO on Trainium: the objective of `helpers.dpo` on the trainer that ORPO has, with the reference computed beforehand.
+"""DPO on Trainium: `helpers.training.dpo`'s objective on ORPO's trainer, with the reference computed beforehand.
 
 Until the first step the policy *is* the reference. So the model itself gives the reference log-probs, without
 gradient, in the shapes of a training batch: no second model in memory, and what tensor parallelism spreads over cores
@@ -15,7 +15,9 @@ from neuronx_distributed.parallel_layers.parallel_state import get_data_parallel
 from optimum.neuron.utils.misc import is_precompilation
 from tqdm.auto import tqdm
 
-from helpers.dpo import (
+from helpers.data.schema import REFERENCE
+from helpers.neuron.preference import NeuronPreferenceConfig, NeuronPreferenceTrainer, summed_pair_logps
+from helpers.training.dpo import (
     dpo_loss,
     dpo_metrics,
     refuse_difference,
@@ -23,8 +25,6 @@ from helpers.dpo import (
     spread,
     with_columns,
 )
-from helpers.neuron.preference import NeuronPreferenceConfig, NeuronPreferenceTrainer, summed_pair_logps
-from helpers.preferences import REFERENCE
 
 
 @dataclass
@@ -44,9 +44,9 @@ class NeuronDPOTrainer(NeuronPreferenceTrainer):
 
     `model`, which is also the reference, comes from
     `optimum.neuron.models.training.NeuronModelForCausalLM.from_pretrained(path, args.trn_config)`. Pairs may have
-    `ref_chosen_logps` and `ref_rejected_logps` (sums, nats; `helpers.dpo.with_reference_logps`); else training begins
-    by computing them. Raises ValueError for what NeuronTrainer can't do, before anything is compiled, and for another
-    model's reference log-probs before the first step.
+    `ref_chosen_logps` and `ref_rejected_logps` (sums, nats; `helpers.training.dpo.with_reference_logps`); without
+    them, training begins by computing them. Raises ValueError for what NeuronTrainer can't do, before anything is
+    compiled, and for another model's reference log-probs before the first step.
     """
 
     method = "DPO"

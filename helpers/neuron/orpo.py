@@ -1,14 +1,14 @@
-"""ORPO on Trainium through Optimum Neuron's NeuronTrainer: the objective of `helpers.orpo`, in fixed shapes.
+"""ORPO on Trainium through Optimum Neuron's NeuronTrainer: the objective of `helpers.training.orpo`, in fixed shapes.
 
-Objective and metrics are those of `helpers.orpo`; shapes, log-probs, logging and refusals those of
+Objective and metrics are those of `helpers.training.orpo`; shapes, log-probs, logging and refusals those of
 `helpers.neuron.preference`, which DPO shares.
 """
 
 from dataclasses import dataclass, field
 
 from helpers.neuron.preference import NeuronPreferenceConfig, NeuronPreferenceTrainer, mean_pair_logps
-from helpers.odds_ratio import orpo_loss
-from helpers.orpo import orpo_metrics
+from helpers.objective.odds_ratio import orpo_loss
+from helpers.training.orpo import orpo_metrics
 
 
 @dataclass

@@ -3,7 +3,7 @@
 On an XLA device a step is not executed line by line: it is recorded as a graph, compiled once (on Trainium that
 takes minutes) and replayed. So every batch has the same shape, nothing inside a step looks at a value, and what is
 logged is summed on the device and read only when a log line is due. Tokenisation and collation are those of
-`helpers.preferences`; the log-probs come from Optimum Neuron's cross entropy, which also works where tensor
+`helpers.data`; the log-probs come from Optimum Neuron's cross entropy, which also works where tensor
 parallelism spreads the vocabulary over cores (`optimum/neuron/models/training/loss_utils.py`).
 """
 
@@ -17,10 +17,11 @@ from optimum.neuron import NeuronTrainer, NeuronTrainingArguments
 from optimum.neuron.models.training.loss_utils import fixed_cross_entropy
 from optimum.neuron.peft import get_peft_model
 
-from helpers.logprobs import shared_attention_mask
+from helpers.data.collate import PreferenceCollator, shared_row_length
+from helpers.data.tokenize import IGNORE, tokenize_preferences
 from helpers.neuron.refusals import refuse_arguments, refuse_unsupported
 from helpers.neuron.zero import mend_zero_1
-from helpers.preferences import IGNORE, PreferenceCollator, shared_row_length, tokenize_preferences
+from helpers.objective.logprobs import shared_attention_mask
 
 
 @dataclass

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from helpers.cache import REPOSITORY
-from helpers.runs import clock, machine_info, write_json
+from helpers.files import REPOSITORY, write_json
+from helpers.runs.machine import clock, machine_info
 
 REHEARSAL_PYTHON = REPOSITORY / ".venv-rehearsal" / "bin" / "python"
 Listener = Callable[[str], None]

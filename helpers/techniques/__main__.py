@@ -9,12 +9,14 @@ from pathlib import Path
 
 import torch
 
-from helpers.profiles import get_profile
-from helpers.runs import Run, here_and_now, runs_folder, write_json
+from helpers.files import write_json
+from helpers.runs.folder import Run, runs_folder
+from helpers.runs.machine import here_and_now
 from helpers.techniques import costs
 from helpers.techniques.comparison import BETAS, STAGES, Comparison
 from helpers.techniques.measure import Case, measured
 from helpers.techniques.results import RESULTS
+from helpers.training.profiles import get_profile
 
 MEASURED = [Case(name, lora_rank=rank) for rank in (0, 16) for name in (*costs.TECHNIQUES, "rlhf")]
 ON_CUDA = [  # a model of real size, prompts of half the length

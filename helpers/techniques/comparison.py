@@ -16,16 +16,18 @@ from dataclasses import replace
 import torch
 from transformers import AutoModelForSequenceClassification, TrainerCallback, set_seed
 
-from helpers.evaluation import generate_answers
-from helpers.models import find_base_model, load_model, load_tokenizer
-from helpers.preferences import load_preferences
-from helpers.runs import peak_memory_bytes, read_json
+from helpers.data.load import load_preferences
+from helpers.evaluation.answers import generate_answers
+from helpers.evaluation.heldout import heldout_batches, measure_heldout
+from helpers.files import read_json
+from helpers.runs.machine import peak_memory_bytes
+from helpers.show.widgets import LiveMonitor
 from helpers.techniques import trainers
 from helpers.techniques.budgets import BUDGETS
 from helpers.techniques.guards import RefuseOtherReference, StopOnKL, refuse_unlearned_reward
 from helpers.techniques.rewards import pair_rewards, rewards_of
-from helpers.widgets import LiveMonitor
-from helpers.workshop import heldout_batches, measure_heldout, stage_settings, training_arguments
+from helpers.training.base_model import find_base_model, load_model, load_tokenizer
+from helpers.training.recipe import stage_settings, training_arguments
 
 STAGES = {"sft": ("sft",), "dpo": ("sft", "dpo"), "rlhf": ("sft", "reward", "rlhf"), "orpo": ("orpo",)}
 RECORDED = ("sft", "dpo", "reward", "rlhf", "orpo", "sft-seconds", "rlhf-seconds", "orpo-seconds")

@@ -14,8 +14,8 @@ Under LoRA optimizer and gradients are those of the adapter, and the reference i
 import math
 from dataclasses import dataclass
 
-from helpers.lean_head import LOGIT_ROWS
-from helpers.preferences import PreferenceCollator
+from helpers.data.collate import PreferenceCollator
+from helpers.objective.chunked_logprobs import LOGIT_ROWS
 
 BYTES = 4  # float32
 

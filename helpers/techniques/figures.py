@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from helpers.plots import COLOUR, MARKER, panels_of, styled
+from helpers.show.plots import COLOUR, MARKER, panels_of, styled
 from helpers.techniques import costs
 from helpers.techniques.results import NAMES, last_stage, mean_and_interval, memory_cases, over_stages, peaks_gib
 

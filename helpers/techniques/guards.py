@@ -5,7 +5,8 @@ import math
 import numpy as np
 from transformers import TrainerCallback
 
-from helpers.evaluation import PairScores, bootstrap_ci
+from helpers.evaluation.intervals import bootstrap_ci
+from helpers.evaluation.scores import PairScores
 
 
 def refuse_unlearned_reward(chosen, rejected, groups=None, floor: float = 0.5) -> tuple[float, list[float]]:

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from helpers.cache import REPOSITORY
-from helpers.memory import EXACT, Memory, Sampler
-from helpers.models import MADE, find_base_model, load_model, load_tokenizer
-from helpers.preferences import common_beginning, random_pairs, response_tokens, tokenize_preferences
-from helpers.profiles import PROFILES
+from helpers.data.tokenize import common_beginning, random_pairs, response_tokens, tokenize_preferences
+from helpers.files import REPOSITORY
+from helpers.runs.memory import EXACT, Memory, Sampler
 from helpers.techniques import costs, trainers
 from helpers.techniques.budgets import BUDGETS
+from helpers.training.base_model import MADE, find_base_model, load_model, load_tokenizer
+from helpers.training.profiles import PROFILES
 
 STEPS = 3  # from the second on, the optimizer's moments are there
 MAX_LENGTH = 4096  # nothing is cut

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from helpers.cache import REPOSITORY
-from helpers.profiles import PROFILES
-from helpers.runs import machine_text
+from helpers.files import REPOSITORY
+from helpers.runs.machine import machine_text
 from helpers.techniques import costs
 from helpers.techniques.comparison import STAGES
+from helpers.training.profiles import PROFILES
 
 RESULTS = REPOSITORY / "docs" / "results"
 NAMES = {"sft": "SFT", "dpo": "SFT → DPO", "rlhf": "SFT → reward model → RLHF", "orpo": "ORPO"}

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from helpers.logprobs import evaluating
+from helpers.objective.logprobs import evaluating
 
 BATCH = 16
 

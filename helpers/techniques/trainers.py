@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from transformers import AutoModelForSequenceClassification, PrinterCallback, TrainerCallback
 
-from helpers.orpo import ORPOConfig, ORPOTrainer
-from helpers.preferences import COLUMNS, as_text, sft_features, tokenize_preferences
+from helpers.data.schema import COLUMNS
+from helpers.data.tokenize import tokenize_preferences
+from helpers.data.trl_format import as_text, sft_features
 from helpers.techniques.budgets import Budget
-from helpers.workshop import lora
+from helpers.training.orpo import ORPOConfig, ORPOTrainer
+from helpers.training.recipe import lora
 
 
 @dataclass

@@ -1,7 +1,7 @@
-"""What plain PyTorch gets: runs helpers.orpo.ORPOTrainer in a process of its own, in which torch_xla can't be found.
+"""What plain PyTorch gets: helpers.training.orpo.ORPOTrainer in its own process, without torch_xla.
 
 The process gets a JSON file with {"path", "pairs", "length", "settings"} and writes the outcome. With the setting
-`method="dpo"` it is DPO, with the reference log-probs of `helpers.dpo`.
+`method="dpo"` it is DPO, with the reference log-probs of `helpers.training.dpo`.
 """
 
 import json
@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from helpers.cache import REPOSITORY
+from helpers.files import REPOSITORY
 from tests.rehearsal.launch import ONE_PROCESS
 
 WITHOUT_XLA = """
@@ -84,7 +84,7 @@ def assert_agreement(plain: dict, xla: dict, metrics: tuple[str, ...], gradients
 
 
 def plain_pytorch(folder: Path, path: str, pairs: int, length: int, **settings) -> dict:
-    """`outcome` of helpers.orpo.ORPOTrainer on the first pairs of the domain."""
+    """`outcome` of helpers.training.orpo.ORPOTrainer on the first pairs of the domain."""
     request, out = folder / "request.json", folder / "reference.pt"
     request.write_text(json.dumps({"path": path, "pairs": pairs, "length": length, "settings": settings}))
     environment = {name: value for name, value in os.environ.items() if name not in ONE_PROCESS}
@@ -94,8 +94,8 @@ def plain_pytorch(folder: Path, path: str, pairs: int, length: int, **settings) 
 
 
 def main(request: str, out: str) -> None:
-    from helpers.dpo import with_reference_logps
-    from helpers.models import SMOKE, load_model, load_tokenizer
+    from helpers.training.base_model import SMOKE, load_model, load_tokenizer
+    from helpers.training.dpo import with_reference_logps
     from tests.rehearsal.tiny import real_pairs, torch_trainer
 
     asked = json.loads(Path(request).read_text())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers.models import SMOKE, load_tokenizer
+from helpers.training.base_model import SMOKE, load_tokenizer
 from tests.rehearsal.reference import outcome
 from tests.rehearsal.tiny import neuron_trainer, real_pairs, save_tiny_model
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from helpers.cache import REPOSITORY
+from helpers.files import REPOSITORY
 from helpers.neuron import run
 from tests.rehearsal.launch import ONE_PROCESS
 
@@ -46,14 +46,14 @@ def test_where_it_is_too_late_for_the_cpu_that_is_one_line_with_what_works(tmp_p
 
 
 NOTEBOOK = """
-from helpers.profiles import get_profile
-from helpers.runs import open_run
+from helpers.training.profiles import get_profile
+from helpers.runs.folder import open_run
 run = open_run(get_profile("smoke"))
 
 from helpers.backends import read_machine
-from helpers.models import SMOKE, load_model, load_tokenizer
-from helpers.orpo import ORPOConfig, ORPOTrainer
-from helpers.preferences import load_preferences
+from helpers.training.base_model import SMOKE, load_model, load_tokenizer
+from helpers.training.orpo import ORPOConfig, ORPOTrainer
+from helpers.data.load import load_preferences
 args = ORPOConfig(output_dir=str(run.path / "out"), use_cpu=True, bf16=False, max_steps=2, report_to=[])
 pairs, tokenizer = load_preferences(limit=16), load_tokenizer(SMOKE)
 trainer = ORPOTrainer(model=load_model(SMOKE), args=args, train_dataset=pairs, processing_class=tokenizer)

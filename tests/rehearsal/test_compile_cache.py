@@ -12,10 +12,10 @@ import sys
 
 import pytest
 
-from helpers.cache import REPOSITORY
-from helpers.models import SMOKE
+from helpers.files import REPOSITORY
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.settings import configure
+from helpers.training.base_model import SMOKE
 from tests.rehearsal.launch import ONE_PROCESS
 
 COMPILER = f"xla-cpu-{importlib.metadata.version('torch-xla')}"

@@ -11,8 +11,8 @@ import sys
 import pytest
 from transformers import TrainerCallback
 
-from helpers.cache import REPOSITORY
-from helpers.models import SMOKE, load_tokenizer
+from helpers.files import REPOSITORY
+from helpers.training.base_model import SMOKE, load_tokenizer
 from tests.rehearsal.launch import ONE_PROCESS
 from tests.rehearsal.tiny import (
     LENGTH,

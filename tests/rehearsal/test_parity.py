@@ -1,12 +1,12 @@
-"""NeuronORPOTrainer on XLA's CPU device against helpers.orpo.ORPOTrainer and trl.ORPOTrainer in plain PyTorch."""
+"""NeuronORPOTrainer on XLA's CPU device against the CPU's ORPOTrainer and trl.ORPOTrainer in plain PyTorch."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from helpers.models import SMOKE, load_tokenizer
 from helpers.neuron import preference
+from helpers.training.base_model import SMOKE, load_tokenizer
 from tests.rehearsal.reference import assert_agreement, outcome, plain_pytorch
 from tests.rehearsal.tiny import LENGTH, neuron_trainer, real_pairs, save_tiny_model, trl_metrics
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from helpers.backends import load_neuron_model
-from helpers.models import SMOKE, load_model, load_tokenizer
+from helpers.data.trl_format import sft_features
 from helpers.neuron import NeuronDPOConfig, NeuronORPOConfig, NeuronORPOTrainer, NeuronSFTConfig, NeuronSFTTrainer
 from helpers.neuron.refusals import refuse_indivisible, refuse_unsupported
-from helpers.odds_ratio import orpo_loss
-from helpers.preferences import sft_features
+from helpers.objective.odds_ratio import orpo_loss
+from helpers.training.base_model import SMOKE, load_model, load_tokenizer
 from tests.rehearsal.launch import compiled_graphs
 from tests.rehearsal.tiny import neuron_trainer, real_pairs, save_tiny_model
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from helpers.cache import REPOSITORY
+from helpers.files import REPOSITORY
 from tests.rehearsal.launch import ONE_PROCESS
 
 ROWS, LENGTH, HIDDEN, VOCABULARY, BETA = 6, 11, 8, 64, 0.7
@@ -41,7 +41,7 @@ class Head(torch.nn.Module):
 def measure(model, batch) -> dict[str, torch.Tensor]:
     """Log-probs, loss and gradients through the trainer's own functions."""
     from helpers.neuron.preference import response_logps
-    from helpers.odds_ratio import orpo_loss
+    from helpers.objective.odds_ratio import orpo_loss
 
     logps = response_logps(model, batch["input_ids"], batch["labels"])
     chosen, rejected = logps.chunk(2)

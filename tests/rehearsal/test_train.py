@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers.cache import REPOSITORY
-from helpers.models import SMOKE, load_model, load_tokenizer
+from helpers.files import REPOSITORY
+from helpers.training.base_model import SMOKE, load_model, load_tokenizer
 from scripts import train
 from tests.rehearsal.launch import ONE_PROCESS, compiled_graphs
 from tests.rehearsal.tiny import real_pairs, save_tiny_model

@@ -3,11 +3,13 @@
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM, set_seed
 
-from helpers.dpo import dpo_loss, dpo_metrics
-from helpers.logprobs import pair_logps
-from helpers.models import SMOKE, load_tokenizer
-from helpers.orpo import ORPOConfig, ORPOTrainer
-from helpers.preferences import REFERENCE, load_preferences, tokenize_preferences
+from helpers.data.load import load_preferences
+from helpers.data.schema import REFERENCE
+from helpers.data.tokenize import tokenize_preferences
+from helpers.objective.logprobs import pair_logps
+from helpers.training.base_model import SMOKE, load_tokenizer
+from helpers.training.dpo import dpo_loss, dpo_metrics
+from helpers.training.orpo import ORPOConfig, ORPOTrainer
 
 LENGTH = 96
 SIZES = {
@@ -54,8 +56,8 @@ COMMON = {
 
 
 def torch_trainer(path: str, pairs: Dataset, output, model=None, method="orpo", **settings) -> ORPOTrainer:
-    """helpers.orpo.ORPOTrainer in plain PyTorch, float32, in two rows a pair; or the same with DPO's loss."""
-    from helpers.models import load_model
+    """helpers.training.orpo.ORPOTrainer in plain PyTorch, float32, in two rows a pair; or the same with DPO's loss."""
+    from helpers.training.base_model import load_model
 
     args = ORPOConfig(output_dir=str(output), **COMMON | {"use_cpu": True, "bf16": False, "layout": "rows"} | settings)
     return {"orpo": InOrder, "dpo": DPOInOrder}[method](
@@ -124,7 +126,7 @@ def neuron_sft_trainer(path: str, pairs: Dataset, output, callbacks=None, **sett
     from optimum.neuron import NeuronSFTConfig, NeuronSFTTrainer
     from optimum.neuron.models.training import NeuronModelForCausalLM
 
-    from helpers.preferences import sft_features
+    from helpers.data.trl_format import sft_features
 
     settings = {name: value for name, value in COMMON.items() if name != "beta"} | {"bf16": False} | settings
     args = NeuronSFTConfig(output_dir=str(output), skip_cache_push=True, dataloader_drop_last=True, **settings)
@@ -141,7 +143,7 @@ def trl_metrics(path: str, row: dict, output) -> dict[str, float]:
     from trl import ORPOConfig as TRLConfig
     from trl import ORPOTrainer as TRLTrainer
 
-    from helpers.models import load_model
+    from helpers.training.base_model import load_model
 
     with torch.no_grad():
         trainer = object.__new__(TRLTrainer)  # its __init__ would start a second accelerator beside the XLA one

@@ -15,17 +15,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from helpers.files import read_json, write_json
 from helpers.neuron.compile_cache import settings
-from helpers.neuron.compile_cache.layout import (
-    FINGERPRINTS,
-    NEURON,
-    XLA,
-    entries,
-    fingerprint_files,
-    walk,
-)
+from helpers.neuron.compile_cache.layout import FINGERPRINTS, NEURON, XLA, entries, fingerprint_files, walk
 from helpers.neuron.compile_cache.watch import compiled_graphs
-from helpers.runs import read_json, write_json
 
 PACKAGES = (
     "torch torch-xla torch-neuronx libneuronxla neuronx-cc neuronx_distributed optimum-neuron transformers trl peft"

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from helpers.files import write_json
 from helpers.neuron.compile_cache.cache import CompileCache
 from helpers.neuron.compile_cache.settings import configure
 from helpers.neuron.run import RECORDED, TrainingRun, rehearse, train_on_trainium
-from helpers.runs import machine_info, write_json
+from helpers.runs.machine import machine_info
 
 RECORDED_STARTS = RECORDED.with_name("compile_cache.json")
 SHORT = {"max_steps": 3, "max_length": 64, "per_device_train_batch_size": 2, "pairs": 12, "bf16": False, "beta": 0.1}

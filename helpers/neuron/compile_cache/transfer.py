@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.cache import make_atomically
+from helpers.files import make_atomically
 from helpers.neuron.compile_cache.layout import (
     COMPILER,
     DONE,

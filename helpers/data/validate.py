@@ -1,0 +1,86 @@
+"""Check preference pairs row by row, before a run costs an hour."""
+
+from dataclasses import dataclass, field
+
+from datasets import Dataset
+
+from helpers.data.schema import COLUMNS
+
+
+@dataclass
+class Problem:
+    """One thing wrong with one row, and how to mend it."""
+
+    row: int
+    column: str
+    wrong: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"row {self.row}, {self.column}: {self.wrong}; {self.mend}"
+
+
+@dataclass
+class ValidationReport:
+    """What validation found in `rows` rows of the data set called `name`."""
+
+    name: str
+    rows: int
+    problems: list[Problem] = field(default_factory=list)
+
+    def raise_if_invalid(self) -> None:
+        """Raise a ValueError that names the first problem and counts the others."""
+        if self.problems:
+            others = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+            raise ValueError(f"{self.name}: {self.problems[0]}{others}")
+
+    def __str__(self) -> str:
+        head = f"{self.name}: {self.rows} rows, {len(self.problems)} problems"
+        return "\n".join([head, *map(str, self.problems[:10])])
+
+
+def validate_preferences(dataset: Dataset, name: str = "preferences") -> ValidationReport:
+    """Check every row: columns, messages, empty or equal responses, a prompt repeated inside a response."""
+    missing = [column for column in COLUMNS if column not in dataset.column_names]
+    if missing:
+        mend = f"give each row {', '.join(COLUMNS)}"
+        return ValidationReport(name, len(dataset), [Problem(0, column, "is missing", mend) for column in missing])
+    problems = [problem for row, example in enumerate(dataset) for problem in _row_problems(row, example)]
+    return ValidationReport(name, len(dataset), problems)
+
+
+def _row_problems(row: int, example: dict):
+    malformed = [Problem(row, column, *wrong) for column in COLUMNS if (wrong := _malformed(column, example[column]))]
+    if malformed:
+        yield from malformed
+        return
+    prompt = example["prompt"][-1]["content"].strip()
+    for column in ("chosen", "rejected"):
+        text = _text(example[column])
+        if not text.strip():
+            yield Problem(row, column, "the response is empty", "write an answer or drop the row")
+        elif len(prompt.split()) >= 4 and prompt in text:
+            yield Problem(row, column, "repeats the prompt inside the response", "keep only the answer in it")
+    if _text(example["chosen"]).strip() == _text(example["rejected"]).strip():
+        yield Problem(row, "rejected", "equals the chosen response", "a pair needs two different answers")
+
+
+def _malformed(column: str, messages) -> tuple[str, str] | None:
+    wanted = 'a list of {"role", "content"} messages'
+    if not isinstance(messages, list) or not messages:
+        return f"is {type(messages).__name__} or empty", f"give {wanted}"
+    for message in messages:
+        if not isinstance(message, dict) or not all(isinstance(message.get(k), str) for k in ("role", "content")):
+            return f"holds {str(message)[:60]!r}", f"give {wanted}, both strings"
+    if column == "prompt" and messages[-1]["role"] == "assistant":
+        return "ends with the assistant's message", "move that message into chosen and rejected"
+    if column != "prompt" and messages[0]["role"] != "assistant":
+        return (
+            f"starts with the role {messages[0]['role']!r}",
+            "a response holds the assistant's messages only",
+        )
+    return None
+
+
+def _text(messages: list[dict]) -> str:
+    return "\n".join(message["content"] for message in messages)

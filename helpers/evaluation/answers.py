@@ -1,0 +1,71 @@
+"""Generated answers, and how near they are to the right ones (chrF)."""
+
+import numpy as np
+from sacrebleu.metrics import CHRF
+from tqdm.auto import tqdm
+
+from helpers.evaluation.intervals import resample_weights
+from helpers.objective.logprobs import evaluating
+
+
+def generate_answers(
+    model, tokenizer, prompts: list[list[dict]], max_new_tokens: int, batch_size: int = 16, desc: str = "answers"
+) -> list[str]:
+    """Greedy answers to chat prompts, new text only. Greedy, so that the same model always says the same.
+
+    Shows its progress under the name `desc` where there is more than one batch.
+    """
+    texts = [tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True) for prompt in prompts]
+    answers = []
+    with evaluating(model):
+        for start in tqdm(range(0, len(texts), batch_size), desc=desc, disable=len(texts) <= batch_size):
+            inputs = tokenizer(
+                texts[start : start + batch_size],
+                return_tensors="pt",
+                padding=True,
+                padding_side="left",  # generation continues from the right end
+                add_special_tokens=False,
+            ).to(model.device)
+            output = model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+            new_tokens = output[:, inputs["input_ids"].shape[1] :]
+            answers += [text.strip() for text in tokenizer.batch_decode(new_tokens, skip_special_tokens=True)]
+    return answers
+
+
+def chrf_statistics(answers: list[str], references: list[str]) -> np.ndarray:
+    """sacrebleu's character n-gram counts for each answer: (n, 18). Their sum gives the corpus score."""
+    if len(answers) != len(references):
+        raise ValueError(f"{len(answers)} answers for {len(references)} references: give one each")
+    return np.array(
+        [CHRF()._extract_corpus_statistics([a], [[r]])[0] for a, r in zip(answers, references, strict=True)]
+    )
+
+
+def chrf_score(statistics: np.ndarray) -> float:
+    """Corpus chrF (0 to 100) from summed statistics (18,)."""
+    return CHRF()._compute_f_score([float(count) for count in statistics])
+
+
+def chrf_with_ci(answers: list[str], references: list[str], seed: int = 0, groups=None) -> tuple[float, list[float]]:
+    """Corpus chrF of the answers and its 95% interval."""
+    score, scores = _chrf_resampled(answers, references, seed, groups)
+    return score, [float(bound) for bound in np.percentile(scores, [2.5, 97.5])]
+
+
+def paired_chrf_difference(a: list[str], b: list[str], references: list[str], seed: int = 0, groups=None):
+    """chrF of answers `b` minus that of `a`, and its paired 95% interval."""
+    (score_a, scores_a), (score_b, scores_b) = (_chrf_resampled(x, references, seed, groups) for x in (a, b))
+    return score_b - score_a, [float(bound) for bound in np.percentile(scores_b - scores_a, [2.5, 97.5])]
+
+
+def _chrf_resampled(answers, references, seed, groups) -> tuple[float, np.ndarray]:
+    statistics = chrf_statistics(answers, references)
+    weights = resample_weights(len(answers), seed, groups)
+    return chrf_score(statistics.sum(axis=0)), np.array([chrf_score(row) for row in weights @ statistics])

@@ -1,0 +1,103 @@
+"""One evaluation for every method: log-probs of the held-out pairs, chrF of the answers, and where both are kept."""
+
+from collections import Counter
+
+import botocore
+from tqdm.auto import tqdm
+
+from helpers.data.collate import PreferenceCollator
+from helpers.data.tokenize import tokenize_preferences
+from helpers.evaluation.answers import chrf_with_ci, generate_answers
+from helpers.evaluation.scores import PairScores, measure_pairs
+from helpers.files import read_json, write_json
+from helpers.runs.machine import peak_memory_bytes
+from helpers.training.base_model import find_base_model
+from helpers.training.layout_check import why_not_shared
+from helpers.training.recipe import PAIRS_A_BATCH
+
+
+def heldout_batches(dataset, model, tokenizer, max_length: int) -> list[dict]:
+    """Collated batches of a held-out set, in the fastest layout that is right for the model."""
+    tokenized = tokenize_preferences(dataset, tokenizer, max_length)
+    layout = "rows" if why_not_shared(model, tokenized, max_length) else "shared"
+    collate, rows = PreferenceCollator(tokenizer.pad_token_id, layout), list(tokenized)
+    return [collate(rows[start : start + PAIRS_A_BATCH]) for start in range(0, len(rows), PAIRS_A_BATCH)]
+
+
+def evaluate(run, method: str, model, tokenizer, heldout, profile, training: dict | None = None) -> dict:
+    """Measure a model on the held-out pairs, store it under `method` in the run folder, return its results.
+
+    `training` (from `training_summary`) is stored with them.
+    """
+    result = measure_heldout(run.stage(method), method, model, tokenizer, heldout, profile)
+    untrained = {"steps": 0, "train_seconds": 0.0, "train_tokens_per_second": None}
+    result |= {"peak_memory_bytes": peak_memory_bytes()} | untrained | (training or {})
+    run.write_results(methods={method: result})
+    return result
+
+
+def measure_heldout(stage, method: str, model, tokenizer, heldout, profile) -> dict:
+    """Log-probs of the held-out pairs and chrF of greedy answers to the first `generation_prompts` of them.
+
+    The scores of every pair and the answers go to heldout.json in the stage.
+    """
+    batches = heldout_batches(heldout, model, tokenizer, profile.max_length)
+    scores = measure_pairs(model, tqdm(batches, desc=f"{method}: log-probs"), list(heldout["service"]))
+    asked = heldout.select(range(min(profile.generation_prompts, len(heldout))))
+    answers = generate_answers(model, tokenizer, asked["prompt"], profile.max_new_tokens, desc=f"{method}: answers")
+    chrf, chrf_ci95 = chrf_with_ci(answers, references(asked), profile.seed, list(asked["service"]))
+    store_heldout(stage, scores, answers)
+    heldout_chrf = {"chrf": chrf, "chrf_ci95": chrf_ci95, "chrf_n": len(asked), "seed": profile.seed}
+    return scores.summary(profile.seed) | heldout_chrf
+
+
+def store_heldout(stage, scores: PairScores, answers: list[str]) -> None:
+    """Keep the score of every pair, so that later comparisons can be paired."""
+    parts = {"chosen_logp": scores.chosen_logp.tolist(), "rejected_logp": scores.rejected_logp.tolist()}
+    write_json(stage.path / "heldout.json", parts | {"groups": scores.groups, "answers": answers})
+
+
+def load_heldout(run, method: str) -> tuple[PairScores, list[str]]:
+    """Scores and answers that `evaluate` stored; a FileNotFoundError names the notebook to run first."""
+    import numpy as np
+
+    run.require(method)
+    stored = read_json(run.path / method / "heldout.json")
+    logps = [np.array(stored[name], dtype=np.float32) for name in ("chosen_logp", "rejected_logp")]
+    return PairScores(*logps, stored["groups"]), stored["answers"]
+
+
+def references(dataset) -> list[str]:
+    """The chosen answers as plain text."""
+    return [chosen[-1]["content"] for chosen in dataset["chosen"]]
+
+
+def accuracy_by_kind(run, heldout) -> dict[str, dict]:
+    """Preference accuracy of every measured method for each kind of rejected answer, and how many pairs it has."""
+    kinds = list(heldout["rejected_kind"])
+    rows = {}
+    for kind in sorted(set(kinds)):
+        of_kind = [other == kind for other in kinds]
+        wins = {method: load_heldout(run, method)[0].wins[of_kind].mean() for method in run.results["methods"]}
+        rows[kind] = {"n": sum(of_kind)} | {method: float(value) for method, value in wins.items()}
+    return rows
+
+
+def record_comparison(run, comparison: dict, asked) -> None:
+    """Store ORPO − SFT, and the answers of all methods to the questions `asked`, in results.json."""
+    said = {method: load_heldout(run, method)[1] for method in run.results["methods"]}
+    generations = [
+        {"prompt": prompt[-1]["content"], "reference": reference} | {method: texts[i] for method, texts in said.items()}
+        for i, (prompt, reference) in enumerate(zip(asked["prompt"], references(asked), strict=True))
+    ]
+    run.write_results(orpo_minus_sft=comparison, generations=generations)
+
+
+def record_data(run, model, train, heldout) -> None:
+    """Note in results.json which model and which data this run is about."""
+    _, reason = find_base_model(run.profile.model)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    data = {"source": f"botocore {botocore.__version__}", "train_pairs": len(train), "heldout_pairs": len(heldout)}
+    data |= {f"{name}_services": len(set(split["service"])) for name, split in (("train", train), ("heldout", heldout))}
+    data["rejected_kinds"] = {kind: n / len(train) for kind, n in sorted(Counter(train["rejected_kind"]).items())}
+    run.write_results(model={"name": run.profile.model, "from": reason, "parameters": parameters}, data=data)

@@ -1,0 +1,63 @@
+"""Held-out measurement: log-probs of chosen and rejected answers, generations, and how sure we may be of either.
+
+Every interval is a 95% percentile bootstrap. Pairs of one service resemble each other, so whole services are
+resampled wherever the services are given. Two models are compared on the same resamples (paired).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from helpers.evaluation.intervals import bootstrap_ci
+from helpers.objective.chunked_logprobs import why_not_lean
+from helpers.objective.logprobs import evaluating, pair_logps
+from helpers.objective.odds_ratio import log_odds
+
+PER_TOKEN = "mean log-prob per token, nats"
+
+
+@dataclass
+class PairScores:
+    """Mean token log-probs (nats) of n held-out pairs: two arrays of shape (n,), and the service of each pair."""
+
+    chosen_logp: np.ndarray
+    rejected_logp: np.ndarray
+    groups: list[str] | None = field(default=None, repr=False)
+
+    @property
+    def wins(self) -> np.ndarray:
+        """1 where the chosen answer is likelier per token, 0 where the rejected one is, ½ where they tie."""
+        return np.where(self.chosen_logp == self.rejected_logp, 0.5, self.chosen_logp > self.rejected_logp)
+
+    def summary(self, seed: int = 0) -> dict:
+        """The results.json values: means over pairs, and the interval of the preference accuracy."""
+        odds = [log_odds(torch.as_tensor(logps)) for logps in (self.chosen_logp, self.rejected_logp)]
+        return {
+            "n": len(self.wins),
+            "chosen_logp": float(self.chosen_logp.mean()),
+            "rejected_logp": float(self.rejected_logp.mean()),
+            "preference_accuracy": float(self.wins.mean()),
+            "preference_accuracy_ci95": bootstrap_ci(self.wins, seed, self.groups),
+            "log_odds_ratio": float((odds[0] - odds[1]).mean()),
+            "perplexity": float(np.exp(-self.chosen_logp.mean())),
+        }
+
+
+def measure_pairs(model, batches: Iterable[dict], groups=None) -> PairScores:
+    """Chosen and rejected log-probs of every pair in `batches` (from PreferenceCollator, either layout)."""
+    with evaluating(model):
+        lean = why_not_lean(model) is None
+        on_device = ({key: tensor.to(model.device) for key, tensor in batch.items()} for batch in batches)
+        measured = [pair_logps(model, batch, lean) for batch in on_device]
+    chosen, rejected = (torch.cat(side).cpu().numpy() for side in zip(*measured, strict=True))
+    return PairScores(chosen, rejected, groups)
+
+
+def paired_difference(a: PairScores, b: PairScores, seed: int = 0) -> tuple[float, list[float]]:
+    """Preference accuracy of `b` minus that of `a`, and its paired 95% interval."""
+    if len(a.wins) != len(b.wins):
+        raise ValueError(f"{len(a.wins)} pairs against {len(b.wins)}: compare models on the same held-out pairs")
+    difference = b.wins - a.wins
+    return float(difference.mean()), bootstrap_ci(difference, seed, a.groups)

@@ -1,0 +1,137 @@
+"""Log-probabilities of chosen and rejected responses, from one forward pass over a collated batch.
+
+A batch comes from `helpers.data.PreferenceCollator` in one of two layouts:
+
+- "rows", the textbook one: B chosen rows, then B rejected rows, each prompt + response, right-padded;
+- "shared", the fast one: `beginning prompt chosen rejected prompt chosen rejected …`, so that each prompt is computed
+  once, and what all prompts begin with (the system message) once for all. A rejected answer restarts its positions
+  at the end of its prompt and cannot see the chosen one, so every log-prob is the same as in "rows".
+
+In either, `lean` takes log-probs of the response tokens straight from the hidden states
+(`helpers.objective.chunked_logprobs`). Without it, the logits of every position are computed first, as in a textbook.
+The numbers are the same.
+"""
+
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+
+from helpers.objective.chunked_logprobs import lean_logps
+
+IGNORE = -100  # the label that the cross entropy of PyTorch leaves out
+
+
+@contextmanager
+def evaluating(model):
+    """Evaluation mode without gradients; the mode the model was in comes back."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
+def token_logps(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """log p(label) at every position, float32; 0 where the label is −100. (rows, T, V), (rows, T) → (rows, T)."""
+    losses = F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORE, reduction="none")
+    return -losses.view_as(labels)
+
+
+def mean_logps(logps: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean over the labelled tokens of each row: (rows, T), (rows, T) → (rows,)."""
+    return logps.sum(-1) / (labels != IGNORE).sum(-1)
+
+
+def pair_logps(model, batch, lean: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean token log-prob of each chosen and each rejected response: two float32 tensors of shape (B,)."""
+    if "segment_ids" in batch:
+        return _shared_pair_logps(model, batch, lean)
+    labels = batch["labels"][:, 1:]  # position t predicts token t + 1
+    if lean:
+        scored = labels != IGNORE
+        logps = torch.zeros(labels.shape, device=labels.device)
+        found = lean_logps(model, row_inputs(batch), lambda hidden: hidden[:, :-1][scored], labels[scored])
+        logps = logps.masked_scatter(scored, found)
+    else:
+        logps = token_logps(next_token_logits(model, batch), labels)
+    chosen, rejected = mean_logps(logps, labels).chunk(2)
+    return chosen, rejected
+
+
+def row_inputs(batch) -> dict[str, torch.Tensor]:
+    """What a model reads of a "rows" batch."""
+    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+
+
+def next_token_logits(model, batch) -> torch.Tensor:
+    """Logits for tokens 1 … L−1 of every row of a "rows" batch: (2B, L−1, V). Position t predicts token t+1."""
+    return model(**row_inputs(batch), use_cache=False).logits[:, :-1]
+
+
+def _shared_pair_logps(model, batch, lean: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    parts = [_row_logps(model, batch, row, lean) for row in range(len(batch["input_ids"]))]
+    logps, segments = (torch.cat(part) for part in zip(*parts, strict=True))
+    pairs = len(batch["row"])
+    response = (segments - 2) % 3 * pairs + (segments - 2) // 3  # chosen i → i, rejected i → pairs + i
+    sums = torch.zeros(2 * pairs, device=logps.device).index_add(0, response, logps)
+    chosen, rejected = (sums / torch.bincount(response, minlength=2 * pairs)).chunk(2)
+    return chosen, rejected
+
+
+def _row_logps(model, batch, row: int, lean: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probs (float32) of the response tokens of one shared row, and their segments: two of shape (N,)."""
+    length = int((batch["segment_ids"][row] >= 0).sum())  # each row runs alone, so none needs its padding
+    segments, labels = (batch[name][row : row + 1, :length] for name in ("segment_ids", "labels"))
+    inputs = {name: batch[name][row : row + 1, :length] for name in ("input_ids", "position_ids")}
+    inputs["attention_mask"] = row_mask(getattr(model, "module", model), segments)
+    labels, segments = labels[:, 1:], segments[:, 1:]  # position t predicts token t + 1
+    scored = labels != IGNORE
+    if lean:
+        last = row == len(batch["input_ids"]) - 1  # the backward pass begins with it
+        logps = lean_logps(model, inputs, lambda hidden: hidden[:, :-1][scored], labels[scored], keep=last)
+    else:
+        logps = token_logps(model(**inputs, use_cache=False).logits[:, :-1][scored], labels[scored])
+    return logps, segments[scored]
+
+
+def row_mask(model, segments: torch.Tensor):
+    """The mask of the "shared" layout for the attention that the model uses: additive, or block-sparse for Flex."""
+    if model.config._attn_implementation == "flex_attention":
+        return shared_block_mask(segments)
+    return shared_attention_mask(segments, model.dtype)
+
+
+def may_look(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """Whether a position of segment `query` may look back at one of segment `key`; any shapes that broadcast, bool.
+
+    It may look at its own segment, at the common beginning (segment 0) and, from a response, at the prompt of its
+    pair: segments 3i+1, 3i+2 and 3i+3 are one pair. Padding (−1) looks at padding: a row of the softmax with nothing
+    to look at would be NaN.
+    """
+    beginning, own_prompt = key == 0, (key > 0) & (key == query - (query - 1) % 3)
+    return (key == query) | ((query > 0) & (beginning | own_prompt))
+
+
+def shared_attention_mask(segments: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Additive attention mask (R, 1, W, W) of the "shared" layout: 0 where position i may look at position j."""
+    allowed = torch.tril(may_look(segments[:, :, None], segments[:, None, :]))
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=segments.device)
+    # Half of the lowest number: under autocast float32's lowest would be −inf in bf16
+    return mask.masked_fill(~allowed, torch.finfo(dtype).min / 2)[:, None]
+
+
+def shared_block_mask(segments: torch.Tensor):
+    """The same rule for FlexAttention, which skips blocks of positions that may not look at each other: a BlockMask.
+
+    FlexAttention (arXiv 2412.05496) has no backward pass on a CPU.
+    """
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def allowed(row, head, query, key):
+        return (query >= key) & may_look(segments[row, query], segments[row, key])
+
+    rows, width = segments.shape
+    return create_block_mask(allowed, rows, None, width, width, device=str(segments.device))

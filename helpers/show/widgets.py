@@ -1,0 +1,130 @@
+"""Live views: a callback that watches held-out log-probs while a model trains, and sliders for the objective."""
+
+import sys
+import time
+
+import torch
+from IPython import get_ipython
+from IPython.display import display
+from transformers import TrainerCallback
+
+from helpers.evaluation.scores import measure_pairs
+from helpers.objective.odds_ratio import log_odds, odds_ratio_loss
+from helpers.runs.machine import clock
+
+
+def in_notebook() -> bool:
+    """True inside a Jupyter kernel, where figures can be shown and updated in place."""
+    shell = get_ipython()
+    return shell is not None and hasattr(shell, "kernel")
+
+
+class LiveMonitor(TrainerCallback):
+    """Measures chosen and rejected log-probs on a small held-out set before, during and after training.
+
+    Each measurement goes to `stage.write_monitor`, each training log to `stage.log`. A notebook shows one figure
+    that updates in place; a terminal shows a line a measurement. Pass `disable_tqdm=True` to the trainer, whose
+    own bar would stand beside this one. Measuring changes nothing in training: mode and random state are restored.
+
+    batches: collated held-out batches. draw: records → (image, …) to show, or None for text only.
+    """
+
+    def __init__(self, batches: list[dict], stage, every: int, draw=None):
+        self.batches, self.stage, self.every = batches, stage, every
+        self.draw = draw if in_notebook() else None
+        self.seconds_spent, self.first_step, self.display = 0.0, 0, None
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        self.started, self.first_step = time.monotonic(), state.global_step
+        if not any(record["step"] == state.global_step for record in self.stage.read_monitor()):
+            self.measure(state, model)
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+            self.measure(state, model)
+        else:
+            self.report(state)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if logs and "loss" in logs:
+            self.stage.log({"step": state.global_step} | logs)
+
+    def measure(self, state, model) -> None:
+        """One record: step, log-probs, log odds ratio, preference accuracy, seconds since training began."""
+        before, random_state = time.monotonic(), torch.random.get_rng_state()
+        scores = measure_pairs(model, self.batches).summary()
+        torch.random.set_rng_state(random_state)
+        self.seconds_spent += time.monotonic() - before
+        names = ("chosen_logp", "rejected_logp", "log_odds_ratio", "preference_accuracy")
+        record = {"step": state.global_step} | {name: scores[name] for name in names}
+        self.stage.write_monitor(record | {"seconds": time.monotonic() - self.started})
+        self.report(state, record)
+
+    def report(self, state, record: dict | None = None) -> None:
+        """Progress on one line that rewrites itself; a measurement stays, and updates the figure."""
+        done = state.global_step - self.first_step
+        elapsed = time.monotonic() - self.started
+        left = elapsed / done * (state.max_steps - state.global_step) if done else 0
+        line = f"step {state.global_step}/{state.max_steps}  {clock(elapsed)} gone" + (
+            f", {clock(left)} left" if done else ""
+        )
+        if record:
+            line += (
+                f"  held out: chosen {record['chosen_logp']:.2f}, rejected {record['rejected_logp']:.2f},"
+                f" accuracy {record['preference_accuracy']:.0%}\n"
+            )
+        sys.stdout.write(f"\r{line:<60}")
+        sys.stdout.flush()
+        if record and self.draw:
+            image = self.draw(self.stage.read_monitor())
+            if self.display is None:
+                self.display = display(image, display_id=True)
+            else:
+                self.display.update(image)
+
+
+def show_widget(view, said: str) -> None:
+    """Show a widget, and `said` where it can't be: in a report, on a page that shows notebooks, in a terminal."""
+    if not in_notebook():
+        print(said)
+        return
+    display(view._repr_mimebundle_() | {"text/plain": said}, raw=True)
+
+
+def odds_ratio_table(chosen: float, rejected: float, beta: float) -> str:
+    """The objective at one point, as text: mean token probabilities in (0, 1) and β."""
+    logps = torch.tensor([chosen, rejected]).log().requires_grad_()
+    odds_term = beta * odds_ratio_loss(logps[0], logps[1])
+    loss = -logps[0] + odds_term
+    loss.backward()
+    ratio = (log_odds(logps[0]) - log_odds(logps[1])).exp().item()
+    return "\n".join(
+        [
+            f"odds ratio        {ratio:8.2f}   (probability ratio {chosen / rejected:.2f})",
+            f"NLL(chosen)       {-logps[0].item():8.3f}",
+            f"β · L_OR          {odds_term.item():8.3f}",
+            f"L_ORPO            {loss.item():8.3f}",
+            f"pull on chosen    {-logps.grad[0].item():8.3f}   (nats of loss for each nat of log-prob)",
+            f"push on rejected  {logps.grad[1].item():8.3f}",
+        ]
+    )
+
+
+def odds_ratio_explorer(beta: float = 1.0):
+    """Show sliders for the two probabilities and β, over `odds_ratio_table`, and return them; text in a terminal."""
+    import ipywidgets as widgets
+
+    wide = widgets.Layout(width="min(100%, 640px)")  # so that a hundredth is more than a pixel
+
+    def slider(label, value, low, high, step):
+        return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=label, layout=wide)
+
+    sliders = {
+        "chosen": slider("p(chosen)", 0.3, 0.01, 0.99, 0.01),
+        "rejected": slider("p(rejected)", 0.2, 0.01, 0.99, 0.01),
+        "beta": slider("β", beta, 0.0, 4.0, 0.1),
+    }
+    view = widgets.interactive_output(lambda **values: print(odds_ratio_table(**values)), sliders)
+    box = widgets.VBox([*sliders.values(), view])
+    show_widget(box, odds_ratio_table(0.3, 0.2, beta))
+    return box

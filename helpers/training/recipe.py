@@ -1,0 +1,105 @@
+"""What several notebooks share: training arguments, one evaluation for all methods, and showing things."""
+
+import time
+
+import torch
+from peft import LoraConfig
+
+from helpers.data.collate import PreferenceCollator
+from helpers.data.tokenize import tokenize_preferences
+from helpers.objective.logprobs import pair_logps
+from helpers.objective.odds_ratio import orpo_loss
+from helpers.runs.machine import fast_bf16, peak_memory_bytes
+
+PAIRS_A_BATCH = 8
+
+
+def training_arguments(profile, run, stage) -> dict:
+    """The keyword arguments that SFT and ORPO share, so that only the objective differs between the two runs.
+
+    Where the run's machine multiplies faster in bf16, both train under autocast: weights and sums stay float32.
+    """
+    return {
+        "output_dir": str(stage.checkpoints),
+        "max_steps": profile.steps,
+        "per_device_train_batch_size": profile.pairs_per_step,
+        "learning_rate": profile.learning_rate,
+        "warmup_steps": max(1, profile.steps // 20),
+        "max_length": profile.max_length,
+        "logging_steps": 1,
+        "save_steps": profile.save_every,
+        "save_total_limit": 1,
+        "seed": profile.seed,
+        "optim": "adamw_torch_fused",
+        "bf16": fast_bf16(run.results["machine"]),
+        "use_cpu": not torch.cuda.is_available(),
+        "gradient_checkpointing": False,
+        "disable_tqdm": True,  # LiveMonitor shows the progress
+        "report_to": [],
+    }
+
+
+def lora(profile) -> LoraConfig:
+    """Train small matrices beside every linear layer of the frozen base: a third less work a step, and no optimizer
+    state for the base (LoRA, arXiv 2106.09685). The scale is alpha / rank = 2."""
+    rank = profile.lora_rank
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def merged_model(trainer, stage):
+    """The trained model as one ordinary model, the adapter's matrices added to the base's; saved to the stage."""
+    model = trainer.model.merge_and_unload()
+    model.save_pretrained(stage.model_path)
+    trainer.processing_class.save_pretrained(stage.model_path)
+    return model
+
+
+def stage_settings(profile, run, method: str) -> dict:
+    """What decides a training run: a stopped one is resumed only if all of it is unchanged."""
+    names = (
+        "model train_pairs max_length steps pairs_per_step learning_rate lora_rank beta monitor_every save_every seed"
+    )
+    settings = {name: getattr(profile, name) for name in names.split()}
+    return {"method": method, "bf16": fast_bf16(run.results["machine"])} | settings
+
+
+def price_of_a_step(trainer, pairs) -> dict[str, tuple[float, float]]:
+    """{way: (loss, seconds)} of one forward and backward pass: as in a textbook, and as this ORPOTrainer does it."""
+    args, tokenizer = trainer.args, trainer.processing_class
+    rows = list(tokenize_preferences(pairs, tokenizer, args.max_length))
+    ways = {"textbook: two rows, all logits": ("rows", False), "this trainer": (args.layout, trainer.lean)}
+    measured = {}
+    for timed in (False, True, True):  # a round to warm up, then two, since one alone may meet a busy moment
+        for name, (layout, lean) in ways.items():
+            batch = trainer._prepare_inputs(PreferenceCollator(tokenizer.pad_token_id, layout)(rows))
+            started = time.perf_counter()
+            chosen, rejected = pair_logps(trainer.model, batch, lean)
+            loss = orpo_loss(-chosen, chosen, rejected, args.beta)
+            loss.backward()
+            shown = loss.item()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds = time.perf_counter() - started
+            trainer.model.zero_grad()
+            if timed:
+                measured[name] = (shown, min(seconds, measured.get(name, (0, seconds))[1]))
+    return measured
+
+
+def training_summary(trainer, monitor, profile) -> dict:
+    """Seconds of training alone (the live measurements taken out), tokens a second, steps, memory."""
+    seconds = trainer.state.log_history[-1]["train_runtime"] - monitor.seconds_spent
+    steps = trainer.state.global_step - monitor.first_step  # a resumed run is timed from where it resumed
+    whole_run = seconds / steps * profile.steps if steps else None
+    columns = [name for name in ("input_ids", "chosen_input_ids") if name in trainer.train_dataset.column_names]
+    tokens = sum(len(ids) for ids in trainer.train_dataset[columns[0]])
+    return {
+        "train_seconds": whole_run,
+        "train_tokens_per_second": tokens / whole_run if whole_run else None,
+        "resumed_from_step": monitor.first_step,
+        "precision": "bf16 autocast" if trainer.args.bf16 else "float32",
+        "layout": getattr(trainer.args, "layout", "rows"),
+        "steps": trainer.state.global_step,
+        "pairs": trainer.state.global_step * profile.pairs_per_step,
+        "peak_memory_bytes": peak_memory_bytes(),
+    }

@@ -1,0 +1,156 @@
+"""Held-out numbers against independent references: float64, sacrebleu, row-by-row generation, hand-worked cases."""
+
+import math
+
+import numpy as np
+import pytest
+import sacrebleu
+import torch
+
+from helpers.data.collate import PreferenceCollator
+from helpers.evaluation.answers import chrf_with_ci, generate_answers, paired_chrf_difference
+from helpers.evaluation.intervals import bootstrap_ci, resample_weights
+from helpers.evaluation.scores import PairScores, measure_pairs, paired_difference
+from helpers.evaluation.tables import comparison_table
+
+# ── the bootstrap ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_resamples_draw_as_many_items_as_there_are():
+    weights = resample_weights(7, seed=0)
+    assert weights.shape == (2000, 7) and (weights.sum(axis=1) == 7).all()
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_groups_are_drawn_whole():
+    groups = ["a", "b", "a", "c", "b", "a"]
+    weights = resample_weights(6, seed=0, groups=groups)
+    assert (weights[:, 0] == weights[:, 2]).all() and (weights[:, 0] == weights[:, 5]).all()
+    assert (weights[:, 1] == weights[:, 4]).all()
+    assert (weights[:, 0] + weights[:, 1] + weights[:, 3] == 3).all()
+
+
+def test_interval_agrees_with_the_normal_one():
+    values = np.random.default_rng(1).normal(size=2000)
+    low, high = bootstrap_ci(values)
+    half = 1.96 * values.std() / math.sqrt(len(values))
+    assert low == pytest.approx(values.mean() - half, abs=0.2 * half)
+    assert high == pytest.approx(values.mean() + half, abs=0.2 * half)
+
+
+def test_pairs_that_resemble_each_other_widen_the_interval():
+    values = np.repeat(np.random.default_rng(1).normal(size=40), 10)
+    low, high = bootstrap_ci(values)
+    low_grouped, high_grouped = bootstrap_ci(values, groups=np.repeat(np.arange(40), 10))
+    assert high_grouped - low_grouped > 2 * (high - low)
+
+
+def test_constant_values_have_no_spread_and_bad_input_is_named():
+    assert bootstrap_ci([0.25] * 9) == [0.25, 0.25]
+    with pytest.raises(ValueError, match="no values to resample"):
+        bootstrap_ci([])
+    with pytest.raises(ValueError, match="3 items but 2 groups"):
+        bootstrap_ci([1, 2, 3], groups=["a", "b"])
+
+
+# ── pairs ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def scores(chosen, rejected, groups=None) -> PairScores:
+    return PairScores(np.array(chosen, dtype=np.float32), np.array(rejected, dtype=np.float32), groups)
+
+
+def test_summary_worked_by_hand():
+    chosen, rejected = [-1.0, -2.0, -3.0, -1.5], [-2.0, -1.0, -3.0, -2.5]
+    summary = scores(chosen, rejected).summary()
+    assert summary["n"] == 4
+    assert summary["preference_accuracy"] == (1 + 0 + 0.5 + 1) / 4  # a tie is half a win
+    assert summary["chosen_logp"] == pytest.approx(-1.875) and summary["rejected_logp"] == pytest.approx(-2.125)
+    assert summary["perplexity"] == pytest.approx(math.exp(1.875))
+
+    def odds(logp):
+        return math.log(math.exp(logp) / (1 - math.exp(logp)))
+
+    expected = np.mean([odds(c) - odds(r) for c, r in zip(chosen, rejected, strict=True)])
+    assert summary["log_odds_ratio"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_paired_difference_worked_by_hand():
+    a = scores([-1, -2, -1, -2], [-2, -1, -2, -1])  # wins 1 0 1 0
+    b = scores([-1, -1, -1, -2], [-2, -2, -2, -1])  # wins 1 1 1 0
+    gain, (low, high) = paired_difference(a, b)
+    assert gain == 0.25 and low == 0.0 and high == 0.75
+    assert paired_difference(a, a) == (0.0, [0.0, 0.0])
+    assert paired_difference(b, a)[0] == -0.25
+    with pytest.raises(ValueError, match="4 pairs against 1"):
+        paired_difference(a, scores([-1], [-2]))
+
+
+def test_pairing_narrows_the_interval():
+    rng = np.random.default_rng(0)
+    wins = rng.random(200) < 0.7
+    better = wins | (rng.random(200) < 0.2)
+    a, b = (scores(np.where(w, -1, -2), np.full(200, -1.5)) for w in (wins, better))
+    low, high = paired_difference(a, b)[1]
+    (low_a, high_a), (low_b, high_b) = (bootstrap_ci(x.wins) for x in (a, b))
+    assert high - low < math.hypot(high_a - low_a, high_b - low_b)
+
+
+@pytest.mark.parametrize("layout", ["rows", "shared"])
+def test_measure_pairs_against_one_row_at_a_time_in_float64(model, tokenized, tokenizer, layout):
+    collate = PreferenceCollator(tokenizer.pad_token_id, layout)
+    rows = list(tokenized)
+    model.train()
+    measured = measure_pairs(model, [collate(rows[:3]), collate(rows[3:])], ["a"] * len(rows))
+    assert model.training, "the mode the model was in comes back"
+    exact = model.double().eval()
+    for i, row in enumerate(rows):
+        for side, value in (("chosen", measured.chosen_logp[i]), ("rejected", measured.rejected_logp[i])):
+            ids, labels = torch.tensor([row[f"{side}_input_ids"]]), row[f"{side}_labels"]
+            with torch.no_grad():
+                logps = exact(input_ids=ids).logits[0].log_softmax(-1)
+            picked = [logps[t - 1, label].item() for t, label in enumerate(labels) if label >= 0]
+            assert value == pytest.approx(np.mean(picked), abs=1e-5)
+
+
+# ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_answers_of_a_padded_batch_equal_those_given_one_by_one(model, pairs, tokenizer):
+    model.lm_head.weight = torch.nn.Parameter(0.5 * torch.randn_like(model.lm_head.weight))  # untied: it says something
+    prompts = list(pairs["prompt"])
+    together = generate_answers(model, tokenizer, prompts, max_new_tokens=6)
+    alone = [generate_answers(model, tokenizer, [prompt], max_new_tokens=6)[0] for prompt in prompts]
+    assert together == alone == generate_answers(model, tokenizer, prompts, 6, batch_size=3)
+    assert any(together)
+
+
+ANSWERS = ["Lists the topics.", "Deletes a queue now.", "", "Starts a job run in the catalog."]
+REFERENCES = ["Lists the topics in a cluster.", "Returns the URL of a queue.", "Creates a stream.", "Starts a job run."]
+
+
+def test_chrf_is_sacrebleus():
+    score, (low, high) = chrf_with_ci(ANSWERS, REFERENCES)
+    assert score == pytest.approx(sacrebleu.corpus_chrf(ANSWERS, [REFERENCES]).score, abs=1e-9)
+    assert low <= score <= high
+    assert chrf_with_ci(REFERENCES, REFERENCES) == (pytest.approx(100), pytest.approx([100, 100]))
+
+
+def test_chrf_difference_is_paired():
+    gain, (low, high) = paired_chrf_difference(ANSWERS, REFERENCES, REFERENCES)
+    assert gain == pytest.approx(100 - sacrebleu.corpus_chrf(ANSWERS, [REFERENCES]).score)
+    assert 0 < low <= gain <= high
+    assert paired_chrf_difference(ANSWERS, ANSWERS, REFERENCES) == (0, [0, 0])
+    with pytest.raises(ValueError, match="3 answers for 4 references"):
+        paired_chrf_difference(ANSWERS[:3], ANSWERS, REFERENCES)
+
+
+def test_table_has_a_column_a_method_and_every_value():
+    result = scores([-1.0, -2.0], [-2.0, -1.5]).summary() | {"chrf": 12.345, "chrf_ci95": [10, 15]}
+    lines = comparison_table({"base": result, "orpo": result | {"train_seconds": 61.2}}).splitlines()
+    assert len({len(line) for line in lines}) == 1, "columns are aligned"
+    cells = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines}
+    assert cells["held out"] == ["base", "ORPO"]
+    assert cells["training seconds"] == ["—", "61"]
+    assert cells["chrF of answers"] == ["12.3 (10.0 to 15.0)"] * 2
+    assert cells["preference accuracy"][0].startswith("50% (")

@@ -1,0 +1,248 @@
+"""The run folder: whole files, the right run, and a stopped stage that resumes only where that is sound."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers.files import append_line, read_json, read_lines, write_json
+from helpers.runs import folder as runs
+from helpers.runs import machine
+from helpers.runs.folder import Run, Stage, new_run, open_run
+from helpers.training.profiles import PROFILES
+
+SMOKE = PROFILES["smoke"]
+
+
+@pytest.fixture(autouse=True)
+def own_runs_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKSHOP_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("WORKSHOP_RUN", raising=False)
+
+
+# ── files ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "results.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    with pytest.raises(UnicodeEncodeError):
+        runs.write_text(path, "\ud800")  # fails while the file is being written
+    assert read_json(path) == {"a": 1}
+    assert os.listdir(tmp_path) == ["results.json"]
+
+
+def test_a_killed_writer_leaves_a_whole_file(tmp_path):
+    path = tmp_path / "results.json"
+    code = (
+        "import sys, itertools\nfrom pathlib import Path\nfrom helpers.files import write_json\n"
+        "for n in itertools.count(): write_json(Path(sys.argv[1]), {'n': n, 'filler': 'x' * 200_000})"
+    )
+    for delay in (0.0, 0.005, 0.011):
+        writer = subprocess.Popen([sys.executable, "-c", code, str(path)])
+        deadline = time.monotonic() + 60
+        while not path.is_file():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(delay)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        assert len(read_json(path)["filler"]) == 200_000
+        path.unlink()
+
+
+@given(records=st.lists(st.dictionaries(st.text(), st.integers()), max_size=6), data=st.data())
+def test_json_lines_survive_a_cut_at_any_byte(tmp_path_factory, records, data):
+    path = tmp_path_factory.mktemp("lines") / "log.jsonl"
+    for record in records:
+        append_line(path, record)
+    content = path.read_bytes() if records else b""
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    survived = read_lines(path)
+    assert survived == records[: len(survived)]
+    append_line(path, {"after": 1})
+    assert read_lines(path) == [*survived, {"after": 1}]
+
+
+def test_a_broken_line_in_the_middle_is_named(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\nnonsense\n{"step": 3}\n')
+    with pytest.raises(ValueError, match=r"log.jsonl, line 2 is no JSON .* mend it or delete"):
+        read_lines(path)
+
+
+# ── which run ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_two_runs_of_one_second_get_their_own_folders_and_latest_is_the_newest():
+    first, second = new_run(SMOKE), new_run(SMOKE)
+    assert first.path != second.path
+    assert (runs.runs_folder() / "latest").resolve() == second.path.resolve()
+
+
+def test_notebooks_share_an_open_run_until_make_run_finished_it():
+    run = open_run(SMOKE)
+    assert open_run(SMOKE).path == run.path
+    write_json(run.path / "state.json", {"status": "finished", "pid": 1})
+    assert open_run(SMOKE).path != run.path
+
+
+@pytest.mark.parametrize("change", [{"name": "laptop"}, {"seed": 7}])
+def test_another_profile_or_seed_gets_its_own_run(change):
+    run = open_run(SMOKE)
+    assert open_run(replace(SMOKE, **change)).path != run.path
+
+
+def test_another_model_gets_its_own_run():
+    run = open_run(SMOKE)
+    run.write_results(model={"name": "smoke"})
+    assert open_run(SMOKE).path == run.path
+    assert open_run(replace(SMOKE, model="other")).path != run.path
+
+
+def test_a_run_at_work_is_left_alone_and_a_killed_one_taken_up():
+    run = open_run(SMOKE)
+    write_json(run.path / "state.json", {"status": "running", "pid": os.getpid()})
+    other = open_run(SMOKE)
+    assert other.path != run.path
+    dead = next(pid for pid in range(4_000_000, 3_000_000, -1) if not psutil.pid_exists(pid))
+    write_json(other.path / "state.json", {"status": "running", "pid": dead})
+    assert open_run(SMOKE).path == other.path
+
+
+def test_a_named_run_wins(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKSHOP_RUN", str(tmp_path / "mine"))
+    assert open_run(SMOKE).path == tmp_path / "mine"
+
+
+def test_results_are_merged_and_a_missing_stage_names_its_notebook(tmp_path):
+    run = Run(tmp_path / "run", SMOKE)
+    run.write_results(methods={"base": {"n": 1}})
+    run.write_results(methods={"sft": {"n": 2}})
+    again = Run(tmp_path / "run", SMOKE)
+    assert again.results["methods"] == {"base": {"n": 1}, "sft": {"n": 2}}
+    assert again.require("sft") == {"n": 2}
+    with pytest.raises(FileNotFoundError, match="run notebook 04 first"):
+        again.require("orpo")
+
+
+# ── a stage that was stopped ────────────────────────────────────────────────────────────────────────────────
+
+
+def stopped_stage(path, settings, steps=(2, 4)) -> Stage:
+    """A stage killed after step 5: two checkpoints, five log records, measurements at 0, 2 and 4."""
+    stage = Stage(path)
+    stage.start(settings)
+    for step in steps:
+        folder = stage.checkpoints / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        write_json(folder / "trainer_state.json", {"global_step": step})
+    for step in range(1, 6):
+        stage.log({"step": step, "loss": 1 / step})
+    for step in (0, 2, 4):
+        stage.write_monitor({"step": step})
+    return stage
+
+
+def test_the_same_settings_resume_from_the_last_whole_checkpoint(tmp_path, capsys):
+    stage = stopped_stage(tmp_path / "sft", {"steps": 8, "name": ("a", "b")})
+    torn = stage.checkpoints / "checkpoint-6"
+    torn.mkdir()
+    (torn / "trainer_state.json").write_text('{"global_st')
+    assert Stage(tmp_path / "sft").start({"steps": 8, "name": ("a", "b")}) == 4
+    said = capsys.readouterr().out
+    assert "removing checkpoint-6, which was cut off" in said
+    assert "sft: resuming from step 4 of a stopped run" in said
+    assert stage.last_checkpoint().endswith("checkpoint-4")
+    assert [record["step"] for record in stage.read_log()] == [1, 2, 3, 4]
+    assert [record["step"] for record in stage.read_monitor()] == [0, 2, 4]
+
+
+def test_other_settings_start_over_and_are_named(tmp_path, capsys):
+    stopped_stage(tmp_path / "sft", {"steps": 8, "beta": 1.0})
+    stage = Stage(tmp_path / "sft")
+    assert stage.start({"steps": 8, "beta": 2.0}) == 0
+    assert "starting from the base model: the stopped run had other settings (beta)" in capsys.readouterr().out
+    assert stage.last_checkpoint() is None and stage.read_log() == []
+
+
+def test_a_finished_stage_starts_again_and_keeps_no_checkpoints(tmp_path, capsys):
+    stage = stopped_stage(tmp_path / "sft", {"steps": 8})
+    stage.finish({"n": 1})
+    assert stage.finished and stage.result == {"n": 1} and not stage.checkpoints.exists()
+    assert stage.start({"steps": 8}) == 0
+    assert "starting again: it had finished before" in capsys.readouterr().out
+    assert not stage.finished
+
+
+def test_without_any_checkpoint_it_starts_from_the_base(tmp_path, capsys):
+    stopped_stage(tmp_path / "sft", {"steps": 8}, steps=())
+    assert Stage(tmp_path / "sft").start({"steps": 8}) == 0
+    assert "sft: starting from the base model" in capsys.readouterr().out
+
+
+# ── the machine ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_machine_info_names_the_machine_but_not_its_user():
+    info = machine.machine_info()
+    assert info["cores"] >= 1 and info["memory"] == psutil.virtual_memory().total and info["gflops"] > 0
+    assert info["bf16_gflops"] > 0
+    assert info["python"] == ".".join(map(str, sys.version_info[:3]))
+    written = json.dumps(info)
+    assert os.uname().nodename not in written and os.path.expanduser("~") not in written
+
+
+def test_a_machine_is_told_in_gibibytes_and_words():
+    told = machine.machine_report(machine.machine_info() | {"memory": 16 * 2**30, "accelerator": "none"})
+    assert "16.0 GiB" in told and "no accelerator" in told and "{" not in told
+
+
+def test_versions_are_those_installed():
+    import torch
+    import transformers
+
+    found = machine.versions()
+    assert found["transformers"] == transformers.__version__
+    assert found["torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
+def test_peak_memory_never_falls_and_counts_bytes():
+    before = machine.peak_memory_bytes()
+    block = bytearray(300 * 2**20)
+    block[::4096] = b"x" * len(block[::4096])
+    assert machine.peak_memory_bytes() >= max(before, 300 * 2**20)
+    del block
+    assert machine.peak_memory_bytes() >= 300 * 2**20
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.9, "1:01"), (3600, "60:00")])
+def test_clock(seconds, text):
+    assert machine.clock(seconds) == text
+
+
+def test_a_run_in_another_precision_is_not_resumed(tmp_path, monkeypatch, capsys):
+    from helpers.training.recipe import stage_settings
+
+    run = Run(tmp_path / "run", PROFILES["smoke"])
+    settings = []
+    for precision in ("bf16", "float32"):
+        monkeypatch.setenv("WORKSHOP_PRECISION", precision)
+        settings.append(stage_settings(run.profile, run, "sft"))
+    stage = run.stage("sft")
+    stage.start(settings[0])
+    checkpoint = stage.checkpoints / "checkpoint-2"
+    checkpoint.mkdir(parents=True)
+    write_json(checkpoint / "trainer_state.json", {"global_step": 2})
+    assert stage.start(settings[1]) == 0
+    assert "the stopped run had other settings (bf16)" in capsys.readouterr().out

@@ -1,0 +1,87 @@
+"""Recorded runs: only finished ones, and a table that says what the files say."""
+
+import json
+
+import pytest
+
+from helpers.files import write_json
+from helpers.runs import recorded as results
+from scripts import record_results
+
+METHOD = {
+    "n": 4,
+    "chosen_logp": -2.0,
+    "rejected_logp": -3.0,
+    "preference_accuracy": 0.75,
+    "preference_accuracy_ci95": [0.5, 1.0],
+    "chrf": 30.0,
+    "chrf_ci95": [20.0, 40.0],
+    "chrf_n": 4,
+    "train_seconds": 61.0,
+    "layout": "rows",
+    "precision": "float32",
+}
+
+
+def a_run(folder, seed: int, gain: float, status="finished"):
+    orpo = METHOD | {"preference_accuracy": 0.75 + gain, "rejected_logp": -3.5}
+    difference = {"preference_accuracy": gain, "preference_accuracy_ci95": [0.01, 0.2], "chrf": 1, "chrf_ci95": [-1, 3]}
+    folder.mkdir()
+    machine = {"cpu": "A CPU", "cores": 2, "accelerator": "none", "python": "3.11.7", "gflops": 80 + seed}
+    write_json(
+        folder / "results.json",
+        {
+            "profile": "laptop",
+            "seed": seed,
+            "date": "2026-01-02T03:04:05+00:00",
+            "machine": machine | {"bf16_gflops": 200.4},
+            "model": {"name": "m", "from": "packaged: M from w==1, dequantised"},
+            "methods": {"base": METHOD | {"train_seconds": None}, "sft": METHOD, "orpo": orpo},
+            "orpo_minus_sft": difference,
+            "run": {"seconds": 600, "peak_memory_bytes": 2**31},
+            "generations": [{"prompt": str(i)} for i in range(9)],
+        },
+    )
+    write_json(folder / "state.json", {"status": status, "done": {"00_a": {"seconds": 1.26}}})
+    for method in ("sft", "orpo"):
+        (folder / method).mkdir()
+        (folder / method / "monitor.jsonl").write_text('{"step": 0}\n')
+    return folder
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    for module in (results, record_results):
+        monkeypatch.setattr(module, "REPOSITORY", tmp_path)
+    return tmp_path
+
+
+def test_record_and_read_back(repository):
+    for seed, gain in ((1, 0.20), (0, 0.10)):
+        record_results.record(a_run(repository / f"run{seed}", seed, gain))
+    runs = results.recorded("laptop")
+    assert [run["seed"] for run in runs] == [0, 1]
+    assert runs[0]["monitor"] == {"sft": [{"step": 0}], "orpo": [{"step": 0}]}
+    assert runs[0]["notebook_seconds"] == {"00_a": 1.3} and len(runs[0]["generations"]) == 5
+    table = results.table(runs)
+    assert "Mean gain of ORPO over SFT: +15.0 points over 2 seeds" in table
+    assert "`make run` took 10:00, 10:00" in table and "peak memory 2.0 GiB" in table
+    assert "**+20.0 points (+1.0 to +20.0)**" in table or "+20.0 (+1.0 to +20.0) points" in table
+    assert "80, 81 GFLOP a second in float32, 200, 200 in bf16" in table
+    assert "Base model: packaged: M from w==1." in table
+    assert "seeds 0, 1 · A CPU, 2 cores" in table and "2026-01-02" in table
+    rows = [line for line in table.splitlines() if line.startswith("| 0 |") or line.startswith("| 1 |")]
+    assert len(rows) == 8 and len({row.count("|") for row in rows}) == 1
+
+
+def test_an_unfinished_run_is_refused_and_nothing_recorded_says_how(repository):
+    with pytest.raises(ValueError, match="the run is stopped; finish it with make run"):
+        record_results.record(a_run(repository / "run", 0, 0.1, status="stopped"))
+    assert not (repository / "docs").exists()
+    with pytest.raises(FileNotFoundError, match="no recorded run of laptop: make run, then"):
+        results.recorded("laptop")
+
+
+def test_what_is_recorded_is_json_that_others_can_read(repository):
+    path = record_results.record(a_run(repository / "run", 3, 0.1))
+    assert path.name == "laptop-seed3.json" and json.loads(path.read_text())["seed"] == 3

@@ -1,0 +1,291 @@
+"""`make run`'s runner, as real processes on small notebooks: exit codes, stopping, continuing, and what is kept."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from helpers.files import REPOSITORY
+from scripts.run_workshop import choose, last_line, tidied
+
+WAIT = 120  # seconds that a loaded machine may take to start a kernel
+
+
+def write_notebook(folder, name: str, *cells: str, needs=(), **notes):
+    folder.mkdir(exist_ok=True)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["workshop"] = {"needs": list(needs)} | notes
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+
+
+class Runner:
+    """scripts/run_workshop.py on the notebooks of one folder, with a runs folder of its own."""
+
+    def __init__(self, path):
+        self.folder, self.runs = path / "notebooks", path / "runs"
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        command = [sys.executable, "scripts/run_workshop.py", "--folder", str(self.folder), "--runs-dir"]
+        environment = {name: value for name, value in os.environ.items() if name not in ("PROFILE", "WORKSHOP_RUN")}
+        return subprocess.Popen(
+            [*command, str(self.runs), *(arguments or ("--profile", "smoke"))],
+            cwd=REPOSITORY,
+            env=environment | {"HF_HUB_OFFLINE": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # What was started in the background of a script ignores Ctrl-C, and so would its children
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        process = self.start(*arguments)
+        said, _ = process.communicate(timeout=300)
+        return process.returncode, said
+
+    def wait_for(self, path: str, process) -> None:
+        """Until runs/latest/<path> exists."""
+        deadline = time.monotonic() + WAIT
+        while not list((self.runs / "latest").glob(path)):
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline, f"{path} never came"
+            time.sleep(0.05)
+
+    def state(self) -> dict:
+        return json.loads((self.runs / "latest" / "state.json").read_text())
+
+    def executed(self, name: str):
+        return nbformat.read(self.runs / "latest" / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+@pytest.fixture
+def runner(tmp_path):
+    return Runner(tmp_path)
+
+
+TOUCH = "import os, pathlib\npathlib.Path(os.environ['WORKSHOP_RUN'], '{}').touch()"
+
+
+def test_all_pass(runner):
+    write_notebook(runner.folder, "00_first", "import os; print('profile', os.environ['PROFILE'])")
+    hold = "import time; kept = b'x' * 2**26; time.sleep(2.5)  # memory is sampled once a second"
+    write_notebook(runner.folder, "01_second", f"import helpers; print('helpers found'); {hold}")
+    code, said = runner.run()
+    assert code == 0, said
+    assert re.search(r"00_first +done in 0:\d\d", said) and re.search(r"01_second +done in", said)
+    assert "finished in" in said and "peak memory" in said
+    assert runner.executed("00_first").cells[0].outputs[0].text == "profile smoke\n"
+    assert (runner.runs / "latest" / "report.html").is_file()
+    results = json.loads((runner.runs / "latest" / "results.json").read_text())
+    assert results["profile"] == "smoke" and results["run"]["peak_memory_bytes"] > 2**26
+    assert runner.state()["status"] == "finished"
+    assert not [name for name in os.listdir(runner.runs / "latest" / "notebooks") if name.startswith(".")]
+
+
+def test_the_progress_line_shows_what_is_printed_and_how_far_a_bar_is(tmp_path):
+    """The messages are a real kernel's: tqdm draws a widget in a notebook."""
+    code = (
+        "from tqdm.auto import tqdm\nprint('a line\\n')\nfor i in tqdm(range(4), desc='answers', mininterval=0): pass"
+    )
+    heard = []
+
+    class Listener(NotebookClient):
+        def process_message(self, msg, cell, cell_index):
+            heard.append(last_line(msg))
+            return super().process_message(msg, cell, cell_index)
+
+    Listener(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), kernel_name="python3").execute()
+    said = [line for line in heard if line]
+    assert said[0] == "a line" and "answers: 25%" in said and said[-1] == "answers: 100%"
+
+
+def test_what_cells_printed_is_made_fit_to_be_shared():
+    said = "\rstep 1/3\rstep 2/3\rstep 3/3\ndone\n\rloading 50%\rloading 100%\r"
+    said += f"\n{REPOSITORY}/.venv/lib/peft.py:1: UserWarning\n{os.path.expanduser('~')}/x.py"
+    cell = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("stream", name="stdout", text=said)])
+    kept = tidied(nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_markdown_cell("text")]))
+    warned = ".venv/lib/peft.py:1: UserWarning\n~/x.py"
+    assert kept.cells[0].outputs[0].text == f"step 3/3\ndone\nloading 100%\n{warned}"
+
+
+def test_pieces_of_a_stream_are_one_and_bars_are_left_out():
+    v4 = nbformat.v4
+    bar = {"text/plain": "answers:   0%|          | 0/4", "application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
+    slider = {"text/plain": "p(chosen) 0.30", "application/vnd.jupyter.widget-view+json": {"model_id": "2"}}
+    pieces = [v4.new_output("stream", name="stdout", text=f"\rstep {step}/3") for step in (1, 2, 3)]
+    shown = [v4.new_output("display_data", data) for data in (bar, slider)]
+    cell = v4.new_code_cell(
+        outputs=[pieces[0], shown[0], *pieces[1:], shown[1], v4.new_output("stream", text="\ndone")]
+    )
+    streams_and_slider = tidied(v4.new_notebook(cells=[cell])).cells[0].outputs
+    assert [output.get("text") for output in streams_and_slider] == ["step 3/3", None, "\ndone"]
+    assert streams_and_slider[1].data["text/plain"] == "p(chosen) 0.30"
+
+
+def test_a_failure_is_named_kept_and_continued_from(runner):
+    write_notebook(runner.folder, "00_good", TOUCH.format("once"))
+    write_notebook(runner.folder, "01_bad", "print('before')", "assert 1 > 2, 'the lesson did not come true'")
+    write_notebook(runner.folder, "02_never", "print('never')")
+    code, said = runner.run()
+    assert code == 1
+    assert "FAILED: 01_bad.ipynb, cell 2: AssertionError: the lesson did not come true" in said
+    assert runner.executed("01_bad").cells[1].outputs[0].output_type == "error"
+    assert "the lesson did not come true" in (runner.runs / "latest" / "report.html").read_text()
+    assert not (runner.runs / "latest" / "notebooks" / "02_never.ipynb").exists()
+
+    write_notebook(runner.folder, "01_bad", "print('mended')")
+    code, said = runner.run()
+    assert code == 0, said
+    assert "Continuing" in said and "done 00_good" in said and not re.search(r"00_good +done in", said)
+
+
+def test_bad_arguments_are_one_line_and_make_nothing(runner):
+    write_notebook(runner.folder, "00_a", "1")
+    for arguments, message in (
+        (["--profile", "huge"], "make run: unknown profile 'huge': choose one of smoke, laptop"),
+        (["--profile", "smoke", "--notebooks", "00 17"], "make run: no notebook 17: choose from 00"),
+    ):
+        code, said = runner.run(*arguments)
+        assert code == 2 and said.strip().startswith(message) and len(said.splitlines()) == 1
+    assert not runner.runs.exists()
+
+
+def test_what_takes_long_runs_only_when_it_is_named(tmp_path):
+    folder = tmp_path / "notebooks"
+    write_notebook(folder, "00_a", "1")
+    write_notebook(folder, "07_b", "1", needs=["00"], only_when_named=["laptop"])
+
+    def chosen(numbers: str, profile: str) -> list[str]:
+        return [path.stem for path in choose(numbers.split(), folder, profile)]
+
+    assert chosen("", "laptop") == ["00_a"]
+    assert chosen("", "smoke") == chosen("07", "laptop") == ["00_a", "07_b"]
+
+
+def test_what_a_notebook_needs_is_added(runner):
+    write_notebook(runner.folder, "00_a", "1")
+    write_notebook(runner.folder, "01_b", "1")
+    write_notebook(runner.folder, "02_c", "1", needs=["01"])
+    code, said = runner.run("--profile", "smoke", "--notebooks", "02")
+    assert code == 0 and "notebook 02 needs 01: added" in said
+    assert set(runner.state()["done"]) == {"01_b", "02_c"}
+
+
+def test_an_edited_notebook_and_what_follows_are_done_again(runner):
+    for name in ("00_a", "01_b", "02_c"):
+        write_notebook(runner.folder, name, "1")
+    write_notebook(runner.folder, "03_d", "raise SystemError('stop')")
+    assert runner.run()[0] == 1
+    write_notebook(runner.folder, "01_b", "2")
+    write_notebook(runner.folder, "03_d", "1")
+    code, said = runner.run()
+    assert code == 0 and "done 00_a\n" in said
+    assert [name for name in ("00_a", "01_b", "02_c", "03_d") if re.search(f"{name} +done in", said)] == [
+        "01_b",
+        "02_c",
+        "03_d",
+    ]
+
+
+def test_fresh_or_other_settings_leave_a_stopped_run_behind(runner, monkeypatch):
+    write_notebook(runner.folder, "00_a", "1")
+    write_notebook(runner.folder, "01_b", "raise SystemError('stop')")
+    assert runner.run()[0] == 1
+    stopped = (runner.runs / "latest").resolve()
+    monkeypatch.setenv("WORKSHOP_SEED", "1")  # another profile, seed or model is another run
+    assert "Starting" in runner.run()[1] and (runner.runs / "latest").resolve() != stopped
+    monkeypatch.delenv("WORKSHOP_SEED")
+    stopped = (runner.runs / "latest").resolve()
+    code, said = runner.run("--profile", "smoke", "--fresh")
+    assert code == 1 and "Starting" in said and (runner.runs / "latest").resolve() != stopped
+
+
+def stop(process, how: int) -> str:
+    """Send the signal and return what was said until the end."""
+    process.send_signal(how)
+    return process.communicate(timeout=WAIT)[0]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_while_a_notebook_runs_it_continues(runner, how):
+    slow = TOUCH.format("started") + "\nimport time\nwhile not pathlib.Path({!r}).exists(): time.sleep(0.05)"
+    runner.folder.mkdir()
+    go = runner.folder.parent / "go"
+    write_notebook(runner.folder, "00_a", "1")
+    write_notebook(runner.folder, "01_slow", slow.format(str(go)))
+    process = runner.start()
+    runner.wait_for("started", process)
+    said = stop(process, how)
+    if how == signal.SIGKILL:
+        assert process.returncode == -how
+    else:
+        assert process.returncode == 130, said
+        assert "Stopped. `make run PROFILE=smoke` continues from here" in said
+        assert runner.state()["status"] == "stopped"
+    go.touch()
+    code, said = runner.run()
+    assert code == 0, said
+    assert "Continuing" in said and "done 00_a" in said
+
+
+def test_two_runs_do_not_work_in_one_folder(runner):
+    go = runner.folder.parent / "go"
+    wait = TOUCH.format("started") + f"\nimport time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.05)"
+    write_notebook(runner.folder, "00_slow", wait)
+    first = runner.start()
+    runner.wait_for("started", first)
+    code, said = runner.run()
+    assert code == 1 and f"process {first.pid} is still running this" in said
+    go.touch()
+    assert "finished in" in first.communicate(timeout=WAIT)[0] and first.returncode == 0
+
+
+def real_notebook_with_more_steps(runner) -> None:
+    """Notebook 02 with its parameters overridden as a reader would: more steps, a checkpoint every second one."""
+    notebook = nbformat.read(REPOSITORY / "notebooks" / "02_sft_baseline.ipynb", as_version=4)
+    at = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", []))
+    override = "from dataclasses import replace\nprofile = replace(profile, steps=60, save_every=2)"
+    notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(override))
+    runner.folder.mkdir(exist_ok=True)
+    write_notebook(runner.folder, "01_base", BASE)
+    nbformat.write(notebook, runner.folder / "02_sft_baseline.ipynb")
+
+
+BASE = """from helpers.training.profiles import get_profile
+from helpers.runs.folder import open_run
+from helpers.training.base_model import load_base
+from helpers.data.load import load_preferences
+from helpers.evaluation.heldout import evaluate
+profile = get_profile()
+model, tokenizer = load_base(profile)
+heldout = load_preferences(split="heldout", limit=profile.heldout_pairs)
+evaluate(open_run(profile), "base", model, tokenizer, heldout, profile)"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_in_training_it_resumes_from_a_checkpoint_and_says_so(runner, how):
+    real_notebook_with_more_steps(runner)
+    process = runner.start()
+    runner.wait_for("sft/checkpoints/checkpoint-4/trainer_state.json", process)
+    stop(process, how)
+    code, said = runner.run()
+    assert code == 0, said
+    printed = "".join(
+        output.get("text", "")
+        for cell in runner.executed("02_sft_baseline").cells
+        for output in cell.get("outputs", [])
+    )
+    assert (resumed := re.search(r"sft: resuming from step (\d+) of a stopped run", printed)), printed
+    log = [json.loads(line) for line in (runner.runs / "latest" / "sft" / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in log] == list(range(1, 61)), "no step is missing and none is there twice"
+    result = json.loads((runner.runs / "latest" / "results.json").read_text())["methods"]["sft"]
+    assert result["resumed_from_step"] == int(resumed[1]) >= 4 and result["steps"] == 60
+    assert not (runner.runs / "latest" / "sft" / "checkpoints").exists()

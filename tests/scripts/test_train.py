@@ -1,0 +1,162 @@
+"""scripts/train.py as a user starts it: all methods, false flags, files as data, a dry run, errors of one line."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+
+from helpers.files import REPOSITORY
+from scripts import train
+
+PAIRS = [
+    {"prompt": f"What does call {i} do?", "chosen": f"It lists {i} queues.", "rejected": f"It deletes topic {i}."}
+    for i in range(8)
+]
+
+
+HERE = {name: value for name, value in os.environ.items() if not name.startswith("SM_")}
+HERE |= {"WORKSHOP_BACKEND": "cpu", "HF_HUB_OFFLINE": "1"}
+AS_A_USER = {"cwd": REPOSITORY, "env": HERE, "text": True}
+
+
+def command(folder, *arguments: str) -> list[str]:
+    return [sys.executable, "scripts/train.py", "--model", "smoke", "--output_dir", str(folder), *arguments]
+
+
+def start(folder, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(folder, *arguments), **AS_A_USER | {"env": HERE | environment}, capture_output=True)
+
+
+SHORT = ("--max_steps", "3", "--max_length", "128", "--per_device_train_batch_size", "2", "--bf16", "False")
+
+
+def records(said: str) -> list[dict]:
+    return [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
+    return folder
+
+
+@pytest.mark.parametrize("method", ["sft", "orpo", "dpo"])
+def test_trains_logs_json_and_writes_the_run_folder(method, data, tmp_path):
+    options = ("--method", method, "--data", str(data), "--lora_rank", "4", "--learning_rate", "1e-2")
+    done = start(tmp_path / "out", *options, *SHORT)
+    assert done.returncode == 0, done.stderr
+    assert "Backend cpu: chosen by you; bf16 multiplies" in done.stdout
+    logged = records(done.stdout)
+    assert [record["step"] for record in logged] == [1, 2, 3]
+    assert ("rewards/margins" in logged[0]) == (method != "sft")
+    if method == "dpo":
+        assert logged[0]["loss"] == pytest.approx(math.log(2), abs=1e-4), "the base model is the reference"
+    stage = tmp_path / "out" / method
+    assert [json.loads(line) for line in (stage / "log.jsonl").read_text().splitlines()] == logged
+    result = json.loads((stage / "result.json").read_text())
+    assert result["method"] == method and result["steps"] == 3 and result["last_loss"] == logged[-1]["loss"]
+    assert (stage / "model" / "adapter_model.safetensors").is_file()
+    assert not (stage / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("method", "precision"), [("sft", "float32"), ("dpo", "bf16"), ("orpo", "bf16")])
+def test_without_being_told_every_method_takes_the_precision_of_the_backend(method, precision, data, tmp_path):
+    """TRL's configs ask for bf16 on a GPU where nothing is said, and end on a machine that has none."""
+    options = ("--method", method, "--data", str(data), *SHORT[: SHORT.index("--bf16")])
+    done = start(tmp_path / "out", *options, WORKSHOP_PRECISION=precision)
+    assert done.returncode == 0, done.stderr
+    assert len(records(done.stdout)) == 3
+    arguments = train.parse(["--method", method, "--output_dir", str(tmp_path), "--backend", "cpu", "--bf16", "False"])[
+        2
+    ]
+    assert not arguments.bf16 and arguments.use_cpu and not arguments.gradient_checkpointing, "what is told, counts"
+
+
+def test_data_and_model_folder_come_from_sagemakers_variables(data, tmp_path):
+    model = tmp_path / "model"
+    done = start(tmp_path / "out", "--method", "orpo", *SHORT, SM_CHANNEL_TRAIN=str(data), SM_MODEL_DIR=str(model))
+    assert done.returncode == 0, done.stderr
+    assert "8 pairs" in done.stdout and (model / "model.safetensors").is_file()
+
+
+def test_precompiling_takes_few_steps_and_saves_nothing(data, tmp_path):
+    options = ("--method", "orpo", "--data", str(data), "--max_steps", "50", "--max_length", "128", "--bf16", "False")
+    done = start(tmp_path / "out", *options, NEURON_EXTRACT_GRAPHS_ONLY="1")
+    assert done.returncode == 0, done.stderr
+    assert "Precompiling: 3 steps are traced, nothing is saved" in done.stdout and len(records(done.stdout)) == 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_folder_holds_one_run(data, tmp_path):
+    """Started again, it begins anew, and nothing of the first run is left; a checkpoint is gone on from when named."""
+    out, options = tmp_path / "out", ("--method", "orpo", "--data", str(data), *SHORT)
+    assert start(out, *options).returncode == 0
+    (out / "orpo" / "model" / "left_over").touch()
+    again = start(out, *options, "--max_steps", "2", "--learning_rate", "1e-3")
+    assert again.returncode == 0 and "Trained 2 steps" in again.stdout, again.stderr
+    assert [record["step"] for record in map(json.loads, (out / "orpo" / "log.jsonl").open())] == [1, 2]
+    assert json.loads((out / "orpo" / "result.json").read_text())["steps"] == 2
+    assert not (out / "orpo" / "model" / "left_over").exists()
+
+
+def test_a_stopped_run_goes_on_from_the_checkpoint_that_is_named(data, tmp_path):
+    options = ("--method", "orpo", "--data", str(data), *SHORT, "--max_steps", "6", "--save_steps", "1")
+    whole = records(start(tmp_path / "whole", *options).stdout)
+    out = tmp_path / "out"
+    with subprocess.Popen(command(out, *options), **AS_A_USER, stdout=subprocess.PIPE) as stopped:
+        while not list(out.glob("orpo/checkpoints/checkpoint-3/trainer_state.json")):
+            assert stopped.stdout.readline(), "it ended by itself"
+        stopped.kill()
+    missing = start(out, *options, "--resume_from_checkpoint", str(tmp_path / "nowhere"))
+    assert missing.returncode == 1 and "train.py: " in missing.stderr and "nowhere" in missing.stderr
+    gone_on = start(out, *options, "--resume_from_checkpoint", str(out / "orpo" / "checkpoints" / "checkpoint-2"))
+    assert [record["step"] for record in records(gone_on.stdout)] == [3, 4, 5, 6], gone_on.stderr
+    log = [json.loads(line) for line in (out / "orpo" / "log.jsonl").open()]
+    assert [(record["step"], record["loss"]) for record in log] == [
+        (record["step"], record["loss"]) for record in whole
+    ]
+
+
+def test_the_run_folder_of_a_sagemaker_job_is_where_sagemaker_keeps_it(tmp_path):
+    arguments = ["--method", "orpo", "--backend", "cpu"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SM_OUTPUT_DATA_DIR", str(tmp_path))
+        assert train.parse(arguments)[2].output_dir == str(tmp_path)
+        assert train.parse([*arguments, "--output_dir", "mine"])[2].output_dir == "mine"
+
+
+def test_a_cpu_compiles_no_graphs_and_says_so(tmp_path):
+    done = start(tmp_path / "out", "--method", "orpo", "--will_it_compile", "True", *SHORT)
+    assert (done.returncode, done.stdout) == (0, "no: cpu compiles no graphs\n")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--method", "orpo", "--data", "nowhere.jsonl"), "no preference data at nowhere.jsonl"),
+        (("--method", "orpo", "--model", "./nowhere"), "there is no folder ./nowhere"),
+        (("--method", "orpo", "--backend", "neuron"), "not installed"),
+        (("--method", "orpo", "--beta", "-1"), "beta is -1.0"),
+        (("--method", "orpo", "--layout", "packed"), "layout 'packed': choose 'shared' or 'rows'"),
+        (("--method", "orpo", "--max_steps", "0"), "max_steps is 0"),
+        (("--method", "orpo", "--fp16", "True"), "fp16 needs a CUDA GPU"),
+    ],
+)
+def test_errors_are_one_line(options, says, tmp_path):
+    done = start(tmp_path / "out", *SHORT, *options)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("train.py: ") and says in last
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_row_is_named(tmp_path):
+    (tmp_path / "mine.jsonl").write_text(json.dumps(PAIRS[0]) + "\n" + json.dumps(PAIRS[1] | {"chosen": " "}) + "\n")
+    done = start(tmp_path / "out", "--method", "sft", "--data", str(tmp_path / "mine.jsonl"), *SHORT)
+    assert done.returncode == 1 and "row 1, chosen: the response is empty" in done.stderr

@@ -1,0 +1,112 @@
+"""report.html: readable without network, nothing unescaped, every image with a text."""
+
+import base64
+from html.parser import HTMLParser
+
+import nbformat
+import pytest
+
+from helpers.evaluation.scores import PairScores
+from helpers.files import write_json
+from helpers.runs.folder import Run
+from helpers.show.report import as_markup, last_writes, side_by_side, write_report
+from helpers.training.profiles import PROFILES
+
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
+
+
+class Page(HTMLParser):
+    """All tags with their attributes, and the text."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture
+def run(tmp_path):
+    import numpy as np
+
+    run = Run(tmp_path / "20260101-000000-smoke", PROFILES["smoke"])
+    values = PairScores(np.float32([-1, -2]), np.float32([-2, -1.5])).summary()
+    values |= {"chrf": 30.0, "chrf_ci95": [20.0, 40.0], "train_seconds": 5.0}
+    said = {"prompt": "What is <b>?", "reference": "R", "base": "<script>alert(1)</script>", "sft": "", "orpo": "O"}
+    run.write_results(methods={"base": values, "sft": values, "orpo": values}, generations=[said])
+    v4 = nbformat.v4
+    image = v4.new_output("display_data", {"image/png": PNG}, metadata={"image/png": {"alt": 'a "quoted" alt'}})
+    outputs = [
+        v4.new_output("stream", text="step 1\rstep 2\n<i>not a tag</i>\n"),
+        image,
+        v4.new_output("error", ename="AssertionError", evalue="the lesson did not come true"),
+    ]
+    cells = [v4.new_markdown_cell("# Title & more\ntext"), v4.new_code_cell("x", outputs=outputs)]
+    (run.path / "notebooks").mkdir()
+    nbformat.write(v4.new_notebook(cells=cells), run.path / "notebooks" / "02_sft_baseline.ipynb")
+    write_json(run.path / "state.json", {"done": {"02_sft_baseline": {"seconds": 61}}})
+    return run
+
+
+def test_page_reads_without_network_and_escapes_what_models_say(run):
+    html = write_report(run.path).read_text(encoding="utf-8")
+    page = Page(html)
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe", "i", "b") and "alert" in str(tag)]
+    assert "script" not in [tag for tag, _ in page.tags] and "<script>alert(1)</script>" in page.text
+    assert "<i>not a tag</i>" in page.text and "What is <b>?" in page.text
+    for tag, attributes in page.tags:
+        for name in ("src", "href"):
+            assert attributes.get(name, "data:").startswith("data:"), (tag, attributes)
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == 2 and all(image["alt"] for image in images)
+    assert images[1]["alt"] == 'a "quoted" alt'
+
+
+def test_page_shows_numbers_answers_failures_and_the_smoke_warning(run):
+    page = Page(write_report(run.path).read_text(encoding="utf-8"))
+    for text in ("preference accuracy", "50%", "(nothing)", "Title & more", "1:01", "Smoke profile:", "· failed"):
+        assert text in page.text, text
+    assert "AssertionError: the lesson did not come true" in page.text
+    assert ("details", {"open": None}) in page.tags, "a failed notebook is unfolded"
+    assert sorted(path.name for path in run.path.glob(".report*")) == []
+
+
+def test_tables_are_tables_and_what_might_load_or_run_is_left_out():
+    def shown(**data):
+        return str(
+            as_markup(nbformat.v4.new_output("display_data", {name.replace("_", "/"): d for name, d in data.items()}))
+        )
+
+    table = shown(text_markdown="| a | b |\n|---|---|\n| 1\\* | <script>x</script> |", text_plain="<Markdown object>")
+    page = Page(table)
+    assert [tag for tag, _ in page.tags].count("td") == 2 and "1*" in page.text and "Markdown object" not in page.text
+    assert "script" not in [tag for tag, _ in page.tags]
+    answers = "<table><tr><td style='text-align:left'>it is one = 1 &lt;b&gt; <code>x</code></td></tr></table>"
+    assert answers in shown(text_html=answers, text_plain="<HTML object>")
+    for bad in ("<script>x</script>", "<table onclick='x'>", "<img src='//a/b'>", "<td style='background:url(//a)'>"):
+        assert shown(text_html=f"<table>{bad}</table>", text_plain="?") == ""
+
+
+def test_a_run_of_the_four_techniques_alone_shows_all_four(run):
+    stages = {name: run.results["methods"]["sft"] | {"pairs": 96} for name in ("sft", "dpo", "rlhf", "orpo", "reward")}
+    alone = {"methods": {name: stages[name] for name in ("dpo", "rlhf")}, "techniques": {"stages": stages}}
+    assert list(side_by_side(alone)) == ["sft", "orpo", "dpo", "rlhf"]
+    run.write_results(**alone)
+    assert "pairs" not in side_by_side(run.results)["sft"], "where notebook 02 measured SFT, that is shown"
+    page = Page(write_report(run.path).read_text(encoding="utf-8")).text
+    assert page.count("DPO") == 2, "in the numbers and their note; it gave no answers to show"
+
+
+def test_a_run_without_any_result_still_has_a_report(tmp_path):
+    run = Run(tmp_path / "run", PROFILES["smoke"])
+    (run.path / "notebooks").mkdir()
+    assert "Held out" not in Page(write_report(run.path).read_text(encoding="utf-8")).text
+
+
+def test_carriage_returns_write_over_their_line():
+    assert last_writes("a\rbb\nc\r\nd") == "bb\nc\nd"

@@ -1,0 +1,151 @@
+"""What is watched while a model trains, and the sliders of the objective."""
+
+import math
+import warnings
+from types import SimpleNamespace
+
+import ipywidgets as widgets
+import numpy as np
+import pytest
+import torch
+from peft import get_peft_model
+
+from helpers.data.collate import PreferenceCollator
+from helpers.data.load import load_preferences
+from helpers.runs.folder import Stage
+from helpers.show.plots import plot_loss, plot_monitor
+from helpers.show.widgets import LiveMonitor, odds_ratio_explorer, odds_ratio_table, show_widget
+from helpers.training.base_model import smoke_model
+from helpers.training.orpo import ORPOConfig, ORPOTrainer
+from helpers.training.profiles import PROFILES
+from helpers.training.recipe import lora, price_of_a_step
+
+
+def train(tmp_path, tokenized, tokenizer, monitor=None, steps=5, resume=None):
+    settings = {"max_steps": steps, "per_device_train_batch_size": 2, "learning_rate": 1e-3, "save_steps": 2}
+    args = ORPOConfig(output_dir=str(tmp_path), logging_steps=1, disable_tqdm=True, report_to=[], **settings)
+    trainer = ORPOTrainer(
+        model=smoke_model(seed=0),
+        args=args,
+        train_dataset=tokenized,
+        processing_class=tokenizer,
+        callbacks=[monitor] if monitor else [],
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer.model
+
+
+def monitor_for(stage, tokenized, tokenizer) -> LiveMonitor:
+    return LiveMonitor([PreferenceCollator(tokenizer.pad_token_id)(list(tokenized))], stage, every=2)
+
+
+def test_measures_at_the_start_on_the_beat_and_at_the_end_and_logs_every_step(tmp_path, tokenized, tokenizer, capsys):
+    stage = Stage(tmp_path / "orpo")
+    monitor = monitor_for(stage, tokenized, tokenizer)
+    train(stage.checkpoints, tokenized, tokenizer, monitor)
+    records = stage.read_monitor()
+    assert [record["step"] for record in records] == [0, 2, 4, 5]
+    assert records[-1]["chosen_logp"] > records[0]["chosen_logp"]
+    assert [record["step"] for record in stage.read_log()] == [1, 2, 3, 4, 5]
+    assert {"loss", "rewards/margins", "logps/chosen"} <= set(stage.read_log()[0])
+    assert monitor.seconds_spent > 0
+    said = capsys.readouterr().out
+    assert "step 5/5" in said and "left" in said and said.count("held out:") == 4
+
+
+def test_watching_changes_nothing_in_training(tmp_path, tokenized, tokenizer):
+    alone = train(tmp_path / "a", tokenized, tokenizer)
+    watched = train(tmp_path / "b", tokenized, tokenizer, monitor_for(Stage(tmp_path / "s"), tokenized, tokenizer))
+    for (name, left), right in zip(alone.named_parameters(), watched.parameters(), strict=True):
+        assert torch.equal(left, right), name
+
+
+def test_measuring_restores_mode_and_random_state(tmp_path, tokenized, tokenizer):
+    monitor = monitor_for(Stage(tmp_path / "s"), tokenized, tokenizer)
+    model = smoke_model(seed=0).train()
+    state = type("State", (), {"global_step": 3, "max_steps": 5})()
+    monitor.started = 0.0
+    before = torch.random.get_rng_state()
+    monitor.measure(state, model)
+    assert model.training and torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_resumed_run_is_not_measured_twice_and_is_timed_from_its_step(tmp_path, tokenized, tokenizer):
+    stage = Stage(tmp_path / "orpo")
+    train(stage.checkpoints, tokenized, tokenizer, monitor_for(stage, tokenized, tokenizer), steps=4)
+    monitor = monitor_for(stage, tokenized, tokenizer)
+    train(stage.checkpoints, tokenized, tokenizer, monitor, steps=6, resume=stage.last_checkpoint())
+    assert monitor.first_step == 4
+    assert [record["step"] for record in stage.read_monitor()] == [0, 2, 4, 6]
+
+
+def test_table_worked_by_hand():
+    """p = 1/2 has odds 1, p = 1/5 has odds 1/4: the odds ratio is 4 and the term is log(1 + 1/4)."""
+    lines = dict(line.split("  ", 1) for line in odds_ratio_table(0.5, 0.2, 2.0).splitlines())
+    values = {name.strip(): float(text.split()[0]) for name, text in lines.items()}
+    assert values["odds ratio"] == 4.0
+    assert values["NLL(chosen)"] == pytest.approx(math.log(2), abs=1e-3)
+    assert values["β · L_OR"] == pytest.approx(2 * math.log(1.25), abs=1e-3)
+    # dL_OR/dΔ = −σ(−log 4) = −1/5, and d log-odds/d log p = 1/(1 − p): 2 for the chosen, 1.25 for the rejected.
+    assert values["pull on chosen"] == pytest.approx(1 + 2 * 0.2 * 2, abs=1e-3)
+    assert values["push on rejected"] == pytest.approx(2 * 0.2 * 1.25, abs=1e-3)
+
+
+def test_moving_a_slider_shows_the_new_point(capsys):
+    box = odds_ratio_explorer(beta=1.5)
+    assert box.children[2].value == 1.5 and odds_ratio_table(0.3, 0.2, 1.5) in capsys.readouterr().out
+    chosen, rejected, beta = box.children[:3]
+    chosen.value, rejected.value, beta.value = 0.5, 0.2, 2.0
+    assert odds_ratio_table(0.5, 0.2, 2.0) in capsys.readouterr().out
+
+
+def test_where_a_widget_cannot_be_shown_its_text_stands(monkeypatch):
+    shown = []
+    monkeypatch.setattr("helpers.show.widgets.in_notebook", lambda: True)
+    monkeypatch.setattr("helpers.show.widgets.display", lambda bundle, raw: shown.append(bundle))
+    show_widget(widgets.HTML("x"), "as text")
+    assert shown[0]["text/plain"] == "as text" and "application/vnd.jupyter.widget-view+json" in shown[0]
+
+
+def records(*steps):
+    return [{"step": step, "chosen_logp": -1.0, "rejected_logp": -2.0} for step in steps]
+
+
+def test_the_first_measurement_stands_on_whole_steps_from_zero():
+    for axis in plot_monitor({"sft": records(0)}).axes:
+        low, high = axis.get_xlim()
+        assert -0.1 < low <= 0 and {tick for tick in axis.get_xticks() if low <= tick <= high} == {0, 1}
+
+
+def test_an_earlier_stage_is_faint_and_keeps_its_label():
+    left, _ = plot_monitor({"sft": records(0, 10), "orpo": records(0)}, faint=("sft",)).axes
+    strength = {line.get_label(): line.get_alpha() for line in left.lines}
+    assert strength["SFT chosen"] < 0.5 and strength["ORPO chosen"] == 1
+
+
+def test_contours_of_the_loss_are_spread_over_the_plane():
+    """Between any two neighbours lies a tenth of the plane, so that the middle is as full as the edge."""
+    (contours,) = (part for part in plot_loss(1.5).axes[0].collections if hasattr(part, "levels"))
+    assert len(contours.levels) >= 7 and len(set(np.diff(contours.levels).round(6))) > 1
+
+
+def test_the_toy_model_is_trained_and_saved_without_a_warning(tmp_path):
+    """It comes from no folder, so PEFT has none to look into for its vocabulary."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        get_peft_model(smoke_model(), lora(PROFILES["smoke"])).save_pretrained(tmp_path)
+
+
+def test_a_toy_run_claims_nothing():
+    assert PROFILES["laptop"].lesson("It learned.") == "It learned."
+    assert "learned" not in PROFILES["smoke"].lesson("It learned.")
+
+
+def test_a_step_is_timed_twice_after_a_warm_up_and_the_smaller_counts(tmp_path, tokenized, tokenizer, monkeypatch):
+    seconds = iter([0, 90, 0, 90, 0, 2, 0, 3, 0, 50, 0, 1])
+    monkeypatch.setattr("helpers.training.recipe.time", SimpleNamespace(perf_counter=lambda: next(seconds)))
+    args = ORPOConfig(output_dir=str(tmp_path), max_length=128, report_to=[])
+    trainer = ORPOTrainer(model=smoke_model(seed=0), args=args, train_dataset=tokenized, processing_class=tokenizer)
+    pairs = load_preferences(split="train", limit=2)
+    (_, textbook), (_, ours) = price_of_a_step(trainer, pairs).values()
+    assert (textbook, ours) == (2, 1)

