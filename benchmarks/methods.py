@@ -57,7 +57,7 @@ def make_trainer(case: Case, folder: str):
         return make(args=arguments, train_dataset=as_text(dataset, tokenizer), **common)
     layout = "shared" if case.method in ("ours", "ours-flex") else "rows"
     trainer = ORPOTrainer(args=ORPOConfig(**settings, beta=1.0, layout=layout), train_dataset=dataset, **common)
-    trainer.lean = trainer.lean and case.method != "textbook"
+    trainer.chunked = trainer.chunked and case.method != "textbook"
     if trainer.args.layout != layout:
         raise RuntimeError(f"{case.method}: the layout {layout!r} was refused, so there is nothing to compare")
     return trainer

@@ -12,14 +12,14 @@ from helpers.evaluation.scores import PairScores, measure_pairs
 from helpers.files import read_json, write_json
 from helpers.runs.machine import peak_memory_bytes
 from helpers.training.base_model import find_base_model
-from helpers.training.layout_check import why_not_shared
+from helpers.training.layout_check import shared_row_obstacle
 from helpers.training.recipe import PAIRS_A_BATCH
 
 
 def heldout_batches(dataset, model, tokenizer, max_length: int) -> list[dict]:
     """Collated batches of a held-out set, in the fastest layout that is right for the model."""
     tokenized = tokenize_preferences(dataset, tokenizer, max_length)
-    layout = "rows" if why_not_shared(model, tokenized, max_length) else "shared"
+    layout = "rows" if shared_row_obstacle(model, tokenized, max_length) else "shared"
     collate, rows = PreferenceCollator(tokenizer.pad_token_id, layout), list(tokenized)
     return [collate(rows[start : start + PAIRS_A_BATCH]) for start in range(0, len(rows), PAIRS_A_BATCH)]
 

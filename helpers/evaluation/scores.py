@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from helpers.evaluation.intervals import bootstrap_ci
-from helpers.objective.chunked_logprobs import why_not_lean
+from helpers.objective.chunked_logprobs import chunking_obstacle
 from helpers.objective.logprobs import evaluating, pair_logps
 from helpers.objective.odds_ratio import log_odds
 
@@ -48,9 +48,9 @@ class PairScores:
 def measure_pairs(model, batches: Iterable[dict], groups=None) -> PairScores:
     """Chosen and rejected log-probs of every pair in `batches` (from PreferenceCollator, either layout)."""
     with evaluating(model):
-        lean = why_not_lean(model) is None
+        chunked = chunking_obstacle(model) is None
         on_device = ({key: tensor.to(model.device) for key, tensor in batch.items()} for batch in batches)
-        measured = [pair_logps(model, batch, lean) for batch in on_device]
+        measured = [pair_logps(model, batch, chunked) for batch in on_device]
     chosen, rejected = (torch.cat(side).cpu().numpy() for side in zip(*measured, strict=True))
     return PairScores(chosen, rejected, groups)
 

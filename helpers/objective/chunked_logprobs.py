@@ -88,7 +88,7 @@ def residual(hidden, weight, labels, learns: bool):
 # ── asking a model for log-probs ────────────────────────────────────────────────────────────────────────────
 
 
-def lean_logps(model, inputs: dict, select: Callable, labels: torch.Tensor, keep: bool = True) -> torch.Tensor:
+def chunked_logps(model, inputs: dict, select: Callable, labels: torch.Tensor, keep: bool = True) -> torch.Tensor:
     """log p of `labels` (N,), float32, at the positions that `select` takes: hidden (B, L, H) → (N, H).
 
     keep: see `LabelLogps`. Of several calls before one backward pass, one may keep its block.
@@ -113,7 +113,7 @@ def replaced_forward(module, forward: Callable):
         del module.forward
 
 
-def why_not_lean(model) -> str | None:
+def chunking_obstacle(model) -> str | None:
     """Why this model's logits can't be left out; None if they can. Asks the model for the logits of two tokens."""
     head = output_head(model)
     if type(head) is not torch.nn.Linear or head.bias is not None:

@@ -7,7 +7,7 @@ A batch comes from `helpers.data.PreferenceCollator` in one of two layouts:
   once, and what all prompts begin with (the system message) once for all. A rejected answer restarts its positions
   at the end of its prompt and cannot see the chosen one, so every log-prob is the same as in "rows".
 
-In either, `lean` takes log-probs of the response tokens straight from the hidden states
+In either, `chunked` takes log-probs of the response tokens straight from the hidden states
 (`helpers.objective.chunked_logprobs`). Without it, the logits of every position are computed first, as in a textbook.
 The numbers are the same.
 """
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 
-from helpers.objective.chunked_logprobs import lean_logps
+from helpers.objective.chunked_logprobs import chunked_logps
 
 IGNORE = -100  # the label that the cross entropy of PyTorch leaves out
 
@@ -45,15 +45,15 @@ def mean_logps(logps: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return logps.sum(-1) / (labels != IGNORE).sum(-1)
 
 
-def pair_logps(model, batch, lean: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+def pair_logps(model, batch, chunked: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean token log-prob of each chosen and each rejected response: two float32 tensors of shape (B,)."""
     if "segment_ids" in batch:
-        return _shared_pair_logps(model, batch, lean)
+        return _shared_pair_logps(model, batch, chunked)
     labels = batch["labels"][:, 1:]  # position t predicts token t + 1
-    if lean:
+    if chunked:
         scored = labels != IGNORE
         logps = torch.zeros(labels.shape, device=labels.device)
-        found = lean_logps(model, row_inputs(batch), lambda hidden: hidden[:, :-1][scored], labels[scored])
+        found = chunked_logps(model, row_inputs(batch), lambda hidden: hidden[:, :-1][scored], labels[scored])
         logps = logps.masked_scatter(scored, found)
     else:
         logps = token_logps(next_token_logits(model, batch), labels)
@@ -71,8 +71,8 @@ def next_token_logits(model, batch) -> torch.Tensor:
     return model(**row_inputs(batch), use_cache=False).logits[:, :-1]
 
 
-def _shared_pair_logps(model, batch, lean: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    parts = [_row_logps(model, batch, row, lean) for row in range(len(batch["input_ids"]))]
+def _shared_pair_logps(model, batch, chunked: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    parts = [_row_logps(model, batch, row, chunked) for row in range(len(batch["input_ids"]))]
     logps, segments = (torch.cat(part) for part in zip(*parts, strict=True))
     pairs = len(batch["row"])
     response = (segments - 2) % 3 * pairs + (segments - 2) // 3  # chosen i → i, rejected i → pairs + i
@@ -81,7 +81,7 @@ def _shared_pair_logps(model, batch, lean: bool) -> tuple[torch.Tensor, torch.Te
     return chosen, rejected
 
 
-def _row_logps(model, batch, row: int, lean: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def _row_logps(model, batch, row: int, chunked: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probs (float32) of the response tokens of one shared row, and their segments: two of shape (N,)."""
     length = int((batch["segment_ids"][row] >= 0).sum())  # each row runs alone, so none needs its padding
     segments, labels = (batch[name][row : row + 1, :length] for name in ("segment_ids", "labels"))
@@ -89,9 +89,9 @@ def _row_logps(model, batch, row: int, lean: bool) -> tuple[torch.Tensor, torch.
     inputs["attention_mask"] = row_mask(getattr(model, "module", model), segments)
     labels, segments = labels[:, 1:], segments[:, 1:]  # position t predicts token t + 1
     scored = labels != IGNORE
-    if lean:
+    if chunked:
         last = row == len(batch["input_ids"]) - 1  # the backward pass begins with it
-        logps = lean_logps(model, inputs, lambda hidden: hidden[:, :-1][scored], labels[scored], keep=last)
+        logps = chunked_logps(model, inputs, lambda hidden: hidden[:, :-1][scored], labels[scored], keep=last)
     else:
         logps = token_logps(model(**inputs, use_cache=False).logits[:, :-1][scored], labels[scored])
     return logps, segments[scored]

@@ -113,7 +113,7 @@ def make_trainer(case: Case, folder: str, path: str, model, tokenizer, pairs):
     if case.technique.startswith("dpo"):
         return trainers.dpo_trainer(job, precompute=case.technique == "dpo-precomputed")
     if case.technique == "orpo-rows":
-        return trainers.orpo_trainer(job, layout="rows", lean=False)
+        return trainers.orpo_trainer(job, layout="rows", chunked=False)
     return getattr(trainers, f"{case.technique}_trainer")(job)
 
 

@@ -46,17 +46,17 @@ def sft_trainer(job: Job):
     )
 
 
-def orpo_trainer(job: Job, layout: str = "shared", lean: bool = True):
+def orpo_trainer(job: Job, layout: str = "shared", chunked: bool = True):
     """−log p(chosen) − beta · log σ(log-odds(chosen) − log-odds(rejected)). One model, one stage.
 
-    `layout="rows"` without `lean` computes what TRL's trainers do: two rows a pair and all logits.
+    `layout="rows"` without `chunked` computes what TRL's trainers do: two rows a pair and all logits.
     """
     trainer = ORPOTrainer(
         args=ORPOConfig(**job.arguments, beta=job.profile.beta, layout=layout),
         train_dataset=job.pairs,
         **job.common,
     )
-    trainer.lean = trainer.lean and lean
+    trainer.chunked = trainer.chunked and chunked
     return trainer
 
 

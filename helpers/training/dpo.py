@@ -19,9 +19,9 @@ from tqdm.auto import tqdm
 from helpers.data.collate import PreferenceCollator
 from helpers.data.schema import REFERENCE, SIDES
 from helpers.data.tokenize import response_tokens
-from helpers.objective.chunked_logprobs import why_not_lean
+from helpers.objective.chunked_logprobs import chunking_obstacle
 from helpers.objective.logprobs import evaluating, pair_logps
-from helpers.training.layout_check import why_not_shared
+from helpers.training.layout_check import shared_row_obstacle
 
 # How far reference and model may be apart in the sum over a response: a nat, and a share of the sum. SmolLM2-135M with
 # its weights in bf16 was within 0.42 of that on the built-in domain (0.6 nats of 25 to 130), where after SFT it is off
@@ -83,14 +83,17 @@ def with_columns(tokenized: Dataset, logps: dict[str, list[float]]) -> Dataset:
 
 def summed_logps(tokenized: Dataset, model, pad_token_id: int, batch_size: int = 8) -> dict[str, list[float]]:
     """{column: summed log-prob of each row's response}, in the fastest layout that is right for the model."""
-    shared = why_not_shared(model, tokenized, max(tokenized["length"])) is None
-    collate, lean = PreferenceCollator(pad_token_id, "shared" if shared else "rows"), why_not_lean(model) is None
+    shared = shared_row_obstacle(model, tokenized, max(tokenized["length"])) is None
+    collate, chunked = (
+        PreferenceCollator(pad_token_id, "shared" if shared else "rows"),
+        chunking_obstacle(model) is None,
+    )
     sums = {name: [] for name in REFERENCE}
     with evaluating(model):
         for start in tqdm(range(0, len(tokenized), batch_size), desc="Reference log-probs"):
             rows = list(tokenized.select(range(start, min(start + batch_size, len(tokenized)))))
             batch = {name: tensor.to(model.device) for name, tensor in collate(rows).items()}
-            for name, side, means in zip(REFERENCE, SIDES, pair_logps(model, batch, lean), strict=True):
+            for name, side, means in zip(REFERENCE, SIDES, pair_logps(model, batch, chunked), strict=True):
                 lengths = [response_tokens(row, side) for row in rows]
                 sums[name] += [mean * length for mean, length in zip(means.tolist(), lengths, strict=True)]
     return sums

@@ -11,7 +11,7 @@ from helpers.objective.logprobs import evaluating, pair_logps
 TOLERANCE = 0.02  # nats a token, and relative: bf16 rounds by about this; a model that mixes answers is far off
 
 
-def why_not_shared(model, tokenized: Dataset, max_length: int) -> str | None:
+def shared_row_obstacle(model, tokenized: Dataset, max_length: int) -> str | None:
     """Why the "shared" layout would be wrong for this model on rows of up to `max_length` tokens; None if it is right.
 
     `tokenized` is the output of `tokenize_preferences`. Of its first pairs the one with the longest answers is measured

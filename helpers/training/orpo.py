@@ -20,10 +20,10 @@ from transformers import Trainer, TrainingArguments
 
 from helpers.data.collate import PreferenceCollator
 from helpers.data.tokenize import tokenize_preferences
-from helpers.objective.chunked_logprobs import why_not_lean
+from helpers.objective.chunked_logprobs import chunking_obstacle
 from helpers.objective.logprobs import mean_logps, next_token_logits, pair_logps, token_logps
 from helpers.objective.odds_ratio import log_odds, orpo_loss
-from helpers.training.layout_check import why_not_shared
+from helpers.training.layout_check import shared_row_obstacle
 
 
 @dataclass
@@ -79,26 +79,26 @@ class ORPOTrainer(Trainer):
         )
         self.model_accepts_loss_kwargs = False  # so that Trainer divides our mean by the accumulation steps
         self._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
-        if reason := why_not_lean(self.model):
+        if reason := chunking_obstacle(self.model):
             print(f"ORPO makes all logits: {reason}")
-        self.lean = reason is None
-        if args.layout == "shared" and (reason := self._why_not_shared()):
+        self.chunked = reason is None
+        if args.layout == "shared" and (reason := self._shared_row_obstacle()):
             print(f"ORPO uses two rows a pair: {reason}")
             args.layout = self.data_collator.layout = "rows"
         if args.layout == "rows":
             group_by_length(args)  # rows of like length are padded less; a shared row has no padding
 
-    def _why_not_shared(self) -> str | None:
+    def _shared_row_obstacle(self) -> str | None:
         if self.args.nll_on_prompt:
             return "nll_on_prompt needs logits on the prompt"
-        return why_not_shared(self.model, self.train_dataset, self.args.max_length)
+        return shared_row_obstacle(self.model, self.train_dataset, self.args.max_length)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """L_ORPO of one batch, a scalar; stops training by naming the row whose loss is not finite."""
         if self.args.nll_on_prompt:
             chosen_logps, rejected_logps, chosen_nll = logps_and_row_nll(model, inputs)
         else:
-            chosen_logps, rejected_logps = pair_logps(model, inputs, self.lean)
+            chosen_logps, rejected_logps = pair_logps(model, inputs, self.chunked)
             chosen_nll = -chosen_logps
         refuse_non_finite(inputs["row"], chosen_logps, rejected_logps)
         loss = orpo_loss(chosen_nll, chosen_logps, rejected_logps, self.args.beta)

@@ -67,13 +67,13 @@ def price_of_a_step(trainer, pairs) -> dict[str, tuple[float, float]]:
     """{way: (loss, seconds)} of one forward and backward pass: as in a textbook, and as this ORPOTrainer does it."""
     args, tokenizer = trainer.args, trainer.processing_class
     rows = list(tokenize_preferences(pairs, tokenizer, args.max_length))
-    ways = {"textbook: two rows, all logits": ("rows", False), "this trainer": (args.layout, trainer.lean)}
+    ways = {"textbook: two rows, all logits": ("rows", False), "this trainer": (args.layout, trainer.chunked)}
     measured = {}
     for timed in (False, True, True):  # a round to warm up, then two, since one alone may meet a busy moment
-        for name, (layout, lean) in ways.items():
+        for name, (layout, chunked) in ways.items():
             batch = trainer._prepare_inputs(PreferenceCollator(tokenizer.pad_token_id, layout)(rows))
             started = time.perf_counter()
-            chosen, rejected = pair_logps(trainer.model, batch, lean)
+            chosen, rejected = pair_logps(trainer.model, batch, chunked)
             loss = orpo_loss(-chosen, chosen, rejected, args.beta)
             loss.backward()
             shown = loss.item()

@@ -7,11 +7,11 @@ import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, GraniteConfig, MambaConfig, MistralConfig
 
 from helpers.data.collate import PreferenceCollator
-from helpers.objective import chunked_logprobs as lean_head
-from helpers.objective.chunked_logprobs import LabelLogps, lean_logps, why_not_lean
+from helpers.objective import chunked_logprobs
+from helpers.objective.chunked_logprobs import LabelLogps, chunked_logps, chunking_obstacle
 from helpers.objective.logprobs import pair_logps
 from helpers.training.base_model import smoke_model
-from helpers.training.layout_check import why_not_shared
+from helpers.training.layout_check import shared_row_obstacle
 
 
 def drawn(n=700, hidden=24, vocabulary=300, dtype=torch.float32):
@@ -65,7 +65,7 @@ def rows_alive(vocabulary: int) -> int:
 def test_no_more_logits_are_alive_than_two_blocks(monkeypatch):
     """Counted forward and backward; the block that was kept is not made again."""
     seen = []
-    real = lean_head.residual
+    real = chunked_logprobs.residual
 
     def watched(*arguments, **named):
         result = real(*arguments, **named)
@@ -75,16 +75,16 @@ def test_no_more_logits_are_alive_than_two_blocks(monkeypatch):
     monkeypatch.setattr(lean_head, "residual", watched)
     h, w, labels, _ = drawn()
     logps = LabelLogps.apply(h, w, labels)
-    assert len(seen) == 3 and max(seen) <= lean_head.LOGIT_ROWS
+    assert len(seen) == 3 and max(seen) <= chunked_logprobs.LOGIT_ROWS
     logps.sum().backward()
-    assert len(seen) == 5 and max(seen) <= 2 * lean_head.LOGIT_ROWS
+    assert len(seen) == 5 and max(seen) <= 2 * chunked_logprobs.LOGIT_ROWS
 
 
 @pytest.mark.parametrize("n", [1, 255, 256, 257, 700])
 def test_blocks_hold_every_row_once_and_the_last_is_full(n):
-    blocks = lean_head.blocks(n)
+    blocks = chunked_logprobs.blocks(n)
     assert sorted(row for rows in blocks for row in range(n)[rows]) == list(range(n))
-    assert blocks[0] == slice(max(n - lean_head.LOGIT_ROWS, 0), n)
+    assert blocks[0] == slice(max(n - chunked_logprobs.LOGIT_ROWS, 0), n)
 
 
 def test_what_is_kept_changes_no_number_and_can_be_used_twice():
@@ -103,7 +103,7 @@ def test_of_several_shared_rows_one_keeps_its_block(tokenized, monkeypatch):
     batch = collate(list(tokenized))
     real = LabelLogps.apply
     monkeypatch.setattr(LabelLogps, "apply", lambda *inputs: kept.append(inputs[3]) or real(*inputs))
-    pair_logps(model, batch, lean=True)
+    pair_logps(model, batch, chunked=True)
     assert kept == [False] * (len(batch["input_ids"]) - 1) + [True] and len(kept) > 1
 
 
@@ -112,21 +112,21 @@ def test_of_several_shared_rows_one_keeps_its_block(tokenized, monkeypatch):
 def test_a_models_log_probs_and_gradients_are_unchanged(tokenized, layout, seed):
     model, batch = smoke_model(seed), PreferenceCollator(0, layout)(list(tokenized))
     outcomes = []
-    for lean in (False, True):
+    for chunked in (False, True):
         model.zero_grad()
-        chosen, rejected = pair_logps(model, batch, lean)
+        chosen, rejected = pair_logps(model, batch, chunked)
         (chosen.sum() - 0.3 * rejected.sum()).backward()
         outcomes.append((torch.cat([chosen, rejected]).detach(), [p.grad.clone() for p in model.parameters()]))
     torch.testing.assert_close(outcomes[0][0], outcomes[1][0], rtol=1e-5, atol=1e-6)
-    for textbook, lean in zip(outcomes[0][1], outcomes[1][1], strict=True):
-        assert (textbook - lean).norm() <= 1e-5 * textbook.norm()
+    for textbook, chunked in zip(outcomes[0][1], outcomes[1][1], strict=True):
+        assert (textbook - chunked).norm() <= 1e-5 * textbook.norm()
 
 
 def test_autocast_multiplies_in_bf16_and_stays_within_a_percent(model, tokenized):
     batch = PreferenceCollator(0, "shared")(list(tokenized))
-    exact = torch.cat(pair_logps(model, batch, lean=True))
+    exact = torch.cat(pair_logps(model, batch, chunked=True))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rounded = torch.cat(pair_logps(model, batch, lean=True))
+        rounded = torch.cat(pair_logps(model, batch, chunked=True))
     rounded.sum().backward()
     assert rounded.dtype == torch.float32 and not torch.equal(rounded, exact)
     torch.testing.assert_close(rounded, exact, rtol=1e-2, atol=0)
@@ -137,7 +137,7 @@ def test_the_model_is_itself_again_afterwards(model):
     head, ids = model.get_output_embeddings(), torch.tensor([[5, 6, 7]])
     before = model(ids).logits
     with pytest.raises(RuntimeError):
-        lean_logps(model, {"input_ids": ids}, lambda hidden: hidden[0] @ hidden[0], torch.tensor([1, 2, 3]))
+        chunked_logps(model, {"input_ids": ids}, lambda hidden: hidden[0] @ hidden[0], torch.tensor([1, 2, 3]))
     assert "forward" not in vars(head) and torch.equal(model(ids).logits, before)
 
 
@@ -159,9 +159,9 @@ NOT_SHARED = {"short sliding window": "looks back 16 tokens only", "recurrent": 
 def test_models_for_which_a_short_cut_is_wrong_are_told_apart(name, tokenized):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(MODELS[name]).eval()
-    assert bool(why_not_lean(model)) == (name in NOT_LEAN)
-    assert NOT_LEAN.get(name, "") in (why_not_lean(model) or "")
-    reason = why_not_shared(model, tokenized, max_length=128)
+    assert bool(chunking_obstacle(model)) == (name in NOT_LEAN)
+    assert NOT_LEAN.get(name, "") in (chunking_obstacle(model) or "")
+    reason = shared_row_obstacle(model, tokenized, max_length=128)
     assert bool(reason) == (name in NOT_SHARED), reason
     if reason:
         assert any(part in reason for part in NOT_SHARED[name].split("|")), reason

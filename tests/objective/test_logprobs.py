@@ -51,7 +51,7 @@ def test_layouts_agree_in_loss_and_gradient_on_random_batches(model, tokenizer, 
     for layout in ("rows", "shared"):
         model.zero_grad()
         batch = PreferenceCollator(0, layout, row_tokens=rng.choice([64, 256]))(data)
-        chosen, rejected = pair_logps(model, batch, lean=layout == "shared")
+        chosen, rejected = pair_logps(model, batch, chunked=layout == "shared")
         loss = orpo_loss(-chosen, chosen, rejected, beta=1.0)
         loss.backward()
         values.append(torch.cat([chosen, rejected, loss[None]]).detach())
@@ -98,7 +98,7 @@ def test_flex_attention_gives_the_same_log_probs(model, tokenized):
         model.set_attn_implementation(attention)
         model.zero_grad()
         with torch.set_grad_enabled(device == "cuda"):
-            found[attention] = [torch.cat(pair_logps(model, batch, lean=True))]
+            found[attention] = [torch.cat(pair_logps(model, batch, chunked=True))]
         if device == "cuda":
             found[attention][0].sum().backward()
             found[attention] += [p.grad for p in model.parameters()]
