@@ -72,7 +72,7 @@ def test_no_more_logits_are_alive_than_two_blocks(monkeypatch):
         seen.append(rows_alive(300))
         return result
 
-    monkeypatch.setattr(lean_head, "residual", watched)
+    monkeypatch.setattr(chunked_logprobs, "residual", watched)
     h, w, labels, _ = drawn()
     logps = LabelLogps.apply(h, w, labels)
     assert len(seen) == 3 and max(seen) <= chunked_logprobs.LOGIT_ROWS
