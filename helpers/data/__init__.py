@@ -1,1 +1,18 @@
-"""TODO."""
+"""Preference pairs: the built-in domain, a user's own files, validation, chat template, tokens, batches.
+
+Pairs flow one way: load → validate → tokenize → collate. Runs, training, evaluation and everything above may import
+this room; it imports `files` and `objective` only.
+"""
+
+from helpers import exports
+
+__all__, __getattr__, __dir__ = exports(
+    __name__,
+    {
+        "load": "BUILT_IN load_preferences",
+        "validate": "validate_preferences",
+        "tokenize": "render tokenize_preferences truncation_report",
+        "collate": "PreferenceCollator shared_row_length",
+        "trl_format": "as_text dpo_features sft_features",
+    },
+)

@@ -1,23 +1,19 @@
-"""All that is Trainium. Importing this package needs no accelerator software; using its trainers does.
+"""All that is Trainium: trainers for Optimum Neuron, estimates, refusals, and the compile cache in its own package.
 
-SFT, ORPO and DPO. RLHF on Trainium is out of scope: it samples answers between its steps, which takes a compiled
-inference model and a reward model beside the one that is trained.
+Importing this room needs no accelerator software; using its trainers does. Backends, show and techniques may import it;
+it imports evaluation and what lies below. RLHF on Trainium is out of scope: it samples answers between its steps, which
+takes a compiled inference model and a reward model beside the one that is trained.
 """
 
-import importlib
+from helpers import exports
 
-MODULES = {
-    "NeuronDPOConfig": "helpers.neuron.dpo",
-    "NeuronDPOTrainer": "helpers.neuron.dpo",
-    "NeuronORPOConfig": "helpers.neuron.orpo",
-    "NeuronORPOTrainer": "helpers.neuron.orpo",
-    "NeuronSFTConfig": "helpers.neuron.sft",
-    "NeuronSFTTrainer": "helpers.neuron.sft",
-}
-__all__ = [*MODULES]
-
-
-def __getattr__(name: str):
-    if name in MODULES:
-        return getattr(importlib.import_module(MODULES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__, __getattr__, __dir__ = exports(
+    __name__,
+    {
+        "orpo": "NeuronORPOConfig NeuronORPOTrainer",
+        "dpo": "NeuronDPOConfig NeuronDPOTrainer",
+        "sft": "NeuronSFTConfig NeuronSFTTrainer",
+        "estimates": "memory_table padding_share saving_table",
+        "run": "can_rehearse command_text on_cores recorded_rehearsal rehearse_both train_command train_on_trainium",
+    },
+)

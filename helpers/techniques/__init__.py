@@ -5,4 +5,6 @@ comparison   runs the stages, resumes, measures    rewards     a reward model's 
 guards       settings that must stop               costs       passes, models, memory: counted by hand
 measure      memory in a fresh process             results     recorded runs, as tables
 figures      recorded runs, as pictures            __main__    `make techniques` records them
+
+Notebooks and scripts may import this room; it may import all the others.
 """
