@@ -1,4 +1,4 @@
-"""Make docs/imgs/ and the README's results table from docs/results/ and from the objective. `make figures`."""
+"""Make docs/imgs/ and the tables of the documentation from docs/results/ and from the code. `make figures`."""
 
 import os
 import re
@@ -12,11 +12,12 @@ import matplotlib
 matplotlib.use("Agg")
 
 from benchmarks import results as bench_results
-from helpers.files import REPOSITORY
+from helpers.files import REPOSITORY, write_text
 from helpers.runs import recorded as results
 from helpers.show import plots
 from helpers.techniques import figures
 from helpers.techniques import results as comparison
+from scripts import rooms
 
 IMAGES = REPOSITORY / "docs" / "imgs"
 
@@ -41,17 +42,18 @@ def main() -> None:
     bench = bench_results.recorded_bench()
     save(plots.stamp(plots.plot_bench(bench), bench_results.origin(bench)), "bench.png")
     compare_techniques()
-    readme = REPOSITORY / "README.md"
-    text = readme.read_text(encoding="utf-8")
     tables = {
-        "results": results.table(runs),
-        "bench": bench_results.table(bench),
-        "techniques": comparison.readme_text(),
+        "README.md": {"summary": results.summary(runs)},
+        "CONTRIBUTING.md": {"rooms": rooms.picture()},
+        "docs/results.md": {
+            "results": results.table(runs),
+            "bench": bench_results.table(bench),
+            "techniques": comparison.readme_text(),
+        },
     }
-    for name, table in tables.items():
-        text = with_table(text, name, table)
-    readme.write_text(text, encoding="utf-8")
-    print(f"{len(list(IMAGES.glob('*.png')))} figures in docs/imgs/, and the README's tables from docs/results/")
+    for document, texts in tables.items():
+        fill(REPOSITORY / document, texts)
+    print(f"{len(list(IMAGES.glob('*.png')))} figures in docs/imgs/, and the tables of {', '.join(tables)}")
 
 
 def compare_techniques() -> None:
@@ -63,10 +65,13 @@ def compare_techniques() -> None:
         save(plots.stamp(figures.plot_betas(records), comparison.provenance(records)), "techniques_betas.png")
 
 
-def with_table(readme: str, name: str, table: str) -> str:
-    """The README with the text between its markers called `name` replaced."""
-    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-    return re.sub(pattern, lambda found: f"{found[1]}{table}\n{found[2]}", readme, flags=re.S)
+def fill(document: Path, texts: dict[str, str]) -> None:
+    """Replace what stands between a document's markers `<!-- name -->` and `<!-- /name -->`, for every name."""
+    page = document.read_text(encoding="utf-8")
+    for name, text in texts.items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        page = re.sub(pattern, lambda found, text=text: f"{found[1]}{text}\n{found[2]}", page, flags=re.S)
+    write_text(document, page)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the README promises exists: its commands, its files, its pins, and the table it shows."""
+"""What README and docs promise exists: commands, files, pins, and the tables they show."""
 
 import re
 import subprocess
@@ -11,6 +11,8 @@ from helpers.runs import recorded as results
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+PAGES = ["README.md", "CONTRIBUTING.md", "tests/README.md"]
+PAGES += sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))
 TARGETS = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
 
 
@@ -21,16 +23,17 @@ def commands(text: str) -> set[str]:
     )
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "tests/README.md"])
+@pytest.mark.parametrize("name", PAGES)
 def test_every_command_named_exists(name):
     named = commands((REPOSITORY / name).read_text(encoding="utf-8"))
-    assert named and named <= TARGETS, named - TARGETS
+    assert named <= TARGETS, named - TARGETS
+    assert named or name.startswith("docs/")
 
 
-def test_every_target_is_explained_by_make_help_and_the_readme():
+def test_every_target_is_explained_by_make_help_and_the_reference():
     listed = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     assert set(re.findall(r"^  make (\w+)", listed, re.MULTILINE)) == TARGETS
-    assert TARGETS - commands(README) <= {"help", "setup", "format"}
+    assert TARGETS - commands((REPOSITORY / "docs" / "reference.md").read_text(encoding="utf-8")) <= {"help"}
 
 
 def test_ci_runs_what_the_readme_names():
@@ -38,11 +41,17 @@ def test_ci_runs_what_the_readme_names():
     assert "test" in run and "lint" in run and set(run) <= commands(README)
 
 
-def test_files_and_pictures_that_the_readme_shows_exist():
-    for target in re.findall(r"\]\((?!https?://|#)([^)]+)\)", README):
-        assert (REPOSITORY / target).is_file(), target
-    for alt, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", README):
+@pytest.mark.parametrize("name", PAGES)
+def test_files_and_pictures_that_a_page_shows_exist(name):
+    page = (REPOSITORY / name).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?://|#)([^)]+)\)", page):
+        assert (REPOSITORY / name).parent.joinpath(target).is_file(), target
+    for alt, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page):
         assert len(alt) > 20, target
+
+
+def test_the_readme_lists_the_notebooks_and_is_short():
+    assert len(README.splitlines()) <= 200
     for notebook in re.findall(r"^\| `(\d\d_\w+)`", README, re.MULTILINE):
         assert (REPOSITORY / "notebooks" / f"{notebook}.ipynb").is_file()
     listed = set(re.findall(r"^\| `(\d\d_\w+)`", README, re.MULTILINE))
@@ -68,14 +77,19 @@ def test_every_requirement_is_pinned_exactly_and_says_why():
         assert package in names
 
 
-def shown(name: str) -> str:
-    """The README's text between two markers."""
-    return re.search(rf"<!-- {name} -->\n(.*)<!-- /{name} -->", README, re.DOTALL)[1].strip()
+def shown(document: str, name: str) -> str:
+    """A document's text between two markers."""
+    page = (REPOSITORY / document).read_text(encoding="utf-8")
+    return re.search(rf"<!-- {name} -->\n(.*)<!-- /{name} -->", page, re.DOTALL)[1].strip()
 
 
-def test_the_readmes_tables_are_what_was_recorded():
-    assert shown("results") == results.table(results.recorded("laptop")).strip(), "run make figures"
-    assert shown("bench") == bench_results.table(bench_results.recorded_bench()).strip(), "run make figures"
+def test_the_tables_are_what_was_recorded():
+    runs = results.recorded("laptop")
+    assert shown("README.md", "summary") == results.summary(runs).strip(), "run make figures"
+    assert shown("docs/results.md", "results") == results.table(runs).strip(), "run make figures"
+    assert shown("docs/results.md", "bench") == bench_results.table(bench_results.recorded_bench()).strip(), (
+        "run make figures"
+    )
 
 
 def setup(tmp_path, python: str) -> subprocess.CompletedProcess:

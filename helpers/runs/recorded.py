@@ -55,6 +55,21 @@ def table(runs: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def summary(runs: list[dict]) -> str:
+    """Markdown: what each model reaches, each seed as it came."""
+    models = {"base": "base", "sft": "SFT", "orpo": "ORPO"}
+    of_models = [[run["methods"][method] for run in runs] for method in models]
+    gains = [run["orpo_minus_sft"] for run in runs]
+    seeds = ", ".join(str(run["seed"]) for run in runs)
+    rows = (("preference accuracy, %", "preference_accuracy", 100, ".0f"), ("chrF of the answers", "chrf", 1, ".1f"))
+    lines = [f"| seeds {seeds} | {' | '.join(models.values())} | ORPO − SFT, paired |", "|---|---|---|---|---|"]
+    for label, name, scale, form in rows:
+        cells = [", ".join(f"{scale * result[name]:{form}}" for result in results) for results in of_models]
+        gain = ", ".join(f"{scale * result[name]:+.1f}" for result in gains)
+        lines.append(f"| {label} | {' | '.join(cells)} | {gain} |")
+    return "\n".join([*lines, "", f"*{provenance(runs)}; {of_models[0][0]['n']} held-out pairs.*"])
+
+
 def trained(run: dict) -> str:
     """How the two were trained, since layout and precision decide the time that they took."""
     ways = {"rows": "padded rows", "shared": "shared rows"}

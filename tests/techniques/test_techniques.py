@@ -385,9 +385,9 @@ class TestRecorded:
         ]
         assert f"| seconds | {seconds[0]:.0f} (" in lines[-2] and f"| {seconds[1]:.0f} (" in lines[-2]
 
-    def test_the_readme_says_what_the_files_say(self):
-        readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-        assert results.readme_text() in readme
+    def test_the_results_page_says_what_the_files_say(self):
+        page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
+        assert results.readme_text() in page
 
     def test_the_notebook_writes_no_number_of_its_own(self):
         """Measured numbers stand in the tables that its cells make from the files."""
