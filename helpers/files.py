@@ -30,8 +30,8 @@ def make_atomically(target: Path, make: Callable[[Path], None]) -> None:
                     raise
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            mend = f"disk full while making {target.name}: free 1.2 GB at {target.parent}, or set WORKSHOP_CACHE"
-            raise OSError(errno.ENOSPC, mend) from error
+            fix = f"disk full while making {target.name}: free 1.2 GB at {target.parent}, or set WORKSHOP_CACHE"
+            raise OSError(errno.ENOSPC, fix) from error
         raise
 
 
@@ -54,8 +54,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path, default=None):
-    """The JSON in `path`, or `default` where there is no such file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
+    """The JSON in `path`, or `default` where there is no such file; a ValueError names a file that is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return default
+    except ValueError as error:  # JSON or UTF-8
+        raise ValueError(f"{path.parent.name}/{path.name} is no JSON ({error}): restore or delete the file") from error
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -70,14 +75,34 @@ def read_lines(path: Path) -> list[dict]:
         try:
             records += [json.loads(line)] if line else []
         except ValueError as error:
-            raise ValueError(f"{path.name}, line {number} is no JSON ({error}): mend it or delete the line") from error
+            raise ValueError(f"{path.name}, line {number} is no JSON ({error}): fix or delete the line") from error
     return records
 
 
 def append_line(path: Path, record: dict) -> None:
-    """Append one record and its newline in a single write, after cutting off a torn last line."""
-    with path.open("a+b") as file:
-        file.seek(0)
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
+    """Append one record and its newline in a single write, after cutting off a torn last line.
+
+    Of what is there only the last byte is read, and a torn line where there is one: the time does not grow with the
+    file.
+    """
+    with path.open("a+b", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        if end and _read_at(file, end - 1, end) != b"\n":
+            file.truncate(_end_of_last_line(file, end))
         file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+
+
+def _end_of_last_line(file, end: int, block: int = 4096) -> int:
+    """The position after the last newline before `end`, looked for from the end; 0 if there is none."""
+    while end:
+        start = max(0, end - block)
+        found = _read_at(file, start, end).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _read_at(file, start: int, end: int) -> bytes:
+    file.seek(start)
+    return file.read(end - start)

@@ -1,19 +1,24 @@
 """One evaluation for every method: log-probs of the held-out pairs, chrF of the answers, and where both are kept."""
 
+import hashlib
+import json
 from collections import Counter
 
 import botocore
 from tqdm.auto import tqdm
 
 from helpers.data.collate import PreferenceCollator
+from helpers.data.schema import COLUMNS
 from helpers.data.tokenize import tokenize_preferences
 from helpers.evaluation.answers import chrf_with_ci, generate_answers
 from helpers.evaluation.scores import PairScores, measure_pairs
-from helpers.files import read_json, write_json
+from helpers.files import read_json
 from helpers.runs.machine import peak_memory_bytes
 from helpers.training.base_model import find_base_model
 from helpers.training.layout_check import shared_row_obstacle
 from helpers.training.recipe import PAIRS_A_BATCH
+
+COMPARED = ("base", "sft", "orpo")  # what notebook 04 compares
 
 
 def heldout_batches(dataset, model, tokenizer, max_length: int) -> list[dict]:
@@ -25,14 +30,14 @@ def heldout_batches(dataset, model, tokenizer, max_length: int) -> list[dict]:
 
 
 def evaluate(run, method: str, model, tokenizer, heldout, profile, training: dict | None = None) -> dict:
-    """Measure a model on the held-out pairs, store it under `method` in the run folder, return its results.
+    """Measure a model on the held-out pairs, finish the stage `method` with its results and return them.
 
     `training` (from `training_summary`) is stored with them.
     """
     result = measure_heldout(run.stage(method), method, model, tokenizer, heldout, profile)
     untrained = {"steps": 0, "train_seconds": 0.0, "train_tokens_per_second": None}
     result |= {"peak_memory_bytes": peak_memory_bytes()} | untrained | (training or {})
-    run.write_results(methods={method: result})
+    run.stage(method).finish(result)
     return result
 
 
@@ -48,13 +53,28 @@ def measure_heldout(stage, method: str, model, tokenizer, heldout, profile) -> d
     chrf, chrf_ci95 = chrf_with_ci(answers, references(asked), profile.seed, list(asked["service"]))
     store_heldout(stage, scores, answers)
     heldout_chrf = {"chrf": chrf, "chrf_ci95": chrf_ci95, "chrf_n": len(asked), "seed": profile.seed}
+    heldout_chrf["heldout"] = heldout_key(heldout)
     return scores.summary(profile.seed) | heldout_chrf
 
 
 def store_heldout(stage, scores: PairScores, answers: list[str]) -> None:
     """Keep the score of every pair, so that later comparisons can be paired."""
     parts = {"chosen_logp": scores.chosen_logp.tolist(), "rejected_logp": scores.rejected_logp.tolist()}
-    write_json(stage.path / "heldout.json", parts | {"groups": scores.groups, "answers": answers})
+    stage.write_file("heldout.json", parts | {"groups": scores.groups, "answers": answers})
+
+
+def heldout_key(heldout) -> str:
+    """What was evaluated, in a word: how many pairs, and a digest of them. Only results of one key can be compared."""
+    pairs = heldout.select_columns(list(COLUMNS)).to_list()
+    return f"{len(pairs)} pairs {hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:12]}"
+
+
+def require_measured_on(run, methods, heldout) -> None:
+    """Raise a ValueError that names the first of the methods that was measured on other held-out pairs than these."""
+    key = heldout_key(heldout)
+    for method in methods:
+        if (found := run.require(method).get("heldout")) != key:
+            raise ValueError(f"{method} was measured on other held-out pairs ({found}), not on {key}: measure it again")
 
 
 def load_heldout(run, method: str) -> tuple[PairScores, list[str]]:
@@ -72,20 +92,21 @@ def references(dataset) -> list[str]:
     return [chosen[-1]["content"] for chosen in dataset["chosen"]]
 
 
-def accuracy_by_kind(run, heldout) -> dict[str, dict]:
-    """Preference accuracy of every measured method for each kind of rejected answer, and how many pairs it has."""
+def accuracy_by_kind(run, heldout, methods=COMPARED) -> dict[str, dict]:
+    """Preference accuracy of each method for each kind of rejected answer, and how many pairs it has."""
+    require_measured_on(run, methods, heldout)
     kinds = list(heldout["rejected_kind"])
     rows = {}
     for kind in sorted(set(kinds)):
         of_kind = [other == kind for other in kinds]
-        wins = {method: load_heldout(run, method)[0].wins[of_kind].mean() for method in run.results["methods"]}
+        wins = {method: load_heldout(run, method)[0].wins[of_kind].mean() for method in methods}
         rows[kind] = {"n": sum(of_kind)} | {method: float(value) for method, value in wins.items()}
     return rows
 
 
-def record_comparison(run, comparison: dict, asked) -> None:
-    """Store ORPO − SFT, and the answers of all methods to the questions `asked`, in results.json."""
-    said = {method: load_heldout(run, method)[1] for method in run.results["methods"]}
+def record_comparison(run, comparison: dict, asked, methods=COMPARED) -> None:
+    """Store ORPO − SFT, and the compared methods' answers to the questions `asked`, in results.json."""
+    said = {method: load_heldout(run, method)[1] for method in methods}
     generations = [
         {"prompt": prompt[-1]["content"], "reference": reference} | {method: texts[i] for method, texts in said.items()}
         for i, (prompt, reference) in enumerate(zip(asked["prompt"], references(asked), strict=True))

@@ -1,43 +1,49 @@
 """The run folder: everything that is measured goes in, and plots, tables and the report read from it.
 
     runs/<time>-<profile>/
-      results.json                  what was measured (schema: README, "The run folder")
+      results.json                  what was measured, each result once (schema: README, "The run folder")
       notebooks/, report.html       when the notebooks were executed headless
-      <method>/                     one stage for each of base, sft, orpo
-        settings.json  log.jsonl  monitor.jsonl  heldout.json  result.json
-        checkpoints/  model/
+      <method>/                     one stage for each of base, sft, orpo (see `helpers.runs.stage`)
     runs/latest                     points to the newest run
 
-Nothing is half-written: JSON files are replaced whole, JSON Lines lose at most a torn last line.
+Nothing is half-written: JSON files are replaced whole, JSON Lines lose at most a torn last line. results.json is read,
+changed and written under a lock, so that two processes that write to it lose nothing.
 """
 
-import json
 import os
-import shutil
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-import psutil
+from helpers.files import REPOSITORY, read_json, write_json
+from helpers.runs.lock import Lock
+from helpers.runs.machine import here_and_now
+from helpers.runs.stage import Stage
 
-from helpers.files import REPOSITORY, append_line, read_json, read_lines, write_json, write_text
-from helpers.runs.machine import here_and_now, hide_xla
+NOTEBOOKS = {"base": "01", "sft": "02", "orpo": "04"}  # which one measures a method
+DERIVED = ("orpo_minus_sft", "generations")  # parts of results.json that no longer hold once a method's result changes
 
 
 def runs_folder() -> Path:
     """Where runs are kept: $WORKSHOP_RUNS, or runs/ beside the notebooks."""
-    return Path(os.environ.get("WORKSHOP_RUNS", REPOSITORY / "runs"))
+    return Path(os.environ.get("WORKSHOP_RUNS") or REPOSITORY / "runs")
 
 
 def open_run(profile) -> "Run":
-    """The run that notebooks write to: $WORKSHOP_RUN, else the latest if it is open to this profile, else a new one.
-
-    What a notebook trains itself, it trains on the CPU or a CUDA GPU; on a Trainium trains a process of its own.
-    """
-    hide_xla()
+    """The run that notebooks write to: $WORKSHOP_RUN, else the latest if it is open to this profile, else a new one."""
     if named := os.environ.get("WORKSHOP_RUN"):
         return Run(Path(named), profile)
+    latest = latest_run()
+    return Run(latest, profile) if latest and _is_open(latest, profile) else new_run(profile)
+
+
+def latest_run() -> Path | None:
+    """The folder that runs/latest points to; where there are no symbolic links, the newest by name; None for none."""
     latest = runs_folder() / "latest"
-    return Run(latest.resolve(), profile) if _is_open(latest, profile) else new_run(profile)
+    if latest.is_dir():
+        return latest.resolve()
+    made = sorted(path.parent for path in runs_folder().glob("[0-9]*-*/results.json"))
+    return made[-1] if made else None
 
 
 def _is_open(path: Path, profile) -> bool:
@@ -45,10 +51,12 @@ def _is_open(path: Path, profile) -> bool:
 
     What `make run` finished belongs together and stays as it is.
     """
-    results, state = read_json(path / "results.json"), read_json(path / "state.json", {})
-    if results is None or state.get("status") == "finished":
+    try:
+        results, state = read_object(path / "results.json"), read_object(path / "state.json")
+    except ValueError as error:
+        print(f"{error}; a new run is started")
         return False
-    if state.get("status") == "running" and psutil.pid_exists(state["pid"]):
+    if not results or state.get("status") == "finished" or run_lock(path).holder():
         return False
     same = (results.get("profile"), results.get("seed")) == (profile.name, profile.seed)
     return same and results.get("model", {}).get("name", profile.model) == profile.model
@@ -66,142 +74,104 @@ def new_run(profile) -> "Run":
             number += 1
             path = runs_folder() / f"{name}-{number}"
     run = Run(path, profile)
-    link = path.parent / f".latest.{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(path.name)
-    os.replace(link, path.parent / "latest")
+    run.write_results()
+    _point_latest_to(path)
     return run
 
 
+def _point_latest_to(path: Path) -> None:
+    link = path.parent / f".latest.{os.getpid()}"
+    link.unlink(missing_ok=True)
+    try:
+        link.symlink_to(path.name)
+    except OSError as error:
+        print(f"runs/latest is not made, {path.parent} allows no symbolic links ({error.strerror}): see {path.name}")
+        return
+    os.replace(link, path.parent / "latest")
+
+
+def run_lock(path: Path) -> Lock:
+    """The lock of whoever executes all notebooks of a run: `make run` holds it until it ends."""
+    return Lock(path / ".locks" / "run")
+
+
+def read_object(path: Path) -> dict:
+    """The JSON object in a file, {} where there is none; a ValueError names a file that holds something else."""
+    found = read_json(path, {})
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.parent.name}/{path.name} holds no JSON object: restore or delete the file")
+    return found
+
+
 class Run:
-    """One run folder. Opening it writes who, when and on what machine into results.json."""
+    """One run folder. To make this object touches nothing; the folder is made by the first write."""
 
     def __init__(self, path: Path, profile):
         self.path, self.profile = path, profile
-        path.mkdir(parents=True, exist_ok=True)
-        if not (path / "results.json").is_file():
-            self.write_results(profile=profile.name, seed=profile.seed, **here_and_now(), methods={})
 
     @property
     def results(self) -> dict:
         """What is in results.json now."""
-        return read_json(self.path / "results.json", {})
+        begun = {"profile": self.profile.name, "seed": self.profile.seed, "methods": {}}
+        return begun | read_object(self.path / "results.json")
+
+    @contextmanager
+    def changing_results(self):
+        """The results, to be changed in a `with` block and written at its end; other processes wait for that."""
+        with Lock(self.path / ".locks" / "results.json").held():
+            results = self.results
+            yield results
+            write_json(self.path / "results.json", results)
 
     def write_results(self, **parts) -> None:
         """Merge top-level parts into results.json; dictionaries are merged, everything else replaced."""
-        results = self.results
-        for key, value in parts.items():
-            both_dicts = isinstance(value, dict) and isinstance(results.get(key), dict)
-            results[key] = results[key] | value if both_dicts else value
-        write_json(self.path / "results.json", results)
+        with self.changing_results() as results:
+            for key, value in parts.items():
+                both_dicts = isinstance(value, dict) and isinstance(results.get(key), dict)
+                results[key] = results[key] | value if both_dicts else value
 
-    def stage(self, name: str) -> "Stage":
+    def measured_machine(self) -> dict:
+        """The machine of this run; the first call measures it (about a second) and notes it with date and versions.
+
+        Its speeds decide the precision of training, so that they are measured once a run.
+        """
+        if "machine" not in self.results:
+            self.measure_machine()
+        return self.results["machine"]
+
+    def measure_machine(self) -> None:
+        """Note date, machine and versions as they are now."""
+        self.write_results(**here_and_now())
+
+    def stage(self, name: str) -> Stage:
         """The folder of one method: base, sft, orpo, …"""
-        return Stage(self.path / name)
+        return Stage(self, name)
 
     def require(self, method: str) -> dict:
         """The result of a method, or a FileNotFoundError that names the notebook to run first."""
-        if method not in self.results.get("methods", {}):
-            notebook = {"base": "01", "sft": "02", "orpo": "04"}.get(method, "that measures it")
+        if method not in self.results["methods"]:
+            notebook = NOTEBOOKS.get(method, "that measures it")
             raise FileNotFoundError(f"this run has no result for {method!r} yet: run notebook {notebook} first")
         return self.results["methods"][method]
 
+    # ── where a stage's result is: once, in results.json ────────────────────────────────────────────────────
 
-class Stage:
-    """One method's folder in a run: its settings, logs, checkpoints and result."""
+    def result_of(self, stage: str) -> dict | None:
+        """The result of a finished stage: under `methods`, and that of `group/name` under `group`, `stages`."""
+        return _shelf(self.results, stage).get(Path(stage).name)
 
-    def __init__(self, path: Path):
-        self.path, self.checkpoints, self.model_path = path, path / "checkpoints", path / "model"
-        path.mkdir(parents=True, exist_ok=True)
-
-    def start(self, settings: dict, origin: str = "the base model") -> int:
-        """Say in one line whether training starts (from `origin`) or resumes; returns the step it starts from.
-
-        A checkpoint is used only if it was made with the same settings and the stage had not finished.
-        """
-        settings = json.loads(json.dumps(settings))
-        stopped = read_json(self.path / "settings.json")
-        checkpoint = self.last_checkpoint()
-        if self.finished:
-            reason = "starting again: it had finished before"
-        elif checkpoint and stopped != settings:
-            changed = sorted(key for key in settings if (stopped or {}).get(key) != settings[key])
-            reason = f"starting from {origin}: the stopped run had other settings ({', '.join(changed)})"
-        elif checkpoint:
-            step = _step(checkpoint)
-            self._keep_records_until(step)
-            print(f"{self.path.name}: resuming from step {step} of a stopped run")
-            return step
-        else:
-            reason = f"starting from {origin}"
-        (self.path / "settings.json").unlink(missing_ok=True)  # first: a kill from here on can't lead to a resume
-        shutil.rmtree(self.path)
-        self.path.mkdir()
-        write_json(self.path / "settings.json", settings)
-        print(f"{self.path.name}: {reason}")
-        return 0
-
-    def go_on_from(self, step: int) -> None:
-        """Drop what an earlier run left behind after this step: its result, its model, and its later records."""
-        (self.path / "result.json").unlink(missing_ok=True)
-        shutil.rmtree(self.model_path, ignore_errors=True)
-        self._keep_records_until(step)
-
-    def last_checkpoint(self) -> str | None:
-        """The newest whole checkpoint; those cut off by a kill are removed."""
-        newest = None
-        for folder in sorted(self.checkpoints.glob("checkpoint-[0-9]*"), key=_step):
-            if _is_whole(folder):
-                newest = str(folder)
-            else:
-                print(f"{self.path.name}: removing {folder.name}, which was cut off while it was written")
-                shutil.rmtree(folder)
-        return newest
-
-    def _keep_records_until(self, step: int) -> None:
-        for path in (self.path / "log.jsonl", self.path / "monitor.jsonl"):
-            kept = [record for record in read_lines(path) if record["step"] <= step]
-            write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
-
-    def log(self, record: dict) -> None:
-        """Append one training record (it needs a `step`)."""
-        append_line(self.path / "log.jsonl", record)
-
-    def read_log(self) -> list[dict]:
-        """The training records so far."""
-        return read_lines(self.path / "log.jsonl")
-
-    def write_monitor(self, record: dict) -> None:
-        """Append one measurement on the small held-out set (it needs a `step`)."""
-        append_line(self.path / "monitor.jsonl", record)
-
-    def read_monitor(self) -> list[dict]:
-        """The measurements so far."""
-        return read_lines(self.path / "monitor.jsonl")
-
-    @property
-    def finished(self) -> bool:
-        """True once `finish` has run."""
-        return (self.path / "result.json").is_file()
-
-    @property
-    def result(self) -> dict:
-        """What `finish` stored."""
-        return read_json(self.path / "result.json", {})
-
-    def finish(self, result: dict) -> None:
-        """Store the result and drop the checkpoints, which are three times as large as the model."""
-        write_json(self.path / "result.json", result)
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+    def store_result(self, stage: str, result: dict | None) -> None:
+        """Put a stage's result in its place, or take it away (None), and with it what was derived from the old one."""
+        with self.changing_results() as results:
+            shelf, name = _shelf(results, stage), Path(stage).name
+            if "/" not in stage and shelf.get(name) != result:
+                for part in DERIVED:
+                    results.pop(part, None)
+            shelf.pop(name, None)
+            if result is not None:
+                shelf[name] = result
 
 
-def _step(checkpoint) -> int:
-    return int(Path(checkpoint).name.rsplit("-", 1)[1])
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    """Trainer writes trainer_state.json last: if that is there and whole, so is the rest."""
-    try:
-        return "global_step" in read_json(checkpoint / "trainer_state.json", {})
-    except ValueError:
-        return False
+def _shelf(results: dict, stage: str) -> dict:
+    group = str(Path(stage).parent)
+    return results.setdefault("methods", {}) if group == "." else results.setdefault(group, {}).setdefault("stages", {})

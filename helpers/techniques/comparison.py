@@ -9,7 +9,6 @@ A stage that finished with the same settings is kept, so that a stopped comparis
 """
 
 import json
-import shutil
 import time
 from dataclasses import replace
 
@@ -151,7 +150,7 @@ class Comparison:
 
     def has(self, name: str) -> bool:
         """True once a stage has finished."""
-        return (self.run.path / "techniques" / name / "result.json").is_file()
+        return self.stage(name).finished
 
     def path(self, name: str) -> str:
         """Where the model of a finished stage is; a FileNotFoundError says which to train first."""
@@ -181,7 +180,7 @@ class Comparison:
         record = {"budget": self.budget.settings, "stages": self.results(), "rewards": self.score_answers()}
         self.run.write_results(techniques=record | {"heldout_pairs": len(self.heldout)})
         for name in ("dpo", "rlhf"):
-            shutil.copy(self.stage(name).path / "heldout.json", self.run.stage(name).path / "heldout.json")
+            self.run.stage(name).write_file("heldout.json", read_json(self.stage(name).path / "heldout.json"))
             self.run.write_results(methods={name: self.stage(name).result})
         return self.run.results | self.run.results["techniques"]
 

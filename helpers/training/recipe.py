@@ -31,7 +31,7 @@ def training_arguments(profile, run, stage) -> dict:
         "save_total_limit": 1,
         "seed": profile.seed,
         "optim": "adamw_torch_fused",
-        "bf16": fast_bf16(run.results["machine"]),
+        "bf16": fast_bf16(run.measured_machine()),
         "use_cpu": not torch.cuda.is_available(),
         "gradient_checkpointing": False,
         "disable_tqdm": True,  # LiveMonitor shows the progress
@@ -60,7 +60,7 @@ def stage_settings(profile, run, method: str) -> dict:
         "model train_pairs max_length steps pairs_per_step learning_rate lora_rank beta monitor_every save_every seed"
     )
     settings = {name: getattr(profile, name) for name in names.split()}
-    return {"method": method, "bf16": fast_bf16(run.results["machine"])} | settings
+    return {"method": method, "bf16": fast_bf16(run.measured_machine())} | settings
 
 
 def price_of_a_step(trainer, pairs) -> dict[str, tuple[float, float]]:

@@ -48,6 +48,8 @@ def test_where_it_is_too_late_for_the_cpu_that_is_one_line_with_what_works(tmp_p
 NOTEBOOK = """
 from helpers.training.profiles import get_profile
 from helpers.runs.folder import open_run
+from helpers.runs.machine import hide_xla
+hide_xla()
 run = open_run(get_profile("smoke"))
 
 from helpers.backends import read_machine

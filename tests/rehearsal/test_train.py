@@ -67,7 +67,7 @@ def test_dpo_starts_at_the_reference_and_saves_a_model(tmp_path):
     assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
     assert records[0]["loss"] == pytest.approx(math.log(2), abs=6e-5)
     assert records[0]["rewards/margins"] == pytest.approx(0, abs=1e-4) and records[-1]["rewards/margins"] > 0
-    assert json.loads((tmp_path / "out" / "dpo" / "result.json").read_text())["method"] == "dpo"
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["methods"]["dpo"]["method"] == "dpo"
     assert (tmp_path / "out" / "dpo" / "model" / "model.safetensors").is_file()
 
 

@@ -1,22 +1,31 @@
 """The run folder: whole files, the right run, and a stopped stage that resumes only where that is sound."""
 
+import errno
+import fcntl
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.files import append_line, read_json, read_lines, write_json
+from helpers.files import append_line, read_json, read_lines, write_json, write_text
 from helpers.runs import folder as runs
 from helpers.runs import machine
-from helpers.runs.folder import Run, Stage, new_run, open_run
+from helpers.runs.folder import Run, new_run, open_run
+from helpers.runs.lock import Held, Lock
+from helpers.runs.stage import Stage
 from helpers.training.profiles import PROFILES
 
 SMOKE = PROFILES["smoke"]
@@ -37,7 +46,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
     with pytest.raises(UnicodeEncodeError):
-        runs.write_text(path, "\ud800")  # fails while the file is being written
+        write_text(path, "\ud800")  # fails while the file is being written
     assert read_json(path) == {"a": 1}
     assert os.listdir(tmp_path) == ["results.json"]
 
@@ -61,6 +70,7 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
         path.unlink()
 
 
+@settings(deadline=None)
 @given(records=st.lists(st.dictionaries(st.text(), st.integers()), max_size=6), data=st.data())
 def test_json_lines_survive_a_cut_at_any_byte(tmp_path_factory, records, data):
     path = tmp_path_factory.mktemp("lines") / "log.jsonl"
@@ -77,8 +87,29 @@ def test_json_lines_survive_a_cut_at_any_byte(tmp_path_factory, records, data):
 def test_a_broken_line_in_the_middle_is_named(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1}\nnonsense\n{"step": 3}\n')
-    with pytest.raises(ValueError, match=r"log.jsonl, line 2 is no JSON .* mend it or delete"):
+    with pytest.raises(ValueError, match=r"log.jsonl, line 2 is no JSON .* fix or delete"):
         read_lines(path)
+
+
+def bytes_read() -> int:
+    """What this process has read so far, as the kernel counts it."""
+    return int(re.search(r"rchar: (\d+)", Path("/proc/self/io").read_text())[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").is_file(), reason="the kernel counts no bytes here")
+@pytest.mark.parametrize("torn", ["", '{"step": 1'], ids=["whole", "torn"])
+def test_a_log_line_costs_the_same_whatever_the_length_of_the_log(tmp_path, torn):
+    def cost(lines: int) -> int:
+        path = tmp_path / f"{lines}.jsonl"
+        path.write_text('{"step": 1, "loss": 0.5}\n' * lines + torn)
+        before = bytes_read()
+        append_line(path, {"last": True})
+        read = bytes_read() - before
+        assert read_lines(path)[-1] == {"last": True} and len(read_lines(path)) == lines + 1
+        return read
+
+    few, many = cost(1_000), cost(100_000)
+    assert many <= few + 64 and many < 10_000, "of 2.5 million bytes"
 
 
 # ── which run ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -90,10 +121,30 @@ def test_two_runs_of_one_second_get_their_own_folders_and_latest_is_the_newest()
     assert (runs.runs_folder() / "latest").resolve() == second.path.resolve()
 
 
+def test_to_name_a_run_or_a_stage_touches_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKSHOP_RUN", str(tmp_path / "mine"))
+    for name in ("torch", "torch_xla", "transformers"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    run = open_run(SMOKE)
+    stage = run.stage("sft")
+    assert stage.read_log() == [] and not stage.finished and run.results["methods"] == {}
+    assert not run.path.exists(), "only a write makes the folder"
+    assert not {"torch", "torch_xla", "transformers"} & set(sys.modules), "nothing is imported, measured or hidden"
+
+
+def test_the_machine_is_measured_once_and_when_that_is_asked_for(tmp_path, monkeypatch):
+    run, measured = Run(tmp_path / "run", SMOKE), []
+    monkeypatch.setattr(runs, "here_and_now", lambda: measured.append(1) or {"machine": {"gflops": 1.0}, "date": "d"})
+    run.write_results(methods={"base": {"n": 1}})
+    assert "machine" not in run.results and not measured
+    assert run.measured_machine() == run.measured_machine() == {"gflops": 1.0} and len(measured) == 1
+    assert run.results["date"] == "d"
+
+
 def test_notebooks_share_an_open_run_until_make_run_finished_it():
     run = open_run(SMOKE)
     assert open_run(SMOKE).path == run.path
-    write_json(run.path / "state.json", {"status": "finished", "pid": 1})
+    write_json(run.path / "state.json", {"status": "finished"})
     assert open_run(SMOKE).path != run.path
 
 
@@ -112,17 +163,42 @@ def test_another_model_gets_its_own_run():
 
 def test_a_run_at_work_is_left_alone_and_a_killed_one_taken_up():
     run = open_run(SMOKE)
-    write_json(run.path / "state.json", {"status": "running", "pid": os.getpid()})
-    other = open_run(SMOKE)
-    assert other.path != run.path
-    dead = next(pid for pid in range(4_000_000, 3_000_000, -1) if not psutil.pid_exists(pid))
-    write_json(other.path / "state.json", {"status": "running", "pid": dead})
-    assert open_run(SMOKE).path == other.path
+    with holding(run.path / ".locks" / "run") as holder:
+        other = open_run(SMOKE)
+        assert other.path != run.path
+    with holding(other.path / ".locks" / "run") as holder:
+        holder.kill()
+        holder.wait()
+        assert open_run(SMOKE).path == other.path
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"profile": '])
+@pytest.mark.parametrize("name", ["results.json", "state.json"])
+def test_a_damaged_run_is_named_and_left_behind(name, content, capsys):
+    run = open_run(SMOKE)
+    (run.path / name).write_text(content)
+    assert open_run(SMOKE).path != run.path
+    said = capsys.readouterr().out
+    assert f"{run.path.name}/{name}" in said and "restore or delete the file; a new run is started" in said
+
+
+def test_without_symbolic_links_the_newest_run_is_the_latest(monkeypatch, capsys):
+    def refuse(*args, **kwargs):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    new_run(SMOKE)
+    run = new_run(SMOKE)
+    assert f"no symbolic links (Operation not permitted): see {run.path.name}" in capsys.readouterr().out
+    assert open_run(SMOKE).path.name == run.path.name
 
 
 def test_a_named_run_wins(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKSHOP_RUN", str(tmp_path / "mine"))
     assert open_run(SMOKE).path == tmp_path / "mine"
+
+
+# ── results ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_results_are_merged_and_a_missing_stage_names_its_notebook(tmp_path):
@@ -136,12 +212,113 @@ def test_results_are_merged_and_a_missing_stage_names_its_notebook(tmp_path):
         again.require("orpo")
 
 
+def test_two_processes_that_write_results_lose_nothing(tmp_path):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom helpers.runs.folder import Run\n"
+        "from helpers.training.profiles import PROFILES\nrun = Run(Path(sys.argv[1]), PROFILES['smoke'])\n"
+        "for n in range(60): run.write_results(methods={sys.argv[2] + str(n): {'n': n}})"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, tmp_path / "run", name]) for name in "ab"]
+    assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
+    assert len(Run(tmp_path / "run", SMOKE).results["methods"]) == 120
+
+
+def test_threads_that_write_results_lose_nothing(tmp_path):
+    run = Run(tmp_path / "run", SMOKE)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: run.write_results(methods={str(n): {}}), range(40)))
+    assert len(run.results["methods"]) == 40
+
+
+def test_a_stages_result_is_stored_once(tmp_path):
+    run = Run(tmp_path / "run", SMOKE)
+    for name in ("sft", "techniques/sft"):
+        run.stage(name).start({})
+        run.stage(name).finish({"n": 256, "name": name})
+        assert run.stage(name).finished and run.stage(name).result["name"] == name
+    assert run.results["methods"]["sft"]["name"] == "sft"
+    assert run.results["techniques"]["stages"]["sft"]["name"] == "techniques/sft"
+    holds_it = [path.name for path in run.path.rglob("*.json") if "256" in path.read_text()]
+    assert holds_it == ["results.json"]
+
+
+def test_a_comparison_is_dropped_once_a_result_that_it_compares_changes(tmp_path):
+    run = Run(tmp_path / "run", SMOKE)
+    run.stage("sft").finish({"n": 1})
+    run.write_results(orpo_minus_sft={"gain": 1}, generations=["said"])
+    run.stage("techniques/sft").finish({"n": 2})
+    run.stage("sft").finish({"n": 1})
+    assert run.results["orpo_minus_sft"] == {"gain": 1}, "nothing that it compares has changed"
+    run.stage("sft").start({})
+    assert not {"orpo_minus_sft", "generations", "sft"} & {*run.results, *run.results["methods"]}
+
+
+# ── locks ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from helpers.runs.lock import Lock
+Lock(Path(sys.argv[1])).take()
+print("held", flush=True)
+time.sleep(600)"""
+
+
+@contextmanager
+def holding(path):
+    """Another process that holds a lock."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_lock_names_its_owner_and_is_free_after_a_kill(tmp_path):
+    lock = Lock(tmp_path / "results.json")
+    assert lock.holder() is None
+    with holding(lock.path) as other:
+        assert f"process {other.pid} on {socket.gethostname()}, since 2" in lock.holder()
+        with pytest.raises(Held, match=f"results is held by process {other.pid} on"):
+            lock.take(wait=0.05)
+        other.kill()
+        other.wait()
+        lock.take()
+    assert f"process {os.getpid()} on" in lock.holder()
+    lock.take()
+    lock.release()
+    assert lock.holder() is None
+
+
+def test_a_stage_is_trained_by_one_process_at_a_time(tmp_path):
+    stage = Run(tmp_path / "run", SMOKE).stage("sft")
+    with holding(tmp_path / "run" / ".locks" / "sft") as other:
+        with pytest.raises(RuntimeError, match=f"run: another process trains this stage .*process {other.pid} on .*"):
+            stage.start({})
+        assert not stage.path.exists()
+    assert stage.start({}) == 0 and stage.start({}) == 0, "a cell may be run twice"
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match="has no file locks: set WORKSHOP_RUNS to a local folder"):
+        Run(tmp_path / "run", SMOKE).write_results()
+
+
 # ── a stage that was stopped ────────────────────────────────────────────────────────────────────────────────
+
+
+def stage_at(path) -> Stage:
+    return Run(path.parent, SMOKE).stage(path.name)
 
 
 def stopped_stage(path, settings, steps=(2, 4)) -> Stage:
     """A stage killed after step 5: two checkpoints, five log records, measurements at 0, 2 and 4."""
-    stage = Stage(path)
+    stage = stage_at(path)
     stage.start(settings)
     for step in steps:
         folder = stage.checkpoints / f"checkpoint-{step}"
@@ -159,7 +336,7 @@ def test_the_same_settings_resume_from_the_last_whole_checkpoint(tmp_path, capsy
     torn = stage.checkpoints / "checkpoint-6"
     torn.mkdir()
     (torn / "trainer_state.json").write_text('{"global_st')
-    assert Stage(tmp_path / "sft").start({"steps": 8, "name": ("a", "b")}) == 4
+    assert stage_at(tmp_path / "sft").start({"steps": 8, "name": ("a", "b")}) == 4
     said = capsys.readouterr().out
     assert "removing checkpoint-6, which was cut off" in said
     assert "sft: resuming from step 4 of a stopped run" in said
@@ -168,9 +345,17 @@ def test_the_same_settings_resume_from_the_last_whole_checkpoint(tmp_path, capsy
     assert [record["step"] for record in stage.read_monitor()] == [0, 2, 4]
 
 
+def test_a_stage_whose_model_was_saved_before_it_was_measured_goes_on(tmp_path):
+    stage = stopped_stage(tmp_path / "sft", {"steps": 8})
+    stage.model_path.mkdir()
+    with pytest.raises(RuntimeError, match=r"sft is trained already.*run the notebook again from its first cell"):
+        stage.last_checkpoint()
+    assert stage.start({"steps": 8}) == 4 and stage.last_checkpoint().endswith("checkpoint-4")
+
+
 def test_other_settings_start_over_and_are_named(tmp_path, capsys):
     stopped_stage(tmp_path / "sft", {"steps": 8, "beta": 1.0})
-    stage = Stage(tmp_path / "sft")
+    stage = stage_at(tmp_path / "sft")
     assert stage.start({"steps": 8, "beta": 2.0}) == 0
     assert "starting from the base model: the stopped run had other settings (beta)" in capsys.readouterr().out
     assert stage.last_checkpoint() is None and stage.read_log() == []
@@ -187,7 +372,7 @@ def test_a_finished_stage_starts_again_and_keeps_no_checkpoints(tmp_path, capsys
 
 def test_without_any_checkpoint_it_starts_from_the_base(tmp_path, capsys):
     stopped_stage(tmp_path / "sft", {"steps": 8}, steps=())
-    assert Stage(tmp_path / "sft").start({"steps": 8}) == 0
+    assert stage_at(tmp_path / "sft").start({"steps": 8}) == 0
     assert "sft: starting from the base model" in capsys.readouterr().out
 
 
@@ -235,14 +420,14 @@ def test_a_run_in_another_precision_is_not_resumed(tmp_path, monkeypatch, capsys
     from helpers.training.recipe import stage_settings
 
     run = Run(tmp_path / "run", PROFILES["smoke"])
-    settings = []
+    used = []
     for precision in ("bf16", "float32"):
         monkeypatch.setenv("WORKSHOP_PRECISION", precision)
-        settings.append(stage_settings(run.profile, run, "sft"))
+        used.append(stage_settings(run.profile, run, "sft"))
     stage = run.stage("sft")
-    stage.start(settings[0])
+    stage.start(used[0])
     checkpoint = stage.checkpoints / "checkpoint-2"
     checkpoint.mkdir(parents=True)
     write_json(checkpoint / "trainer_state.json", {"global_step": 2})
-    assert stage.start(settings[1]) == 0
+    assert stage.start(used[1]) == 0
     assert "the stopped run had other settings (bf16)" in capsys.readouterr().out

@@ -58,7 +58,7 @@ def test_trains_logs_json_and_writes_the_run_folder(method, data, tmp_path):
         assert logged[0]["loss"] == pytest.approx(math.log(2), abs=1e-4), "the base model is the reference"
     stage = tmp_path / "out" / method
     assert [json.loads(line) for line in (stage / "log.jsonl").read_text().splitlines()] == logged
-    result = json.loads((stage / "result.json").read_text())
+    result = json.loads((tmp_path / "out" / "results.json").read_text())["methods"][method]
     assert result["method"] == method and result["steps"] == 3 and result["last_loss"] == logged[-1]["loss"]
     assert (stage / "model" / "adapter_model.safetensors").is_file()
     assert not (stage / "checkpoints").exists()
@@ -100,7 +100,7 @@ def test_a_run_folder_holds_one_run(data, tmp_path):
     again = start(out, *options, "--max_steps", "2", "--learning_rate", "1e-3")
     assert again.returncode == 0 and "Trained 2 steps" in again.stdout, again.stderr
     assert [record["step"] for record in map(json.loads, (out / "orpo" / "log.jsonl").open())] == [1, 2]
-    assert json.loads((out / "orpo" / "result.json").read_text())["steps"] == 2
+    assert json.loads((out / "results.json").read_text())["methods"]["orpo"]["steps"] == 2
     assert not (out / "orpo" / "model" / "left_over").exists()
 
 

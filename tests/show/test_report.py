@@ -35,6 +35,7 @@ def run(tmp_path):
     import numpy as np
 
     run = Run(tmp_path / "20260101-000000-smoke", PROFILES["smoke"])
+    run.measure_machine()
     values = PairScores(np.float32([-1, -2]), np.float32([-2, -1.5])).summary()
     values |= {"chrf": 30.0, "chrf_ci95": [20.0, 40.0], "train_seconds": 5.0}
     said = {"prompt": "What is <b>?", "reference": "R", "base": "<script>alert(1)</script>", "sft": "", "orpo": "O"}
@@ -104,6 +105,7 @@ def test_a_run_of_the_four_techniques_alone_shows_all_four(run):
 
 def test_a_run_without_any_result_still_has_a_report(tmp_path):
     run = Run(tmp_path / "run", PROFILES["smoke"])
+    run.measure_machine()
     (run.path / "notebooks").mkdir()
     assert "Held out" not in Page(write_report(run.path).read_text(encoding="utf-8")).text
 

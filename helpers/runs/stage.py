@@ -1,0 +1,147 @@
+"""One method's folder in a run: settings, logs, checkpoints, model. Its result is in the run's results.json, once.
+
+<run>/<method>/
+  settings.json  log.jsonl  monitor.jsonl  heldout.json
+  checkpoints/  model/
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from helpers.files import append_line, read_json, read_lines, write_json, write_text
+from helpers.runs.lock import Held, Lock
+
+
+class Stage:
+    """One method of a run. To make this object touches nothing; `start` or the first write makes the folder."""
+
+    def __init__(self, run, name: str):
+        self.run, self.name, self.path = run, name, run.path / name
+        self.checkpoints, self.model_path = self.path / "checkpoints", self.path / "model"
+
+    def start(self, settings: dict, origin: str = "the base model") -> int:
+        """Say in one line whether training starts (from `origin`) or resumes; returns the step it starts from.
+
+        A checkpoint is used only if it was made with the same settings and the stage had not finished. From here to
+        the end of this process no other may train this stage: a RuntimeError names who does.
+        """
+        self.reserve()
+        settings = json.loads(json.dumps(settings))
+        stopped = read_json(self.path / "settings.json")
+        checkpoint = self._newest_checkpoint()
+        if self.finished:
+            reason = "starting again: it had finished before"
+        elif checkpoint and stopped != settings:
+            changed = sorted(key for key in settings if (stopped or {}).get(key) != settings[key])
+            reason = f"starting from {origin}: the stopped run had other settings ({', '.join(changed)})"
+        elif checkpoint:
+            step = _step(checkpoint)
+            self.go_on_from(step)
+            print(f"{self.path.name}: resuming from step {step} of a stopped run")
+            return step
+        else:
+            reason = f"starting from {origin}"
+        (self.path / "settings.json").unlink(missing_ok=True)  # first: a kill from here on can't lead to a resume
+        self.run.store_result(self.name, None)
+        if self.path.exists():
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True)
+        write_json(self.path / "settings.json", settings)
+        print(f"{self.path.name}: {reason}")
+        return 0
+
+    def reserve(self) -> None:
+        """Keep this stage for this process, until it ends; a RuntimeError names the process that has it."""
+        try:
+            self._lock.take(wait=1)
+        except Held as error:
+            raise RuntimeError(
+                f"{self.run.path.name}: another process trains this stage ({error}): wait for it or stop it, or set "
+                "WORKSHOP_RUN to a folder of your own"
+            ) from None
+
+    @property
+    def _lock(self) -> Lock:
+        return Lock(self.run.path / ".locks" / self.name.replace("/", "-"))
+
+    def go_on_from(self, step: int) -> None:
+        """Drop what an earlier run left behind after this step: its result, its model, and its later records."""
+        self.run.store_result(self.name, None)
+        shutil.rmtree(self.model_path, ignore_errors=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        for path in (self.path / "log.jsonl", self.path / "monitor.jsonl"):
+            kept = [record for record in read_lines(path) if record["step"] <= step]
+            write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
+
+    def last_checkpoint(self) -> str | None:
+        """The checkpoint that training goes on from; None to start. A RuntimeError if this stage is trained already."""
+        if self.model_path.is_dir():
+            raise RuntimeError(
+                f"{self.path.name} is trained already, its model is in {self.path.name}/model: to train it again, run "
+                "the notebook again from its first cell"
+            )
+        return self._newest_checkpoint()
+
+    def _newest_checkpoint(self) -> str | None:
+        """The newest whole checkpoint; those cut off by a kill are removed."""
+        newest = None
+        for folder in sorted(self.checkpoints.glob("checkpoint-[0-9]*"), key=_step):
+            if _is_whole(folder):
+                newest = str(folder)
+            else:
+                print(f"{self.path.name}: removing {folder.name}, which was cut off while it was written")
+                shutil.rmtree(folder)
+        return newest
+
+    def log(self, record: dict) -> None:
+        """Append one training record (it needs a `step`)."""
+        self._append("log.jsonl", record)
+
+    def read_log(self) -> list[dict]:
+        """The training records so far."""
+        return read_lines(self.path / "log.jsonl")
+
+    def write_monitor(self, record: dict) -> None:
+        """Append one measurement on the small held-out set (it needs a `step`)."""
+        self._append("monitor.jsonl", record)
+
+    def read_monitor(self) -> list[dict]:
+        """The measurements so far."""
+        return read_lines(self.path / "monitor.jsonl")
+
+    def _append(self, name: str, record: dict) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        append_line(self.path / name, record)
+
+    def write_file(self, name: str, data) -> None:
+        """Put JSON into a file of this stage, whole."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.path / name, data)
+
+    @property
+    def finished(self) -> bool:
+        """True once `finish` has run."""
+        return self.run.result_of(self.name) is not None
+
+    @property
+    def result(self) -> dict:
+        """What `finish` stored; {} before."""
+        return self.run.result_of(self.name) or {}
+
+    def finish(self, result: dict) -> None:
+        """Store the result in results.json and drop the checkpoints, which are three times as large as the model."""
+        self.run.store_result(self.name, result)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+
+def _step(checkpoint) -> int:
+    return int(Path(checkpoint).name.rsplit("-", 1)[1])
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Trainer writes trainer_state.json last: if that is there and whole, so is the rest."""
+    try:
+        return "global_step" in read_json(checkpoint / "trainer_state.json", {})
+    except ValueError:
+        return False
