@@ -3,58 +3,72 @@
 PROFILE ?= laptop
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready-$(shell cat requirements.txt scripts/setup.sh 2>/dev/null | cksum | cut -d' ' -f1)
+# Stamps of what is installed. They change with the requirements and with the clone's place, to which helpers/ is linked.
+SETUP := scripts/setup.sh scripts/install/*.py pyproject.toml
+stamp = .ready-$(shell (pwd; cat $(1) $(SETUP)) 2>/dev/null | cksum | cut -d' ' -f1)
+READY := $(VENV)/$(call stamp,requirements.txt)
+DEV := $(VENV)/$(call stamp,requirements.txt requirements-dev.txt)
+# A stamp counts only while the interpreter under it runs: an update of the system or of a Studio image may take it away.
+alive = $(if $(shell $(1)/bin/python -c 'print(1)' 2>/dev/null),,gone)
+
+# Some images put their own packages on PYTHONPATH, where they would win over those of .venv.
+unexport PYTHONPATH PYTHONHOME
 
 # The Trainium code runs in an environment of its own: torch-xla is tied to one torch, and ends at Python 3.11 here.
 REHEARSAL := .venv-rehearsal
 REHEARSAL_REQUIREMENTS := tests/rehearsal/requirements.txt
-REHEARSAL_READY := $(REHEARSAL)/.ready-$(shell cat $(REHEARSAL_REQUIREMENTS) scripts/setup.sh | cksum | cut -d' ' -f1)
+REHEARSAL_READY := $(REHEARSAL)/$(call stamp,$(REHEARSAL_REQUIREMENTS))
 
 # The newest releases of the libraries: where tomorrow's user comes from.
 NEWEST := .venv-newest
-NEWEST_READY := $(NEWEST)/.ready-$(shell cat requirements-newest.txt scripts/setup.sh | cksum | cut -d' ' -f1)
+NEWEST_READY := $(NEWEST)/$(call stamp,requirements-newest.txt)
 NEWEST_TESTS := tests/objective tests/data tests/evaluation $(addprefix tests/training/test_,base_model.py orpo.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run lab test rehearse newest lint format figures bench techniques record clean
+.PHONY: gone help setup run lab test rehearse newest lint format figures bench techniques record clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY) ## make .venv (PYTHON=python3.12 chooses the interpreter, PIP_ARGS adds to pip install)
+setup: $(READY) ## make .venv and the kernel "ORPO workshop" (PYTHON=python3.12 chooses the interpreter, PIP_ARGS adds to pip install)
+	@$(BIN)/python scripts/kernel.py register
 
-$(READY):
-	@bash scripts/setup.sh $(VENV) $(READY)
+$(READY): $(call alive,$(VENV))
+	@bash scripts/setup.sh $(VENV) $@
+	@$(BIN)/python scripts/kernel.py offer
+
+$(DEV): $(READY)
+	@$(BIN)/python -m scripts.install requirements-dev.txt && touch $@
 
 run: $(READY) ## the workshop, headless (PROFILE=smoke|laptop, NOTEBOOKS="00 01", SEED=0, FRESH=1)
 	@WORKSHOP_SEED=$(SEED) $(BIN)/python scripts/run_workshop.py --profile "$(PROFILE)" --notebooks "$(NOTEBOOKS)" $(if $(FRESH),--fresh)
 
 lab: $(READY) ## JupyterLab with the kernel "ORPO workshop"
-	@$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_preflight.ipynb $(LAB_ARGS)
+	@$(BIN)/python -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_preflight.ipynb $(LAB_ARGS)
 
-test: $(READY) ## the tests; notebooks are executed with PROFILE=smoke (TESTS="-k odds" selects)
+test: $(DEV) ## the tests; notebooks are executed with PROFILE=smoke (TESTS="-k odds" selects)
 	@$(BIN)/python -m pytest $(TESTS)
 
-$(REHEARSAL_READY):
-	@bash scripts/setup.sh $(REHEARSAL) $(REHEARSAL_READY) $(REHEARSAL_REQUIREMENTS) 3.11
+$(REHEARSAL_READY): $(call alive,$(REHEARSAL))
+	@bash scripts/setup.sh $(REHEARSAL) $@ $(REHEARSAL_REQUIREMENTS) 3.11
 
-rehearse: $(REHEARSAL_READY) ## the Trainium code, executed on XLA's CPU device (needs Python 3.11; no Trainium)
+rehearse: $(REHEARSAL_READY) ## the Trainium code, executed on XLA's CPU device (Python 3.11, which uv or conda fetches; no Trainium)
 	@$(REHEARSAL)/bin/python -m pytest -n 2 --dist worksteal tests/rehearsal $(TESTS)
 
-$(NEWEST_READY):
-	@bash scripts/setup.sh $(NEWEST) $(NEWEST_READY) requirements-newest.txt
+$(NEWEST_READY): $(call alive,$(NEWEST))
+	@bash scripts/setup.sh $(NEWEST) $@ requirements-newest.txt
 
 newest: $(NEWEST_READY) ## the trainer's tests on the newest transformers, TRL, PEFT and accelerate
 	@$(NEWEST)/bin/python -m pytest $(NEWEST_TESTS) $(TESTS)
 
-lint: $(READY) ## ruff, notebooks included
+lint: $(DEV) ## ruff, notebooks included
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-format: $(READY) ## let ruff mend what it can
+format: $(DEV) ## let ruff fix what it can
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 figures: $(READY) ## docs/imgs/ and the README's table, from docs/results/
-	@$(BIN)/python scripts/make_figures.py
+	@$(BIN)/python -m scripts.make_figures
 
 bench: $(READY) ## our ORPO step beside TRL's, Liger-Kernel's and SFT's, into docs/results/ (a quarter of an hour)
 	@$(BIN)/python -m pip install --quiet --no-deps --disable-pip-version-check $(PIP_ARGS) -r benchmarks/requirements.txt
@@ -66,5 +80,7 @@ techniques: $(READY) ## SFT, DPO, RLHF and ORPO beside each other, three seeds, 
 record: $(READY) ## copy the latest run into docs/results/ (RUN=runs/… names another)
 	@$(BIN)/python scripts/record_results.py $(or $(RUN),runs/latest)
 
-clean: ## remove .venv, cached models and runs
-	@rm -rf $(VENV) $(REHEARSAL) $(NEWEST) .cache runs .pytest_cache .ruff_cache .hypothesis
+clean: ## remove the environments, the kernel, cached models; runs/ stays
+	@[ ! -x $(BIN)/python ] || $(BIN)/python scripts/kernel.py remove
+	@rm -rf $(VENV) $(REHEARSAL) $(REHEARSAL)-python $(NEWEST) .cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	@[ ! -d runs ] || echo "runs/ is kept: your results. rm -r runs deletes them."

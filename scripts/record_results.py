@@ -6,8 +6,6 @@ python scripts/record_results.py runs/20260101-120000-laptop …      one file a
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from helpers.files import REPOSITORY, read_json, read_lines, write_json
 
 GENERATIONS_KEPT = 5

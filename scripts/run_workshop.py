@@ -18,19 +18,18 @@ from pathlib import Path
 
 import nbformat
 import psutil
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
-WIDGET = "application/vnd.jupyter.widget-view+json"
-
 from helpers.evaluation.tables import comparison_table
-from helpers.files import read_json, write_json
+from helpers.files import REPOSITORY, read_json, write_json
 from helpers.runs.folder import Run, new_run, runs_folder
 from helpers.runs.machine import clock
 from helpers.show.report import side_by_side, write_report
 from helpers.training.profiles import get_profile
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def main() -> int:
@@ -180,6 +179,14 @@ def earlier_seconds(profile: str) -> dict[str, float]:
     return seconds
 
 
+class ThisPython(KernelSpecManager):
+    """One kernel under every name: the Python of this process. A kernel of the user's may be another's."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=argv, display_name=kernel_name, language="python")
+
+
 class Execution(NotebookClient):
     """One notebook in a fresh kernel, with a line of progress."""
 
@@ -201,12 +208,12 @@ class Execution(NotebookClient):
         done = threading.Event()
         watcher = threading.Thread(target=self.watch, args=(done,), daemon=True)
         environment = {"PROFILE": self.workshop.profile.name, "WORKSHOP_RUN": str(self.workshop.run.path)}
-        python_path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         sockets = tempfile.TemporaryDirectory(prefix="workshop-")
         manager = self.create_kernel_manager()
+        manager.kernel_spec_manager = ThisPython()
         manager.transport, manager.ip = "ipc", f"{sockets.name}/kernel"  # on disk: nobody on the network can listen
         try:
-            self.start_new_kernel(env=os.environ | environment | {"PYTHONPATH": python_path}, cwd=str(REPOSITORY))
+            self.start_new_kernel(env=os.environ | environment, cwd=str(REPOSITORY))
             self.start_new_kernel_client()
             watcher.start()
             for number, cell in enumerate(self.nb.cells):

@@ -18,8 +18,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from helpers.backends import NAMES, BackendError, detect, set_xla_aside
 
 if __name__ == "__main__":

@@ -58,23 +58,37 @@ def test_the_readme_lists_the_notebooks_and_is_short():
     assert listed == {path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")}
 
 
-def test_every_requirement_is_pinned_exactly_and_says_why():
-    lines = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8").splitlines()
+def pinned(name: str) -> set[str]:
+    """The packages of a requirements file, each pinned exactly with its reason."""
+    lines = (REPOSITORY / name).read_text(encoding="utf-8").splitlines()
     wanted = [line for line in lines if line and not line.startswith("#")]
     for line in wanted:
         assert re.match(r'[A-Za-z0-9_.-]+==\d[\w.]*(; python_version < "3\.12")? +# \S', line), line
-    names = {line.split("==")[0] for line in wanted}
-    for package in [
-        "torch",
-        "transformers",
-        "trl",
-        "datasets",
-        "jupyterlab",
-        "matplotlib",
-        "ipywidgets",
-        "optimum-neuron",
-    ]:
-        assert package in names
+    return {line.split("==")[0] for line in wanted}
+
+
+def test_every_requirement_is_pinned_exactly_and_says_why():
+    run, develop = pinned("requirements.txt"), pinned("requirements-dev.txt")
+    assert {"torch", "transformers", "trl", "datasets", "jupyterlab", "matplotlib", "ipywidgets"} <= run
+    assert "optimum-neuron" in run and {"pytest", "ruff", "moto", "flask", "hypothesis"} <= develop
+    assert not run & develop, "running the workshop installs no tools of its development"
+
+
+def test_a_checkout_on_windows_keeps_the_scripts_line_endings(tmp_path):
+    clone = [
+        "git",
+        "-c",
+        "core.autocrlf=true",
+        "clone",
+        "--quiet",
+        "--depth=1",
+        f"file://{REPOSITORY}",
+        str(tmp_path / "c"),
+    ]
+    if subprocess.run(clone, capture_output=True).returncode:
+        pytest.skip("not in a git clone")
+    for name in ("scripts/setup.sh", "Makefile"):
+        assert b"\r" not in (tmp_path / "c" / name).read_bytes()
 
 
 def shown(document: str, name: str) -> str:

@@ -49,7 +49,8 @@ class TestAsWritten:
     def test_has_one_parameters_cell_and_ends_with_a_check(self, path):
         notebook = read(path)
         code = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
-        assert tagged(notebook, "parameters") == [code[0]] and tagged(notebook, "check") == [code[-1]]
+        assert tagged(notebook, "kernel") == [code[0]] and tagged(notebook, "parameters") == [code[1]]
+        assert tagged(notebook, "check") == [code[-1]]
         check = notebook.cells[code[-1]].source
         assert "assert " in check and "print(" in check
 

@@ -1,0 +1,216 @@
+"""Setting up: the build of torch, the disk, the user's pip settings, and what is checked before it counts as done."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from pip._vendor.packaging.requirements import Requirement
+
+from helpers.files import REPOSITORY
+from scripts.install import disk, pins, tools, torch_build
+
+SIX = "six==1.17.0\n"
+
+
+def test_pins_are_read_with_their_markers(tmp_path):
+    file = tmp_path / "r.txt"
+    file.write_text('# why\n-e .\na.b==1.2  # x\nnew==2; python_version < "3.99"\nold==3; python_version < "3.5"\n')
+    assert {name: str(pin.specifier) for name, pin in pins.read_pins(file).items()} == {"a.b": "==1.2", "new": "==2"}
+
+
+def test_a_version_with_a_build_tag_satisfies_its_pin(monkeypatch):
+    monkeypatch.setattr(pins.importlib.metadata, "version", lambda name: "2.13.0+cpu")
+    assert pins.satisfied(Requirement("pip==2.13.0")) and not pins.satisfied(Requirement("pip==2.13.1"))
+
+
+# ── which torch ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def linux(monkeypatch):
+    """A Linux machine without driver, torch or settings of pip's, where no index answers."""
+    monkeypatch.setattr(torch_build.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(torch_build, "satisfied", lambda pin: False)
+    monkeypatch.setattr(torch_build, "nvidia_driver", lambda: False)
+    monkeypatch.setattr(torch_build, "pip_settings", dict)
+    monkeypatch.setattr(torch_build, "answers", lambda url: False)
+    monkeypatch.delenv("TORCH_CPU_INDEX", raising=False)
+    monkeypatch.delenv("PIP_ARGS", raising=False)
+    return monkeypatch
+
+
+TORCH = Requirement("torch==2.13.0")
+
+
+def test_with_a_driver_the_cuda_build_without_one_the_cpu_build(linux, capsys):
+    linux.setattr(torch_build, "answers", lambda url: True)
+    build, arguments = torch_build.choose_torch(TORCH)
+    assert build == "cpu" and arguments[-1] == "torch==2.13.0+cpu" and "--no-deps" in arguments
+    linux.setattr(torch_build, "nvidia_driver", lambda: True)
+    assert torch_build.choose_torch(TORCH) == ("cuda", [])
+    assert "NVIDIA driver" in capsys.readouterr().out
+
+
+def test_a_private_index_is_the_only_one_that_is_asked(linux, capsys):
+    linux.setattr(torch_build, "answers", lambda url: pytest.fail("asked another index"))
+    linux.setattr(torch_build, "configured_build", lambda pin: "cpu")
+    linux.setattr(torch_build, "pip_settings", lambda: {"index-url": "https://pypi.example/simple"})
+    assert torch_build.choose_torch(TORCH) == ("cpu", [])
+    assert "index-url is set" in capsys.readouterr().out
+    linux.setattr(torch_build, "pip_settings", dict)
+    linux.setenv("PIP_ARGS", "--index-url https://pypi.example/simple")
+    assert torch_build.choose_torch(TORCH) == ("cpu", [])
+
+
+def test_an_index_that_does_not_answer_is_said_with_what_comes_in_its_place(linux, capsys):
+    linux.setattr(torch_build, "configured_build", lambda pin: "cuda")
+    assert torch_build.choose_torch(TORCH) == ("cuda", [])
+    said = capsys.readouterr().out
+    assert "does not answer" in said and "CUDA build" in said and "TORCH_CPU_INDEX" in said
+
+
+def wheel(folder: Path, version: str, *requires: str, source: str = "") -> None:
+    """A wheel of a made-up torch, with these requirements."""
+    folder.mkdir(exist_ok=True)
+    info = f"torch-{version}.dist-info"
+    metadata = "\n".join(["Metadata-Version: 2.1", "Name: torch", f"Version: {version}"])
+    metadata += "".join(f"\nRequires-Dist: {requirement}" for requirement in requires)
+    with zipfile.ZipFile(folder / f"torch-{version}-py3-none-any.whl", "w") as file:
+        file.writestr("torch/__init__.py", source)
+        file.writestr(f"{info}/METADATA", metadata)
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+
+
+@pytest.mark.parametrize(
+    ("requires", "build"),
+    [
+        (['nvidia-cudnn-cu13==9; platform_system == "Linux"', "sympy"], "cuda"),
+        (['nvidia-cudnn-cu13==9; platform_system == "Plan9"', "sympy"], "cpu"),
+        (["sympy"], "cpu"),
+    ],
+)
+def test_the_build_that_pip_would_take_is_read_from_its_requirements(tmp_path, monkeypatch, requires, build):
+    wheel(tmp_path / "wheels", "0.9", *requires)
+    monkeypatch.setenv("PIP_ARGS", f"--no-index --find-links '{tmp_path / 'wheels'}'")
+    assert torch_build.configured_build(Requirement("torch==0.9")) == build
+
+
+# ── disk ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def sized(tmp_path, monkeypatch):
+    """A requirements file with sizes, a home of its own, and the free space that a test gives."""
+    monkeypatch.setattr(disk.sys, "prefix", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / "r.txt"
+    file.write_text("# size cpu: 1.8 GB, download 0.7 GB\n" + SIX)
+
+    def plan(free: float):
+        monkeypatch.setattr(disk, "free", lambda folder: free * disk.GB)
+        return disk.plan(file, "cpu")
+
+    return plan
+
+
+def test_sizes_are_said_first_and_a_small_disk_keeps_no_downloads(sized, tmp_path, capsys):
+    assert sized(50) is None and "kept in the cache" in capsys.readouterr().out
+    assert sized(5) == tmp_path / ".downloads"
+    said = capsys.readouterr().out
+    assert "0.7 GB" in said and "1.8 GB" in said and "deleted at the end" in said
+
+
+def test_too_small_a_disk_is_refused_before_anything_is_fetched(sized, tmp_path):
+    with pytest.raises(pins.SetupError, match=r"3\.2 GB are needed .* 3\.0 GB are free there"):
+        sized(3)
+    (tmp_path / "half").write_bytes(b"x" * 1_000_000_000)  # half made already: what is there needs no room again
+    assert sized(3)
+
+
+def test_every_size_that_is_said_stands_in_the_requirements():
+    text = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8")
+    assert "# size cpu: " in text and "# size cuda: " in text
+
+
+# ── pip's settings ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_uv_is_given_pips_settings_or_pip_is_asked():
+    said = tools.uv_arguments({"index-url": "https://a/simple", "find-links": "/w /x", "timeout": "9", "cert": "c"})
+    assert said[2:] == ["--default-index", "https://a/simple", "--find-links", "/w", "--find-links", "/x"]
+    assert tools.uv_arguments({"client-cert": "mine.pem"}) is None
+
+
+def set_up(folder: Path, requirements: str = SIX, **environment: str) -> subprocess.CompletedProcess:
+    """scripts/setup.sh for one small package, in a folder with a space and a letter beyond ASCII."""
+    folder = folder / "my wörkshop"
+    folder.mkdir(exist_ok=True)
+    (folder / "scripts").symlink_to(REPOSITORY / "scripts")
+    (folder / "r.txt").write_text(requirements)
+    command = ["bash", "scripts/setup.sh", "venv", "venv/.ready-x", "r.txt"]
+    environment = os.environ | {"PYTHON": sys.executable} | environment
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def has_six(folder: Path) -> bool:
+    python = folder / "my wörkshop" / "venv" / "bin" / "python"
+    return subprocess.run([python, "-c", "import six"], capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["PIP_USER", "PIP_TARGET", "PIP_PREFIX"])
+def test_settings_that_send_packages_elsewhere_do_not(tmp_path, name):
+    done = set_up(tmp_path, **{name: "1" if name == "PIP_USER" else str(tmp_path / "elsewhere")})
+    assert done.returncode == 0, done.stderr
+    assert has_six(tmp_path) and not (tmp_path / "elsewhere").exists() and name in done.stdout
+    assert (tmp_path / "my wörkshop" / "venv" / ".ready-x").exists()
+
+
+@pytest.mark.slow
+def test_a_setting_in_pips_own_file_is_named(tmp_path):
+    (tmp_path / "pip.conf").write_text(f"[install]\ntarget = {tmp_path / 'elsewhere'}\n")
+    done = set_up(tmp_path, PIP_CONFIG_FILE=str(tmp_path / "pip.conf"))
+    assert has_six(tmp_path) if done.returncode == 0 else "install.target" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_constraint_that_contradicts_is_named_and_nothing_counts_as_done(tmp_path):
+    (tmp_path / "c.txt").write_text("six==1.16.0\n")
+    done = set_up(tmp_path, PIP_CONSTRAINT=str(tmp_path / "c.txt"))
+    assert done.returncode == 1 and "PIP_CONSTRAINT" in done.stderr.splitlines()[-1] and "1.16.0" in done.stderr
+    assert not (tmp_path / "my wörkshop" / "venv" / ".ready-x").exists()
+
+
+@pytest.mark.slow
+def test_a_torch_that_cannot_be_imported_is_no_set_up(tmp_path):
+    wheel(tmp_path / "wheels", "0.9", source="raise ImportError('libcudnn.so.9: cannot open shared object file')")
+    done = set_up(tmp_path, "torch==0.9\n", PIP_ARGS=f"--no-index --find-links '{tmp_path / 'wheels'}'")
+    assert done.returncode == 1 and "torch is installed and can't be imported" in done.stderr.splitlines()[-1]
+    assert "libcudnn" in done.stderr and not (tmp_path / "my wörkshop" / "venv" / ".ready-x").exists()
+
+
+# ── a Python that is fetched ────────────────────────────────────────────────────────────────────────────────
+
+
+def stand_in(folder: Path, name: str, text: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("#!/bin/sh\n" + text)
+    (folder / name).chmod(0o755)
+
+
+@pytest.mark.parametrize("tool", ["uv", "conda"])
+def test_where_no_python_fits_uv_or_conda_fetches_one_and_it_is_said(tmp_path, tool):
+    """Stand-ins for both tools record what they are asked; the environment is not made."""
+    path = tmp_path / "bin"
+    for name in ("env", "dirname", "rm", "bash", "sh"):
+        stand_in(path, name, f'exec /usr/bin/{name} "$@"\n')
+    stand_in(path, tool, f'echo "$@" >> "{tmp_path}/asked"\n')
+    command = ["/usr/bin/bash", "scripts/setup.sh", str(tmp_path / "venv"), str(tmp_path / "x"), "r.txt", "3.11"]
+    done = subprocess.run(command, cwd=REPOSITORY, env={"PATH": str(path)}, capture_output=True, text=True)
+    assert done.returncode != 0 and f"No Python 3.11 here: {tool}" in done.stderr
+    asked = (tmp_path / "asked").read_text()
+    assert "python install" in asked if tool == "uv" else f"--prefix {tmp_path}/venv-python python=3.11" in asked
