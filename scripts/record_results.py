@@ -8,7 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers.files import REPOSITORY, read_json, read_lines, write_json
+from helpers.files import read_json, read_lines, write_json
+from helpers.runs.recorded import results_folder
 
 GENERATIONS_KEPT = 5
 
@@ -21,7 +22,7 @@ def record(run: Path) -> Path:
     results["generations"] = results.get("generations", [])[:GENERATIONS_KEPT]
     results["monitor"] = {method: read_lines(run / method / "monitor.jsonl") for method in ("sft", "orpo")}
     results["notebook_seconds"] = {name: round(entry["seconds"], 1) for name, entry in state["done"].items()}
-    target = REPOSITORY / "docs" / "results" / f"{results['profile']}-seed{results['seed']}.json"
+    target = results_folder() / f"{results['profile']}-seed{results['seed']}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     write_json(target, results)
     return target
@@ -29,4 +30,4 @@ def record(run: Path) -> Path:
 
 if __name__ == "__main__":
     for folder in sys.argv[1:] or sys.exit(__doc__):
-        print(record(Path(folder)).relative_to(REPOSITORY))
+        print(f"docs/results/{record(Path(folder)).name}")

@@ -6,8 +6,9 @@ import subprocess
 import pytest
 
 from benchmarks import results as bench_results
+from helpers.evaluation.tables import runs_table
 from helpers.files import REPOSITORY
-from helpers.runs import recorded as results
+from helpers.runs.recorded import recorded_runs
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
@@ -74,7 +75,7 @@ def shown(name: str) -> str:
 
 
 def test_the_readmes_tables_are_what_was_recorded():
-    assert shown("results") == results.table(results.recorded("laptop")).strip(), "run make figures"
+    assert shown("results") == runs_table(recorded_runs("laptop")).strip(), "run make figures"
     assert shown("bench") == bench_results.table(bench_results.recorded_bench()).strip(), "run make figures"
 
 
