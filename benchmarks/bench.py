@@ -19,7 +19,7 @@ import torch
 from benchmarks.methods import Case
 from benchmarks.results import NAMES, long_table, table
 from helpers.files import REPOSITORY, write_json
-from helpers.runs.machine import here_and_now
+from helpers.runs import here_and_now, results_folder
 
 MAIN = ("ours", "trl", "liger", "sft")
 LAYOUTS = ("ours", "ours-rows", "textbook")
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     parts = options.parts or (["main", "long"] if accelerator == "cuda" and not options.quick else ["main"])
-    folder = REPOSITORY / "docs" / "results"
+    folder = results_folder()
     if "main" in parts:
         result = main_comparison(options.rounds, options.quick)
         print(table(result))
@@ -50,9 +50,7 @@ def main(arguments: list[str]) -> None:
         result = here_and_now() | {"rounds": options.rounds, "long": []}
         for group in long_rows(options.models, options.rounds):
             result["long"].append(group)
-            write_json(
-                folder / f"bench-{accelerator}-long.json", result
-            )  # what was measured stays, if a later one fails
+            write_json(folder / f"bench-{accelerator}-long.json", result)  # kept if a later group fails
         print(long_table(result))
 
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import torch
 from datasets import Dataset
 
-from helpers.data.load import load_preferences
+from helpers.data import as_text, load_preferences, sft_features
 from helpers.data.tokenize import random_pairs, tokenize_preferences
-from helpers.data.trl_format import as_text, sft_features
-from helpers.training.base_model import find_base_model, load_model, load_tokenizer
-from helpers.training.orpo import ORPOConfig, ORPOTrainer
+from helpers.training import ORPOConfig, ORPOTrainer, find_base_model, load_model, load_tokenizer
 
 
 @dataclass

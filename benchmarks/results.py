@@ -1,11 +1,9 @@
 """Recorded benchmarks (docs/results/bench-*.json): the table of the README, made from the file."""
 
-import json
-
 import numpy as np
 
-from helpers.files import REPOSITORY
-from helpers.runs.machine import machine_text
+from helpers.evaluation import interval_text, markdown_table
+from helpers.runs import provenance, read_recorded
 
 NAMES = {
     "ours": "**ours**: shared rows, logits in blocks",
@@ -20,26 +18,21 @@ NAMES = {
 
 def recorded_bench(accelerator: str = "cpu") -> dict:
     """The recorded benchmark; a FileNotFoundError says how to make one."""
-    path = REPOSITORY / "docs" / "results" / f"bench-{accelerator}.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"no recorded benchmark {path.name}: make bench")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_recorded(f"bench-{accelerator}.json", f"benchmark of {accelerator}", "make bench")[0]
 
 
 def table(bench: dict) -> str:
     """Markdown: each method against TRL's ORPO trainer in the same run, and what else was measured beside it."""
-    records = bench["full"]
-    trl = of(records, "trl")
-    lines = ["| a step on 8 pairs | pairs a second | against TRL | peak memory above the model | against TRL |"]
-    lines.append("|---|---|---|---|---|")
-    for record in records:
-        speed, memory = record["pairs_per_second"], record["peak_bytes_above_model"]
+    trl = of(bench["full"], "trl")
+    head = ["a step on 8 pairs", "pairs a second", "against TRL", "peak memory above the model", "against TRL"]
+    rows = []
+    for record in bench["full"]:
         low, middle, high = times_as_fast(record, trl)
-        lines.append(
-            f"| {NAMES[record['case']['method']]} | {speed:.2f} | {middle:.2f} × ({low:.2f} to {high:.2f}) | "
-            f"{memory / 2**30:.2f} GiB | {memory / trl['peak_bytes_above_model']:.2f} × |"
-        )
-    return "\n".join([*lines, "", *remarks(bench)])
+        memory, speed = record["peak_bytes_above_model"], f"{record['pairs_per_second']:.2f}"
+        faster = interval_text(middle, (low, high), ".2f", unit=" ×")
+        leaner = memory / trl["peak_bytes_above_model"]
+        rows.append([NAMES[record["case"]["method"]], speed, faster, f"{memory / 2**30:.2f} GiB", f"{leaner:.2f} ×"])
+    return "\n".join([markdown_table(head, rows), "", *remarks(bench)])
 
 
 def times_as_fast(record: dict, other: dict) -> tuple[float, float, float]:
@@ -76,7 +69,7 @@ def remarks(bench: dict) -> list[str]:
             f"{rounded['utilisation']:.0%} of that format's peak), its first loss {off:.2%} off.",
             *where_it_gains(bench),
         ]
-    return [*lines, "", f"*{provenance(bench)}*"]
+    return [*lines, "", f"*{origin(bench)}; {setting(bench)}*"]
 
 
 def where_it_gains(bench: dict) -> list[str]:
@@ -100,32 +93,29 @@ def where_it_gains(bench: dict) -> list[str]:
 
 def long_table(bench: dict) -> str:
     """Markdown: ours with SDPA beside each other method of its group, for every model and length."""
-    lines = [
-        "| model | tokens a row | pairs a step | beside | ours, pairs a second | ratio | peak GiB, ours and theirs |"
-    ]
-    lines.append("|---|---|---|---|---|---|---|")
+    head = ["model", "tokens a row", "pairs a step", "beside", "ours, pairs a second", "ratio"]
+    head.append("peak GiB, ours and theirs")
+    rows = []
     for ours, other in ((group[0], other) for group in bench["long"] for other in group[1:]):
-        case, speed, method = ours["case"], ours["pairs_per_second"], NAMES[other["case"]["method"]]
-        shape = f"{case['model']} | {case['prompt_tokens']} + {case['response_tokens']} | {case['pairs']}"
-        ratio = times_as_fast(ours, other)[1]
+        case = ours["case"]
+        shape = [case["model"], f"{case['prompt_tokens']} + {case['response_tokens']}", str(case["pairs"])]
+        speed, ratio = f"{ours['pairs_per_second']:.2f}", f"{times_as_fast(ours, other)[1]:.2f} ×"
         peaks = ", ".join(f"{record['peak_bytes_above_model'] / 2**30:.1f}" for record in (ours, other))
-        lines.append(f"| {shape} | {method} | {speed:.2f} | {ratio:.2f} × | {peaks} |")
-    machine, steps = machine_text(bench["machine"]), bench["rounds"]
-    setting = f"all weights trained, bf16, AdamW · median of {steps} steps by turns"
-    return "\n".join([*lines, "", f"*make bench · {machine} · {setting} · {bench['date'][:10]}*"])
+        rows.append([*shape, NAMES[other["case"]["method"]], speed, ratio, peaks])
+    notes = ("all weights trained, bf16, AdamW", f"median of {bench['rounds']} steps by turns")
+    return f"{markdown_table(head, rows)}\n\n*{provenance('make bench', [bench], *notes)}*"
 
 
-def provenance(bench: dict) -> str:
-    """From which command, machine, setting and date these numbers came."""
-    setting = "SmolLM2-135M, all weights trained, float32, built-in domain, AdamW"
+def setting(bench: dict) -> str:
+    """On which model and data, how it was trained, and how many rounds the smaller comparisons had."""
     growth = f"; {len(bench['pairs'][0]['seconds'])} rounds for growth, LoRA and bf16" if "pairs" in bench else ""
-    return f"{origin(bench)}; {setting}{growth}"
+    return f"SmolLM2-135M, all weights trained, float32, built-in domain, AdamW{growth}"
 
 
 def origin(bench: dict) -> str:
-    """The same in a line that fits under a figure."""
-    machine = f"{machine_text(bench['machine'])}, {bench['machine']['gflops']:.0f} GFLOP/s"
-    return f"make bench · {machine} · {bench['date'][:10]} · median of {bench['rounds']} rounds by turns"
+    """From which command, machine and date the numbers came, in a line that fits under a figure."""
+    speed = f", {bench['machine']['gflops']:.0f} GFLOP/s"
+    return provenance("make bench", [bench], f"median of {bench['rounds']} rounds by turns", machine_note=speed)
 
 
 def of(records: list[dict], method: str) -> dict:

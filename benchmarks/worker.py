@@ -11,8 +11,7 @@ import time
 import torch
 
 from benchmarks.methods import Case, make_trainer
-from helpers.runs.machine import matmul_gflops
-from helpers.runs.memory import Memory
+from helpers.runs import Memory, matmul_gflops
 
 
 def main(case: Case) -> None:

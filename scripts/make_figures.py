@@ -8,12 +8,14 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+import matplotlib.pyplot as plt
+
 from benchmarks import results as bench_results
+from helpers.evaluation import runs_summary, runs_table
 from helpers.files import REPOSITORY, write_text
-from helpers.runs import recorded as results
-from helpers.show import plots
-from helpers.techniques import figures
-from helpers.techniques import results as comparison
+from helpers.runs import provenance_of_runs, recorded_runs
+from helpers.show import plot_bench, plot_curves, plot_loss, plot_ratios, plot_results, stamp
+from helpers.techniques import figures, results, tables
 from scripts import rooms
 
 IMAGES = REPOSITORY / "docs" / "imgs"
@@ -25,41 +27,41 @@ def save(figure, name: str) -> None:
     temporary = target.with_suffix(".tmp.png")
     figure.savefig(temporary, dpi=120, metadata={"Software": None})
     os.replace(temporary, target)
-    plots.plt.close(figure)
+    plt.close(figure)
 
 
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
-    runs = results.recorded("laptop")
-    save(plots.stamp(plots.plot_curves(runs), results.provenance(runs)), "log_probs_while_training.png")
-    save(plots.stamp(plots.plot_seeds(runs), results.provenance(runs)), "sft_against_orpo.png")
-    save(plots.plot_techniques(), "techniques.png")
-    save(plots.plot_loss(beta=1.0), "orpo_loss.png")
-    save(plots.plot_ratios(), "ratio_distributions.png")
+    runs = recorded_runs("laptop")
+    save(stamp(plot_curves(runs), provenance_of_runs(runs)), "log_probs_while_training.png")
+    save(stamp(plot_results(*(run["methods"] for run in runs)), provenance_of_runs(runs)), "sft_against_orpo.png")
+    save(plot_loss(beta=1.0), "orpo_loss.png")
+    save(plot_ratios(), "ratio_distributions.png")
     bench = bench_results.recorded_bench()
-    save(plots.stamp(plots.plot_bench(bench), bench_results.origin(bench)), "bench.png")
+    save(stamp(plot_bench(bench), bench_results.origin(bench)), "bench.png")
     compare_techniques()
-    tables = {
-        "README.md": {"summary": results.summary(runs)},
+    made = {
+        "README.md": {"summary": runs_summary(runs)},
         "CONTRIBUTING.md": {"rooms": rooms.picture()},
         "docs/results.md": {
-            "results": results.table(runs),
+            "results": runs_table(runs),
             "bench": bench_results.table(bench),
-            "techniques": comparison.readme_text(),
+            "techniques": tables.readme_text(),
         },
     }
-    for document, texts in tables.items():
+    for document, texts in made.items():
         fill(REPOSITORY / document, texts)
-    print(f"{len(list(IMAGES.glob('*.png')))} figures in docs/imgs/, and the tables of {', '.join(tables)}")
+    print(f"{len(list(IMAGES.glob('*.png')))} figures in docs/imgs/, and the tables of {', '.join(made)}")
 
 
 def compare_techniques() -> None:
-    """SFT, DPO, RLHF and ORPO: memory, what was paid for what was bought, and betas where they are recorded."""
-    records, memory = comparison.recorded(), comparison.recorded_memory()
-    save(plots.stamp(figures.plot_memory(memory), comparison.memory_origin(memory)), "techniques_memory.png")
-    save(plots.stamp(figures.plot_trade_off(records), comparison.provenance(records)), "techniques_trade_off.png")
+    """SFT, DPO, RLHF and ORPO: models, memory, what was paid for what, and betas where they are recorded."""
+    records, memory = results.recorded(), results.recorded_memory()
+    save(figures.plot_techniques(), "techniques.png")
+    save(stamp(figures.plot_memory(memory), results.memory_origin(memory)), "techniques_memory.png")
+    save(stamp(figures.plot_trade_off(records), results.provenance_of(records)), "techniques_trade_off.png")
     if all("betas" in record for record in records):
-        save(plots.stamp(figures.plot_betas(records), comparison.provenance(records)), "techniques_betas.png")
+        save(stamp(figures.plot_betas(records), results.provenance_of(records)), "techniques_betas.png")
 
 
 def fill(document: Path, texts: dict[str, str]) -> None:

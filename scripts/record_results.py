@@ -6,7 +6,8 @@ python scripts/record_results.py runs/20260101-120000-laptop …      one file a
 import sys
 from pathlib import Path
 
-from helpers.files import REPOSITORY, read_json, read_lines, write_json
+from helpers.files import read_json, read_lines, write_json
+from helpers.runs import results_folder
 
 GENERATIONS_KEPT = 5
 
@@ -19,7 +20,7 @@ def record(run: Path) -> Path:
     results["generations"] = results.get("generations", [])[:GENERATIONS_KEPT]
     results["monitor"] = {method: read_lines(run / method / "monitor.jsonl") for method in ("sft", "orpo")}
     results["notebook_seconds"] = {name: round(entry["seconds"], 1) for name, entry in state["done"].items()}
-    target = REPOSITORY / "docs" / "results" / f"{results['profile']}-seed{results['seed']}.json"
+    target = results_folder() / f"{results['profile']}-seed{results['seed']}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     write_json(target, results)
     return target
@@ -27,4 +28,4 @@ def record(run: Path) -> Path:
 
 if __name__ == "__main__":
     for folder in sys.argv[1:] or sys.exit(__doc__):
-        print(record(Path(folder)).relative_to(REPOSITORY))
+        print(f"docs/results/{record(Path(folder)).name}")

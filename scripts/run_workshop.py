@@ -22,12 +22,11 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from helpers.evaluation.tables import comparison_table
+from helpers.evaluation import comparison_table
 from helpers.files import REPOSITORY, read_json, write_json
-from helpers.runs.folder import Run, new_run, runs_folder
-from helpers.runs.machine import clock
-from helpers.show.report import side_by_side, write_report
-from helpers.training.profiles import get_profile
+from helpers.runs import Run, clock, new_run, runs_folder
+from helpers.show import side_by_side, write_report
+from helpers.training import get_profile
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 

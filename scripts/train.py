@@ -27,18 +27,21 @@ import torch
 from peft import LoraConfig
 from transformers import HfArgumentParser, PrinterCallback, TrainerCallback, set_seed
 
-from helpers.data.collate import shared_row_length
-from helpers.data.load import BUILT_IN, load_preferences
-from helpers.data.tokenize import tokenize_preferences, truncation_report
-from helpers.data.trl_format import dpo_features, sft_features
+from helpers.data import (
+    BUILT_IN,
+    dpo_features,
+    load_preferences,
+    sft_features,
+    shared_row_length,
+    tokenize_preferences,
+    truncation_report,
+)
+from helpers.neuron import refuse_uneven
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.fingerprint import fingerprint, remember
 from helpers.neuron.compile_cache.watch import compiled_graphs
-from helpers.neuron.refusals import refuse_uneven
-from helpers.runs.folder import Run
-from helpers.runs.machine import here_and_now, peak_memory_bytes
-from helpers.training.base_model import find_base_model, load_config, load_tokenizer
-from helpers.training.profiles import PROFILES
+from helpers.runs import Run, here_and_now, peak_memory_bytes
+from helpers.training import PROFILES, find_base_model, load_config, load_tokenizer
 
 PRECOMPILE_STEPS = 3  # Optimum Neuron has shown all of its graphs by then
 # All linear layers, spelled out: Optimum Neuron fuses some, and finds them by these names

@@ -11,7 +11,7 @@ from benchmarks import results
 from benchmarks.bench import compare, long_rows
 from benchmarks.methods import Case
 from helpers.files import REPOSITORY
-from helpers.show.plots import plot_bench
+from helpers.show.bench_plot import plot_bench
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ import subprocess
 import pytest
 
 from benchmarks import results as bench_results
+from helpers.evaluation.tables import runs_summary, runs_table
 from helpers.files import REPOSITORY
-from helpers.runs import recorded as results
+from helpers.runs.recorded import recorded_runs
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
@@ -98,9 +99,9 @@ def shown(document: str, name: str) -> str:
 
 
 def test_the_tables_are_what_was_recorded():
-    runs = results.recorded("laptop")
-    assert shown("README.md", "summary") == results.summary(runs).strip(), "run make figures"
-    assert shown("docs/results.md", "results") == results.table(runs).strip(), "run make figures"
+    runs = recorded_runs("laptop")
+    assert shown("README.md", "summary") == runs_summary(runs).strip(), "run make figures"
+    assert shown("docs/results.md", "results") == runs_table(runs).strip(), "run make figures"
     assert shown("docs/results.md", "bench") == bench_results.table(bench_results.recorded_bench()).strip(), (
         "run make figures"
     )

@@ -1,6 +1,10 @@
-"""What a model is worth on held-out pairs: scores, their intervals, generated answers, and the table of methods.
+"""What a model is worth on held-out pairs: log-probs, answers, and how sure we may be of either.
 
-Neuron, show, techniques, benchmarks and scripts may import this room; it imports `training` and what lies below.
+methods     names and looks of the methods      scores      log-probs of pairs, accuracy, paired differences
+intervals   95% intervals, and their text       answers     generation, chrF
+tables      Markdown tables of results          heldout     one evaluation for every method, and where it is kept
+
+Neuron, show, techniques, benchmarks and scripts may import this room; it imports training and what lies below.
 """
 
 from helpers import exports
@@ -8,9 +12,12 @@ from helpers import exports
 __all__, __getattr__, __dir__ = exports(
     __name__,
     {
+        "methods": "METHODS",
         "scores": "PairScores measure_pairs paired_difference",
         "answers": "generate_answers paired_chrf_difference",
-        "heldout": "accuracy_by_kind evaluate heldout_batches load_heldout record_comparison record_data references",
-        "tables": "comparison_table",
+        "heldout": "accuracy_by_kind evaluate groups_of heldout_batches load_heldout "
+        "record_comparison record_data references",
+        "intervals": "interval_text",
+        "tables": "comparison_table markdown_table runs_summary runs_table",
     },
 )

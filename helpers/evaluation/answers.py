@@ -4,7 +4,7 @@ import numpy as np
 from sacrebleu.metrics import CHRF
 from tqdm.auto import tqdm
 
-from helpers.evaluation.intervals import resample_weights
+from helpers.evaluation.intervals import percentile_interval, resample_weights
 from helpers.objective.logprobs import evaluating
 
 
@@ -56,13 +56,13 @@ def chrf_score(statistics: np.ndarray) -> float:
 def chrf_with_ci(answers: list[str], references: list[str], seed: int = 0, groups=None) -> tuple[float, list[float]]:
     """Corpus chrF of the answers and its 95% interval."""
     score, scores = _chrf_resampled(answers, references, seed, groups)
-    return score, [float(bound) for bound in np.percentile(scores, [2.5, 97.5])]
+    return score, percentile_interval(scores)
 
 
 def paired_chrf_difference(a: list[str], b: list[str], references: list[str], seed: int = 0, groups=None):
     """chrF of answers `b` minus that of `a`, and its paired 95% interval."""
     (score_a, scores_a), (score_b, scores_b) = (_chrf_resampled(x, references, seed, groups) for x in (a, b))
-    return score_b - score_a, [float(bound) for bound in np.percentile(scores_b - scores_a, [2.5, 97.5])]
+    return score_b - score_a, percentile_interval(scores_b - scores_a)
 
 
 def _chrf_resampled(answers, references, seed, groups) -> tuple[float, np.ndarray]:

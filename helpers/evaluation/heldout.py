@@ -5,6 +5,7 @@ import json
 from collections import Counter
 
 import botocore
+import numpy as np
 from tqdm.auto import tqdm
 
 from helpers.data.collate import PreferenceCollator
@@ -19,6 +20,12 @@ from helpers.training.layout_check import shared_row_obstacle
 from helpers.training.recipe import PAIRS_A_BATCH
 
 COMPARED = ("base", "sft", "orpo")  # what notebook 04 compares
+KIND = "rejected_kind"  # the built-in domain's column that says in which way a rejected answer is wrong
+
+
+def groups_of(dataset) -> list[str] | None:
+    """The service of each pair, whose pairs are resampled together; None for pairs without a column `service`."""
+    return list(dataset["service"]) if "service" in dataset.column_names else None
 
 
 def heldout_batches(dataset, model, tokenizer, max_length: int) -> list[dict]:
@@ -47,10 +54,10 @@ def measure_heldout(stage, method: str, model, tokenizer, heldout, profile) -> d
     The scores of every pair and the answers go to heldout.json in the stage.
     """
     batches = heldout_batches(heldout, model, tokenizer, profile.max_length)
-    scores = measure_pairs(model, tqdm(batches, desc=f"{method}: log-probs"), list(heldout["service"]))
+    scores = measure_pairs(model, tqdm(batches, desc=f"{method}: log-probs"), groups_of(heldout))
     asked = heldout.select(range(min(profile.generation_prompts, len(heldout))))
     answers = generate_answers(model, tokenizer, asked["prompt"], profile.max_new_tokens, desc=f"{method}: answers")
-    chrf, chrf_ci95 = chrf_with_ci(answers, references(asked), profile.seed, list(asked["service"]))
+    chrf, chrf_ci95 = chrf_with_ci(answers, references(asked), profile.seed, groups_of(asked))
     store_heldout(stage, scores, answers)
     heldout_chrf = {"chrf": chrf, "chrf_ci95": chrf_ci95, "chrf_n": len(asked), "seed": profile.seed}
     heldout_chrf["heldout"] = heldout_key(heldout)
@@ -79,8 +86,6 @@ def require_measured_on(run, methods, heldout) -> None:
 
 def load_heldout(run, method: str) -> tuple[PairScores, list[str]]:
     """Scores and answers that `evaluate` stored; a FileNotFoundError names the notebook to run first."""
-    import numpy as np
-
     run.require(method)
     stored = read_json(run.path / method / "heldout.json")
     logps = [np.array(stored[name], dtype=np.float32) for name in ("chosen_logp", "rejected_logp")]
@@ -93,15 +98,22 @@ def references(dataset) -> list[str]:
 
 
 def accuracy_by_kind(run, heldout, methods=COMPARED) -> dict[str, dict]:
-    """Preference accuracy of each method for each kind of rejected answer, and how many pairs it has."""
+    """Preference accuracy of each method for each kind of rejected answer, and how many pairs the kind has.
+
+    Raises ValueError for pairs without a column `rejected_kind`, and for a method measured on other pairs.
+    """
+    if KIND not in heldout.column_names:
+        raise ValueError(
+            f"the held-out pairs have no column {KIND!r}: add one that names the kind of each wrong answer"
+        )
     require_measured_on(run, methods, heldout)
-    kinds = list(heldout["rejected_kind"])
-    rows = {}
-    for kind in sorted(set(kinds)):
-        of_kind = [other == kind for other in kinds]
-        wins = {method: load_heldout(run, method)[0].wins[of_kind].mean() for method in methods}
-        rows[kind] = {"n": sum(of_kind)} | {method: float(value) for method, value in wins.items()}
-    return rows
+    kinds = np.array(heldout[KIND])
+    wins = {method: load_heldout(run, method)[0].wins for method in methods}
+    return {
+        str(kind): {"n": int((kinds == kind).sum())}
+        | {method: float(won[kinds == kind].mean()) for method, won in wins.items()}
+        for kind in np.unique(kinds)
+    }
 
 
 def record_comparison(run, comparison: dict, asked, methods=COMPARED) -> None:
@@ -114,11 +126,20 @@ def record_comparison(run, comparison: dict, asked, methods=COMPARED) -> None:
     run.write_results(orpo_minus_sft=comparison, generations=generations)
 
 
-def record_data(run, model, train, heldout) -> None:
-    """Note in results.json which model and which data this run is about."""
+def record_data(run, model, train, heldout, source: str | None = None) -> None:
+    """Note in results.json which model and which pairs this run is about.
+
+    source: where the pairs came from; without it, botocore for the built-in domain, "own pairs" for any others.
+    Services and kinds of wrong answers are counted where the pairs have the columns `service` and `rejected_kind`.
+    """
     _, reason = find_base_model(run.profile.model)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    data = {"source": f"botocore {botocore.__version__}", "train_pairs": len(train), "heldout_pairs": len(heldout)}
-    data |= {f"{name}_services": len(set(split["service"])) for name, split in (("train", train), ("heldout", heldout))}
-    data["rejected_kinds"] = {kind: n / len(train) for kind, n in sorted(Counter(train["rejected_kind"]).items())}
+    built_in = {"service", "operation", KIND} <= set(train.column_names)
+    found = f"botocore {botocore.__version__}" if built_in else "own pairs"
+    data = {"source": source or found, "train_pairs": len(train), "heldout_pairs": len(heldout)}
+    for name, split in (("train", train), ("heldout", heldout)):
+        if services := groups_of(split):
+            data[f"{name}_services"] = len(set(services))
+    if KIND in train.column_names:
+        data["rejected_kinds"] = {kind: n / len(train) for kind, n in sorted(Counter(train[KIND]).items())}
     run.write_results(model={"name": run.profile.model, "from": reason, "parameters": parameters}, data=data)

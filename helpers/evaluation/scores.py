@@ -1,7 +1,7 @@
 """Held-out measurement: log-probs of chosen and rejected answers, generations, and how sure we may be of either.
 
 Every interval is a 95% percentile bootstrap. Pairs of one service resemble each other, so whole services are
-resampled wherever the services are given. Two models are compared on the same resamples (paired).
+resampled where the services are given, single pairs otherwise. Two models are compared on the same resamples (paired).
 """
 
 from collections.abc import Iterable
@@ -15,12 +15,10 @@ from helpers.objective.chunked_logprobs import chunking_obstacle
 from helpers.objective.logprobs import evaluating, pair_logps
 from helpers.objective.odds_ratio import log_odds
 
-PER_TOKEN = "mean log-prob per token, nats"
-
 
 @dataclass
 class PairScores:
-    """Mean token log-probs (nats) of n held-out pairs: two arrays of shape (n,), and the service of each pair."""
+    """Mean token log-probs (nats) of n held-out pairs: two arrays of shape (n,), and the group (service) of each."""
 
     chosen_logp: np.ndarray
     rejected_logp: np.ndarray

@@ -14,6 +14,7 @@ __all__, __getattr__, __dir__ = exports(
         "dpo": "NeuronDPOConfig NeuronDPOTrainer",
         "sft": "NeuronSFTConfig NeuronSFTTrainer",
         "estimates": "memory_table padding_share saving_table",
+        "refusals": "refuse_uneven",
         "run": "can_rehearse command_text on_cores recorded_rehearsal rehearse_both train_command train_on_trainium",
     },
 )

@@ -10,7 +10,9 @@ __all__, __getattr__, __dir__ = exports(
     __name__,
     {
         "folder": "Run new_run open_run runs_folder",
-        "machine": "clock here_and_now machine_info machine_report machine_text peak_memory_bytes versions",
+        "machine": "clock here_and_now hide_xla machine_info machine_report machine_text matmul_gflops "
+        "peak_memory_bytes versions",
         "memory": "Memory",
+        "recorded": "provenance provenance_of_runs read_recorded recorded_runs results_folder",
     },
 )

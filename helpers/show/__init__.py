@@ -1,4 +1,9 @@
-"""For eyes: figures, widgets, what a notebook displays, the report of a run, the compile cache in a notebook.
+"""What people see: figures, live curves, sliders, tables of answers, the report of a run.
+
+style             one style for all figures            run_plots       curves and results of runs
+objective_plots   the formula as pictures              bench_plot      a recorded benchmark
+notebook          figures and answers in a notebook    widgets         live monitor, sliders
+report            report.html of a run                 cache_browser   the Neuron compile cache
 
 It reads runs and results and changes neither. Techniques, notebooks and scripts may import it.
 """
@@ -8,7 +13,10 @@ from helpers import exports
 __all__, __getattr__, __dir__ = exports(
     __name__,
     {
-        "plots": "NAME plot_beta plot_lengths plot_log_odds plot_loss plot_ratios plot_results plot_techniques stamp",
+        "objective_plots": "plot_beta plot_log_odds plot_loss plot_ratios",
+        "run_plots": "plot_curves plot_lengths plot_monitor plot_results",
+        "bench_plot": "plot_bench",
+        "style": "stamp",
         "notebook": "draw_monitor run_stamp show show_answers",
         "widgets": "LiveMonitor odds_ratio_explorer",
         "report": "side_by_side write_report",

@@ -4,9 +4,12 @@ import html
 import io
 import re
 
+import matplotlib.pyplot as plt
 from IPython.display import HTML, Image, display
 
 from helpers.evaluation.heldout import references
+from helpers.runs.recorded import provenance
+from helpers.show.run_plots import plot_monitor
 
 
 def show(figure, alt: str) -> None:
@@ -16,8 +19,6 @@ def show(figure, alt: str) -> None:
 
 def figure_image(figure, alt: str) -> Image:
     """The figure as a PNG that carries its alt text into the notebook's output metadata."""
-    import matplotlib.pyplot as plt
-
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     plt.close(figure)
@@ -44,13 +45,12 @@ def as_html(text: str) -> str:
 
 def draw_monitor(method: str, **others):
     """For LiveMonitor: records of `method` → figure, beside the finished stages given by name (sft=stage)."""
-    from helpers.show.plots import plot_monitor
 
     def draw(records: list[dict]) -> Image:
         recorded = {name: stage.read_monitor() for name, stage in others.items()} | {method: records}
         return figure_image(
             plot_monitor(recorded, faint=tuple(others)),
-            "Held-out log-probs of chosen and rejected answers while training",
+            "Log-probs of chosen and rejected answers of the validation pairs while training",
         )
 
     return draw
@@ -58,6 +58,4 @@ def draw_monitor(method: str, **others):
 
 def run_stamp(run) -> str:
     """From which run, machine and date a figure came."""
-    results = run.results
-    machine = results["machine"]
-    return f"run {run.path.name} · {machine['cpu']}, {machine['cores']} cores · {results['date'][:10]}"
+    return provenance(f"run {run.path.name}", [run.results])

@@ -1,7 +1,6 @@
 """report.html: one page of a run that reads without network: numbers, figures, answers, and what each cell printed."""
 
 import base64
-import os
 import re
 from pathlib import Path
 
@@ -10,11 +9,12 @@ import nbformat
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
-from helpers.evaluation.tables import ROWS
-from helpers.files import read_json
+from helpers.evaluation.methods import METHODS
+from helpers.evaluation.tables import ROWS, result_cell
+from helpers.files import read_json, write_text
 from helpers.runs.machine import clock
 from helpers.show.notebook import figure_image
-from helpers.show.plots import NAME, plot_results
+from helpers.show.run_plots import plot_results
 
 MARKDOWN = mistune.create_markdown(escape=True, plugins=["table"])
 TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!doctype html>
@@ -41,17 +41,15 @@ peak memory {{ "%.1f" | format(results.run.peak_memory_bytes / 2**30) }} GiB.{% 
 {% if methods %}
 <h2>Held out</h2>
 <div class="wide"><table><thead><tr><th></th>
-{% for method in methods %}<th>{{ names.get(method, method) }}</th>{% endfor %}</tr></thead>
-<tbody>{% for label, cell in rows.items() %}<tr><th>{{ label }}</th>
-{% for result in methods.values() %}<td>{{ cell(result) }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
+{% for method in methods %}<th>{{ looks[method].label }}</th>{% endfor %}</tr></thead>
+<tbody>{% for label, row in rows.items() %}<tr><th>{{ label }}</th>
+{% for result in methods.values() %}<td>{{ cell(result, *row) }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
 {% if gain %}<p>ORPO − SFT, paired: preference accuracy
-<b>{{ "%+.1f" | format(100 * gain.preference_accuracy) }} points</b>
-({{ "%+.1f" | format(100 * gain.preference_accuracy_ci95[0]) }} to
-{{ "%+.1f" | format(100 * gain.preference_accuracy_ci95[1]) }}), chrF
-{{ "%+.1f" | format(gain.chrf) }} ({{ "%+.1f" | format(gain.chrf_ci95[0]) }} to
-{{ "%+.1f" | format(gain.chrf_ci95[1]) }}).</p>{% endif %}
-<p class="note">Intervals: 95% bootstrap over services. {{ methods.values() | map(attribute="n") | first }}
-pairs from services never trained on. Log-probs are means per token, in nats.
+<b>{{ cell(gain, "preference_accuracy", "+.1f", 100) }} points</b>,
+chrF {{ cell(gain, "chrf", "+.1f") }}.</p>{% endif %}
+<p class="note">Intervals: 95% bootstrap over {{ "services" if services else "pairs" }}.
+{{ methods.values() | map(attribute="n") | first }} held-out pairs{% if services %}, from services never trained on
+{%- endif %}. Log-probs are means per token, in nats.
 {% if "dpo" in methods %}Pairs and seconds of DPO and RLHF are those of their last stage.{% endif %}</p>
 {% if results.profile == "smoke" %}<p class="note"><b>Smoke profile:</b> a toy model of random weights; these numbers
 only show that everything runs.</p>{% endif %}
@@ -60,7 +58,7 @@ only show that everything runs.</p>{% endif %}
 {% if results.generations %}
 <h2>Before and after</h2>
 <div class="wide answers"><table><thead><tr><th>question</th><th>documentation</th>
-{% for method in answered %}<th>{{ names.get(method, method) }}</th>{% endfor %}</tr></thead>
+{% for method in answered %}<th>{{ looks[method].label }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row in results.generations %}<tr><td>{{ row.prompt }}</td><td>{{ row.reference }}</td>
 {% for method in answered %}<td>{{ row[method] or "(nothing)" }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
 {% endif %}
@@ -91,17 +89,17 @@ def write_report(run_path: Path) -> Path:
         results=results,
         methods=methods,
         answered=answered,
-        names=NAME,
+        looks=METHODS,
         rows=ROWS,
+        cell=result_cell,
+        services="heldout_services" in results.get("data", {}),
         gain=results.get("orpo_minus_sft"),
         overview=overview(methods),
         notebooks=notebooks,
         clock=clock,
     )
     target = run_path / "report.html"
-    temporary = target.with_name(".report.html.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, target)
+    write_text(target, page)
     return target
 
 
@@ -109,7 +107,7 @@ def side_by_side(results: dict) -> dict[str, dict]:
     """{method: its results} to compare. Where notebook 07 ran without 02 and 04, its own SFT and ORPO stand in."""
     stages = results.get("techniques", {}).get("stages", {})
     found = {name: stages[name] for name in ("sft", "orpo") if name in stages} | results.get("methods", {})
-    return {name: found[name] for name in NAME if name in found}
+    return {name: found[name] for name in METHODS if name in found}
 
 
 def overview(methods: dict) -> Markup:

@@ -70,7 +70,7 @@ class LiveMonitor(TrainerCallback):
         )
         if record:
             line += (
-                f"  held out: chosen {record['chosen_logp']:.2f}, rejected {record['rejected_logp']:.2f},"
+                f"  validation: chosen {record['chosen_logp']:.2f}, rejected {record['rejected_logp']:.2f},"
                 f" accuracy {record['preference_accuracy']:.0%}\n"
             )
         sys.stdout.write(f"\r{line:<60}")

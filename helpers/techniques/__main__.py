@@ -12,10 +12,11 @@ import torch
 from helpers.files import write_json
 from helpers.runs.folder import Run, runs_folder
 from helpers.runs.machine import here_and_now
+from helpers.runs.recorded import results_folder
 from helpers.techniques import costs
-from helpers.techniques.comparison import BETAS, STAGES, Comparison
+from helpers.techniques.budgets import STAGES
+from helpers.techniques.comparison import BETAS, Comparison
 from helpers.techniques.measure import Case, measured
-from helpers.techniques.results import RESULTS
 from helpers.training.profiles import get_profile
 
 MEASURED = [Case(name, lora_rank=rank) for rank in (0, 16) for name in (*costs.TECHNIQUES, "rlhf")]
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--parts", nargs="+", choices=("quality", "betas", "memory"), default=None)
     parser.add_argument("--profile", default="laptop")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, default=results_folder())
     options = parser.parse_args()
     parts = options.parts or ["quality", "betas", "memory"]
     for seed in options.seeds if set(parts) & {"quality", "betas"} else []:

@@ -1,6 +1,11 @@
-"""What every technique may use, defined once: so many pairs, looked at once in each of its stages."""
+"""The stages of every technique and what each may use, defined once: the same pairs, each seen once a stage."""
 
 from dataclasses import asdict, dataclass
+
+from helpers.evaluation.methods import METHODS
+
+STAGES = {"sft": ("sft",), "dpo": ("sft", "dpo"), "rlhf": ("sft", "reward", "rlhf"), "orpo": ("orpo",)}
+LABELS = {name: " → ".join(METHODS[stage].label for stage in stages) for name, stages in STAGES.items()}
 
 
 @dataclass(frozen=True)

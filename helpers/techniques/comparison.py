@@ -9,26 +9,23 @@ A stage that finished with the same settings is kept, so that a stopped comparis
 """
 
 import json
-import time
 from dataclasses import replace
 
-import torch
-from transformers import AutoModelForSequenceClassification, TrainerCallback, set_seed
+from transformers import AutoModelForSequenceClassification, set_seed
 
 from helpers.data.load import load_preferences
 from helpers.evaluation.answers import generate_answers
-from helpers.evaluation.heldout import heldout_batches, measure_heldout
+from helpers.evaluation.heldout import groups_of, heldout_batches, measure_heldout
 from helpers.files import read_json
-from helpers.runs.machine import peak_memory_bytes
 from helpers.show.widgets import LiveMonitor
 from helpers.techniques import trainers
-from helpers.techniques.budgets import BUDGETS
+from helpers.techniques.budgets import BUDGETS, STAGES
+from helpers.techniques.counting import LogTo, StopAfter, train_and_count
 from helpers.techniques.guards import RefuseOtherReference, StopOnKL, refuse_unlearned_reward
 from helpers.techniques.rewards import pair_rewards, rewards_of
 from helpers.training.base_model import find_base_model, load_model, load_tokenizer
 from helpers.training.recipe import stage_settings, training_arguments
 
-STAGES = {"sft": ("sft",), "dpo": ("sft", "dpo"), "rlhf": ("sft", "reward", "rlhf"), "orpo": ("orpo",)}
 RECORDED = ("sft", "dpo", "reward", "rlhf", "orpo", "sft-seconds", "rlhf-seconds", "orpo-seconds")
 FOREVER = 100_000  # optimizer steps of a stage that ends by the clock
 BETAS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
@@ -138,8 +135,8 @@ class Comparison:
 
     def _measure_reward(self, model) -> dict:
         chosen, rejected = pair_rewards(model, self.tokenizer, self.heldout)
-        services = list(self.heldout["service"])
-        accuracy, interval = refuse_unlearned_reward(chosen, rejected, services, self.budget.reward_floor)
+        groups, floor = groups_of(self.heldout), self.budget.reward_floor
+        accuracy, interval = refuse_unlearned_reward(chosen, rejected, groups, floor)
         return {"n": len(chosen), "reward_accuracy": accuracy, "reward_accuracy_ci95": interval}
 
     # ── what is there ───────────────────────────────────────────────────────────────────────────────────────
@@ -200,81 +197,3 @@ class Comparison:
 def curves(stage) -> dict[str, list]:
     """What was measured while a stage trained: held-out log-probs, and KL to the reference where there is one."""
     return {"monitor": stage.read_monitor(), "kl": [line["kl"] for line in stage.read_log() if "kl" in line]}
-
-
-# ── training, timed and counted ─────────────────────────────────────────────────────────────────────────────
-
-
-def train_and_count(trainer, monitor=None) -> dict:
-    """Train; returns steps, seconds (live measurements taken out), and the positions that went through each model.
-
-    `forward_tokens` are those without a gradient: a reference's, a reward model's, a generation's. `trained_tokens`
-    went forward and backward. Padding counts: the machine computes it.
-    """
-    counters = [TokenCounter(trainer.model, monitored=monitor is not None)]
-    counters += [TokenCounter(model) for model in getattr(trainer, "reward_funcs", [])]
-    started = time.perf_counter()
-    trainer.train()
-    seconds = time.perf_counter() - started - (monitor.seconds_spent if monitor else 0)
-    for counter in counters:
-        counter.remove()
-    trained = sum(counter.trained for counter in counters)
-    return {
-        "steps": trainer.state.global_step,
-        "train_seconds": seconds,
-        "train_tokens_per_second": trained / seconds,
-        "peak_memory_bytes": peak_memory_bytes(),  # of this process so far; `measure` tells the techniques apart
-        "trained_tokens": trained,
-        "forward_tokens": sum(counter.forward for counter in counters),
-        "layout": getattr(trainer.args, "layout", "rows"),
-        "precision": "bf16 autocast" if trainer.args.bf16 else "float32",
-    }
-
-
-class TokenCounter:
-    """Counts the positions that pass a model's embedding, with and without a gradient.
-
-    Of a `monitored` model those in inference mode are left out: they are the monitor's.
-    """
-
-    def __init__(self, model, monitored: bool = False):
-        self.trained, self.forward, self.monitored = 0, 0, monitored
-        self._handle = model.get_input_embeddings().register_forward_pre_hook(self._count)
-
-    def _count(self, module, inputs) -> None:
-        if torch.is_grad_enabled():
-            self.trained += inputs[0].numel()
-        elif not (self.monitored and torch.is_inference_mode_enabled()):
-            self.forward += inputs[0].numel()
-
-    def remove(self) -> None:
-        self._handle.remove()
-
-
-class LogTo(TrainerCallback):
-    """Writes what the trainer logs to a stage, for a stage that no LiveMonitor watches."""
-
-    def __init__(self, stage):
-        self.stage = stage
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if logs and "loss" in logs:
-            self.stage.log({"step": state.global_step} | logs)
-            print(f"\rstep {state.global_step}/{state.max_steps}, loss {logs['loss']:.3f}", end="", flush=True)
-
-    def on_train_end(self, args, state, control, **kwargs):
-        print()
-
-
-class StopAfter(TrainerCallback):
-    """Ends training after so many seconds, those of the monitor not counted."""
-
-    def __init__(self, seconds: float, monitor=None):
-        self.seconds, self.monitor = seconds, monitor
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.started = time.perf_counter()
-
-    def on_step_end(self, args, state, control, **kwargs):
-        spent = self.monitor.seconds_spent if self.monitor else 0
-        control.should_training_stop = time.perf_counter() - self.started - spent >= self.seconds

@@ -8,10 +8,22 @@ import sacrebleu
 import torch
 
 from helpers.data.collate import PreferenceCollator
+from helpers.data.load import load_preferences
 from helpers.evaluation.answers import chrf_with_ci, generate_answers, paired_chrf_difference
-from helpers.evaluation.intervals import bootstrap_ci, resample_weights
+from helpers.evaluation.heldout import (
+    accuracy_by_kind,
+    evaluate,
+    heldout_key,
+    load_heldout,
+    record_data,
+    store_heldout,
+)
+from helpers.evaluation.intervals import bootstrap_ci, interval_text, mean_and_interval, resample_weights
 from helpers.evaluation.scores import PairScores, measure_pairs, paired_difference
-from helpers.evaluation.tables import comparison_table
+from helpers.evaluation.tables import comparison_table, markdown_table
+from helpers.runs.folder import Run
+from helpers.training.base_model import smoke_model
+from helpers.training.profiles import PROFILES
 
 # ── the bootstrap ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -154,3 +166,81 @@ def test_table_has_a_column_a_method_and_every_value():
     assert cells["training seconds"] == ["—", "61"]
     assert cells["chrF of answers"] == ["12.3 (10.0 to 15.0)"] * 2
     assert cells["preference accuracy"][0].startswith("50% (")
+
+
+# ── pairs of one's own: prompt, chosen and rejected, and no other column ────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory, pairs, tokenizer):
+    """A run on four pairs without `service` and `rejected_kind`: base and ORPO evaluated, the data noted."""
+    run = Run(tmp_path_factory.mktemp("own") / "run", PROFILES["smoke"])
+    model = smoke_model(seed=0)
+    record_data(run, model, pairs, pairs)
+    for method in ("base", "orpo"):
+        evaluate(run, method, model, tokenizer, pairs, run.profile)
+    return run
+
+
+def test_own_pairs_are_evaluated_and_resampled_one_by_one(own_run, pairs):
+    scores, answers = load_heldout(own_run, "base")
+    assert scores.groups is None and len(scores.wins) == len(pairs) == len(answers)
+    result = own_run.results["methods"]["base"]
+    assert result["preference_accuracy_ci95"] == bootstrap_ci(scores.wins, own_run.profile.seed)
+    assert paired_difference(scores, load_heldout(own_run, "orpo")[0]) == (0.0, [0.0, 0.0])
+
+
+def test_own_data_is_noted_without_services_and_kinds(own_run, pairs):
+    assert own_run.results["data"] == {"source": "own pairs", "train_pairs": len(pairs), "heldout_pairs": len(pairs)}
+    record_data(own_run, smoke_model(), pairs, pairs, source="pairs.jsonl")
+    assert own_run.results["data"]["source"] == "pairs.jsonl"
+
+
+def test_built_in_data_is_noted_with_services_and_kinds(tmp_path, model):
+    train, heldout = (load_preferences(split=split, limit=20) for split in ("train", "heldout"))
+    run = Run(tmp_path / "run", PROFILES["smoke"])
+    record_data(run, model, train, heldout)
+    data = run.results["data"]
+    assert data["source"].startswith("botocore ") and data["train_services"] == len(set(train["service"]))
+    assert sum(data["rejected_kinds"].values()) == pytest.approx(1)
+
+
+def test_accuracy_by_kind_names_the_column_that_own_pairs_lack(own_run, pairs):
+    with pytest.raises(ValueError, match="no column 'rejected_kind': add one"):
+        accuracy_by_kind(own_run, pairs)
+
+
+def test_accuracy_by_kind_worked_by_hand(own_run, pairs):
+    """Two pairs a kind; a method measured on other pairs is refused by name."""
+    stage = own_run.stage("sft")
+    store_heldout(stage, scores([-1, -1, -2, -1], [-2, -2, -1, -2]), [])  # wins 1 1 0 1
+    store_heldout(own_run.stage("dpo"), scores([-1], [-2]), [])
+    own_run.write_results(methods={"sft": {"heldout": heldout_key(pairs)}, "dpo": {"heldout": "1 pairs"}})
+    kinds = pairs.add_column("rejected_kind", ["b", "a", "b", "a"])
+    with pytest.raises(ValueError, match="dpo was measured on other held-out pairs"):
+        accuracy_by_kind(own_run, kinds, ("sft", "dpo"))
+    found = accuracy_by_kind(own_run, kinds)
+    assert list(found) == ["a", "b"] and found["a"]["n"] == found["b"]["n"] == 2
+    assert (found["a"]["sft"], found["b"]["sft"]) == (1.0, 0.5)
+    assert set(found["a"]) == {"n", "base", "orpo", "sft"}
+
+
+# ── text ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_interval_as_text():
+    assert interval_text(0.67, (0.61, 0.735), ".0%") == "67% (61% to 74%)"
+    assert interval_text(0.145, [0.098, 0.192], "+.1f", scale=100) == "+14.5 (+9.8 to +19.2)"
+    assert interval_text(2.6, (2.45, 2.65), ".2f", unit=" ×") == "2.60 × (2.45 to 2.65)"
+
+
+def test_more_seeds_than_the_table_of_student_has_say_so():
+    with pytest.raises(ValueError, match="11 seeds: the table of Student's t ends at 10"):
+        mean_and_interval([1.0] * 11)
+
+
+def test_a_markdown_table_has_one_line_a_row_and_is_aligned_for_terminals():
+    rows = [["a", "1"], ["bb", ""]]
+    assert markdown_table(["x", "long head"], rows) == "| x | long head |\n|---|---|\n| a | 1 |\n| bb | |"
+    aligned = markdown_table(["x", "long head"], rows, aligned=True).splitlines()
+    assert aligned[1] == "| -- | --------- |" and aligned[3] == "| bb |           |"

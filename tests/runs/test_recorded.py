@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from helpers.evaluation.tables import runs_table
 from helpers.files import write_json
 from helpers.runs import recorded as results
 from scripts import record_results
@@ -51,19 +52,18 @@ def a_run(folder, seed: int, gain: float, status="finished"):
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    for module in (results, record_results):
-        monkeypatch.setattr(module, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(results, "REPOSITORY", tmp_path)
     return tmp_path
 
 
 def test_record_and_read_back(repository):
     for seed, gain in ((1, 0.20), (0, 0.10)):
         record_results.record(a_run(repository / f"run{seed}", seed, gain))
-    runs = results.recorded("laptop")
+    runs = results.recorded_runs("laptop")
     assert [run["seed"] for run in runs] == [0, 1]
     assert runs[0]["monitor"] == {"sft": [{"step": 0}], "orpo": [{"step": 0}]}
     assert runs[0]["notebook_seconds"] == {"00_a": 1.3} and len(runs[0]["generations"]) == 5
-    table = results.table(runs)
+    table = runs_table(runs)
     assert "Mean gain of ORPO over SFT: +15.0 points over 2 seeds" in table
     assert "`make run` took 10:00, 10:00" in table and "peak memory 2.0 GiB" in table
     assert "**+20.0 points (+1.0 to +20.0)**" in table or "+20.0 (+1.0 to +20.0) points" in table
@@ -79,7 +79,7 @@ def test_an_unfinished_run_is_refused_and_nothing_recorded_says_how(repository):
         record_results.record(a_run(repository / "run", 0, 0.1, status="stopped"))
     assert not (repository / "docs").exists()
     with pytest.raises(FileNotFoundError, match="no recorded run of laptop: make run, then"):
-        results.recorded("laptop")
+        results.recorded_runs("laptop")
 
 
 def test_what_is_recorded_is_json_that_others_can_read(repository):

@@ -13,7 +13,8 @@ from peft import get_peft_model
 from helpers.data.collate import PreferenceCollator
 from helpers.data.load import load_preferences
 from helpers.runs.folder import Stage
-from helpers.show.plots import plot_loss, plot_monitor
+from helpers.show.objective_plots import plot_loss
+from helpers.show.run_plots import plot_monitor
 from helpers.show.widgets import LiveMonitor, odds_ratio_explorer, odds_ratio_table, show_widget
 from helpers.training.base_model import smoke_model
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
@@ -50,7 +51,7 @@ def test_measures_at_the_start_on_the_beat_and_at_the_end_and_logs_every_step(tm
     assert {"loss", "rewards/margins", "logps/chosen"} <= set(stage.read_log()[0])
     assert monitor.seconds_spent > 0
     said = capsys.readouterr().out
-    assert "step 5/5" in said and "left" in said and said.count("held out:") == 4
+    assert "step 5/5" in said and "left" in said and said.count("validation:") == 4
 
 
 def test_watching_changes_nothing_in_training(tmp_path, tokenized, tokenizer):

@@ -12,12 +12,14 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerControl, TrainerState
 
 from helpers.data.tokenize import random_pairs, tokenize_preferences
+from helpers.evaluation import intervals
 from helpers.files import REPOSITORY
 from helpers.runs.folder import Run
+from helpers.runs.recorded import results_folder
 from helpers.techniques import __main__ as techniques
-from helpers.techniques import costs, figures, results
-from helpers.techniques.budgets import BUDGETS
-from helpers.techniques.comparison import STAGES, Comparison
+from helpers.techniques import costs, figures, results, tables
+from helpers.techniques.budgets import BUDGETS, STAGES
+from helpers.techniques.comparison import Comparison
 from helpers.techniques.guards import RefuseOtherReference, StopOnKL, refuse_unlearned_reward
 from helpers.techniques.measure import Case, measured
 from helpers.techniques.rewards import pair_rewards, rewards_of
@@ -240,7 +242,7 @@ def test_rewards_in_a_batch_are_those_alone(comparison):
 
 def test_a_record_holds_what_the_tables_need(comparison):
     record = comparison.record()
-    table = results.quality_table([record])
+    table = tables.quality_table([record])
     accuracy = comparison.results()["orpo"]["preference_accuracy"]
     assert f"| {100 * accuracy:.0f} |" in table
     assert set(record["methods"]) == {"dpo", "rlhf"}
@@ -251,15 +253,15 @@ def test_a_record_holds_what_the_tables_need(comparison):
 
 
 def test_interval_over_seeds_by_hand():
-    mean, low, high = results.mean_and_interval([1.0, 2.0, 3.0])
+    mean, low, high = intervals.mean_and_interval([1.0, 2.0, 3.0])
     assert (mean, high - mean) == (2.0, pytest.approx(4.30 / math.sqrt(3), rel=1e-3)) and low == pytest.approx(4 - high)
-    assert math.isnan(results.mean_and_interval([1.0])[1])
+    assert math.isnan(intervals.mean_and_interval([1.0])[1])
 
 
 def test_the_interval_of_a_percentage_ends_where_percentages_end():
-    assert results.spread([0.6, 0.8, 1.0], ".0f", 100) == "80 (30 to 100)"
-    assert results.spread([0.0, 0.1, 0.2], ".0f", 100) == "10 (0 to 35)"
-    assert results.spread([0.6, 0.8, 1.0], ".1f") == "0.8 (0.3 to 1.3)"
+    assert intervals.seeds_text([0.6, 0.8, 1.0], ".0f", 100) == "80 (30 to 100)"
+    assert intervals.seeds_text([0.0, 0.1, 0.2], ".0f", 100) == "10 (0 to 35)"
+    assert intervals.seeds_text([0.6, 0.8, 1.0], ".1f") == "0.8 (0.3 to 1.3)"
 
 
 def test_random_pairs_have_the_lengths_that_were_asked_for():
@@ -281,10 +283,10 @@ def test_tables_and_figures_of_betas():
         {"betas": {"0": curve(-3.0), "0.1": curve(-3.5 + shift), "0.5": curve(-4.5 + shift), "1": curve(-6.0 + shift)}}
         for shift in (-0.01, 0.0, 0.01)
     ]
-    lines = results.against_the_paper(records).splitlines()
+    lines = tables.against_the_paper(records).splitlines()
     assert lines[2] == "| 0.1 | rises, rises | rises (+1.00) | rises (+0.50) |"
     assert lines[4] == "| 1 | falls, falls | rises (+1.00) | falls (-2.00) |"
-    assert "| 1 | -3.00 | -6.00 (-6.02 to -5.98) | +3.00 (+2.98 to +3.02) |" in results.beta_table(records)
+    assert "| 1 | -3.00 | -6.00 (-6.02 to -5.98) | +3.00 (+2.98 to +3.02) |" in tables.beta_table(records)
     figure = figures.plot_betas(records)
     assert [axis.get_title() for axis in figure.axes] == ["chosen", "rejected", "margin: chosen − rejected"]
     assert len({line.get_linestyle() for line in figure.axes[0].lines}) > 3
@@ -323,7 +325,7 @@ class TestRecorded:
 
     def test_memory_by_hand_is_within_15_percent_of_what_was_measured(self):
         """On this project's CPU, and on a CUDA GPU as soon as one is recorded."""
-        files = sorted(results.RESULTS.glob("techniques-memory*.json"))
+        files = sorted(results_folder().glob("techniques-memory*.json"))
         assert files[0].name == "techniques-memory.json"
         for case in [case for path in files for case in json.loads(path.read_text(encoding="utf-8"))["cases"]]:
             if case["case"]["technique"] in ("orpo", "orpo-rows", "dpo", "dpo-precomputed"):
@@ -370,13 +372,13 @@ class TestRecorded:
         assert {len(case["peaks"]) for case in memory["cases"]} == {3}
         made_up = memory | {"cases": [case | {"peaks": [2**30, 2**31, 3 * 2**30]} for case in memory["cases"]]}
         half = 4.30 / 3**0.5
-        assert f"| 2.00 ({2 - half:.2f} to {2 + half:.2f}) GiB |" in results.memory_table(made_up)
-        assert f"| 2.00 ({2 - half:.2f} to {2 + half:.2f}) |" in results.stage_table(results.recorded(), made_up)
-        assert "| 1.00 |" in results.memory_ratios(made_up), "seed by seed"
+        assert f"| 2.00 ({2 - half:.2f} to {2 + half:.2f}) GiB |" in tables.memory_table(made_up)
+        assert f"| 2.00 ({2 - half:.2f} to {2 + half:.2f}) |" in tables.stage_table(results.recorded(), made_up)
+        assert "| 1.00 |" in tables.memory_ratios(made_up), "seed by seed"
 
     def test_each_stage_is_accounted_for(self):
         records = results.recorded()
-        lines = results.stage_table(records, results.recorded_memory()).splitlines()
+        lines = tables.stage_table(records, results.recorded_memory()).splitlines()
         assert lines[0].count("|") == 7 and len({line.count("|") for line in lines}) == 1
         pairs = next(line for line in lines if line.startswith("| pairs"))
         assert pairs == "| pairs | 96 | 96 | 96 | 96 | 96 |"
@@ -387,7 +389,7 @@ class TestRecorded:
 
     def test_the_results_page_says_what_the_files_say(self):
         page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
-        assert results.readme_text() in page
+        assert tables.readme_text() in page
 
     def test_the_notebook_writes_no_number_of_its_own(self):
         """Measured numbers stand in the tables that its cells make from the files."""

@@ -1,0 +1,39 @@
+"""How each method is named and drawn, in every table and figure: Okabe-Ito colours, and never colour alone."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Look:
+    """A label, a colour, a marker for points and a hatch for bars (both as matplotlib writes them)."""
+
+    label: str
+    colour: str
+    marker: str
+    hatch: str = ""
+
+    @property
+    def points(self) -> dict:
+        """matplotlib's arguments for lines and points."""
+        return {"color": self.colour, "marker": self.marker}
+
+    @property
+    def bars(self) -> dict:
+        """matplotlib's arguments for bars."""
+        return {"color": self.colour, "hatch": self.hatch, "edgecolor": "white"}
+
+
+METHODS = {
+    "base": Look("base", "#555555", "s"),
+    "sft": Look("SFT", "#E69F00", "o", "xx"),
+    "orpo": Look("ORPO", "#0072B2", "^"),
+    "dpo": Look("DPO", "#CC79A7", "v", "//"),
+    "reward": Look("reward model", "#56B4E9", "D", ".."),
+    "rlhf": Look("RLHF", "#56B4E9", "D", ".."),
+}
+TRAINERS = {  # of a benchmark
+    "ours": Look("ours", METHODS["orpo"].colour, "^"),
+    "trl": Look("TRL ORPO", "#CC79A7", "o", "//"),
+    "liger": Look("Liger ORPO", "#56B4E9", "D", ".."),
+    "sft": Look("TRL SFT", METHODS["sft"].colour, "s", "xx"),
+}
