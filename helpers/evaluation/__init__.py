@@ -3,9 +3,11 @@
 methods     names and colours of the methods      scores      log-probs of pairs, accuracy, paired differences
 intervals   95% intervals, and their text         answers     generation, chrF
 tables      Markdown tables of results            heldout     one evaluation for every method, and where it is kept
+baselines   what words alone reach, without a language model
 """
 
 from helpers.evaluation.answers import generate_answers, paired_chrf_difference
+from helpers.evaluation.baselines import evaluate_baselines
 from helpers.evaluation.heldout import (
     accuracy_by_kind,
     evaluate,
@@ -25,6 +27,7 @@ __all__ = [
     "accuracy_by_kind",
     "comparison_table",
     "evaluate",
+    "evaluate_baselines",
     "generate_answers",
     "groups_of",
     "heldout_batches",
