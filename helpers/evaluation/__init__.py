@@ -3,7 +3,7 @@
 methods     names and colours of the methods      scores      log-probs of pairs, accuracy, paired differences
 intervals   95% intervals, and their text         answers     generation, chrF
 tables      Markdown tables of results            heldout     one evaluation for every method, and where it is kept
-baselines   what words alone reach, without a language model
+baselines   what words alone reach                scoring     by sum, by mean, with and without the question
 """
 
 from helpers.evaluation.answers import generate_answers, paired_chrf_difference
@@ -20,7 +20,7 @@ from helpers.evaluation.heldout import (
 )
 from helpers.evaluation.methods import METHODS
 from helpers.evaluation.scores import paired_difference
-from helpers.evaluation.tables import comparison_table
+from helpers.evaluation.tables import comparison_table, scoring_table
 
 __all__ = [
     "METHODS",
@@ -37,4 +37,5 @@ __all__ = [
     "record_comparison",
     "record_data",
     "references",
+    "scoring_table",
 ]

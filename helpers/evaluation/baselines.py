@@ -14,7 +14,7 @@ import numpy as np
 from helpers.data.aws_operations import ACTIONS_OF, STOP_WORDS, stem
 from helpers.data.schema import SIDES
 from helpers.evaluation.heldout import groups_of
-from helpers.evaluation.intervals import bootstrap_ci
+from helpers.evaluation.scores import accuracy
 
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z]+|[a-z]+|\d+")  # `ListTopics` is two words
 QUOTED = re.compile(r"`([^`]+)`")
@@ -96,12 +96,6 @@ def evaluate_baselines(run, train, heldout) -> dict[str, dict]:
     """
     results, groups = {}, groups_of(heldout)
     for name, margins in baseline_margins(train, heldout).items():
-        wins = np.where(margins == 0, 0.5, margins > 0)
-        results[name] = {
-            "n": len(wins),
-            "preference_accuracy": float(wins.mean()),
-            "preference_accuracy_ci95": bootstrap_ci(wins, run.profile.seed, groups),
-            "ties": float((margins == 0).mean()),
-        }
+        results[name] = accuracy(margins, run.profile.seed, groups) | {"ties": float((margins == 0).mean())}
     run.write_results(baselines=results)
     return results

@@ -5,6 +5,7 @@ import numpy as np
 from helpers.data.schema import SIDES
 from helpers.evaluation.intervals import interval_text
 from helpers.evaluation.methods import BASELINES, METHODS
+from helpers.evaluation.scoring import RULES
 from helpers.runs.machine import clock
 from helpers.runs.recorded import provenance_of_runs
 
@@ -49,6 +50,14 @@ def comparison_table(methods: dict[str, dict], baselines: dict[str, dict] | None
     columns = labelled(methods, baselines)
     rows = [[label, *(result_cell(result, *row) for result in columns.values())] for label, row in ROWS.items()]
     return markdown_table(["held out", *columns], rows, aligned=True)
+
+
+def scoring_table(methods: dict[str, dict]) -> str:
+    """Aligned Markdown: preference accuracy of each method by each way to score a pair, with 95% intervals."""
+    scored = {METHODS[name].label: result["scoring"] for name, result in methods.items() if "scoring" in result}
+    key = "preference_accuracy"
+    rows = [[label, *(result_cell(by[rule], key, ".0%") for by in scored.values())] for rule, label in RULES.items()]
+    return markdown_table(["preference accuracy by", *scored], rows, aligned=True)
 
 
 def labelled(methods: dict[str, dict], baselines: dict[str, dict] | None = None) -> dict[str, dict]:

@@ -57,7 +57,8 @@ def plot_results(*runs: dict[str, dict], baselines: dict[str, dict] | None = Non
         label, colour, line = BASELINES[name]
         left.axhline(result["preference_accuracy"], color=colour, linestyle=line, linewidth=1.6, zorder=0, label=label)
     if baselines:
-        left.legend(fontsize=10, loc="lower right", title="without a language model", title_fontsize=10)
+        frame = {"frameon": True, "framealpha": 1, "edgecolor": "none", "bbox_to_anchor": (1, 0.06)}  # above guessing
+        left.legend(fontsize=10, loc="lower right", title="without a language model", title_fontsize=10, **frame)
     left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     left.set(ylabel="preference accuracy", title=f"Right answer likelier than wrong one\n{note}")
     right.set(ylabel="log-prob per token (nats)", title="Filled: chosen answer\nhollow: rejected answer")
