@@ -146,7 +146,7 @@ class Workshop:
         self.run.write_results(run={"seconds": seconds, "peak_memory_bytes": memory, "status": self.state["status"]})
         report = write_report(self.run.path)
         if methods := side_by_side(self.run.results):
-            print("\n" + comparison_table(methods) + "\n")
+            print("\n" + comparison_table(methods, self.run.results.get("baselines")) + "\n")
         print(f"{self.state['status']} in {clock(seconds)}, peak memory {memory / 2**30:.1f} GiB")
         print(f"report: {os.path.relpath(report)}")
 

@@ -3,6 +3,7 @@
 methods     names and looks of the methods      scores      log-probs of pairs, accuracy, paired differences
 intervals   95% intervals, and their text       answers     generation, chrF
 tables      Markdown tables of results          heldout     one evaluation for every method, and where it is kept
+baselines   what words alone reach              scoring     by sum, by mean, with and without the question
 
 Neuron, show, techniques, benchmarks and scripts may import this room; it imports training and what lies below.
 """
@@ -17,7 +18,8 @@ __all__, __getattr__, __dir__ = exports(
         "answers": "generate_answers paired_chrf_difference",
         "heldout": "accuracy_by_kind evaluate groups_of heldout_batches load_heldout "
         "record_comparison record_data references",
+        "baselines": "evaluate_baselines",
         "intervals": "interval_text",
-        "tables": "comparison_table markdown_table runs_summary runs_table",
+        "tables": "comparison_table markdown_table runs_summary runs_table scoring_table",
     },
 )

@@ -13,6 +13,7 @@ from helpers.data.schema import COLUMNS
 from helpers.data.tokenize import tokenize_preferences
 from helpers.evaluation.answers import chrf_with_ci, generate_answers
 from helpers.evaluation.scores import PairScores, measure_pairs
+from helpers.evaluation.scoring import answer_lengths, scoring_rules, without_question
 from helpers.files import read_json
 from helpers.runs.machine import peak_memory_bytes
 from helpers.training.base_model import find_base_model
@@ -42,10 +43,20 @@ def evaluate(run, method: str, model, tokenizer, heldout, profile, training: dic
     `training` (from `training_summary`) is stored with them.
     """
     result = measure_heldout(run.stage(method), method, model, tokenizer, heldout, profile)
+    result["scoring"] = measure_rules(run, method, model, tokenizer, heldout, profile)
     untrained = {"steps": 0, "train_seconds": 0.0, "train_tokens_per_second": None}
     result |= {"peak_memory_bytes": peak_memory_bytes()} | untrained | (training or {})
     run.stage(method).finish(result)
     return result
+
+
+def measure_rules(run, method: str, model, tokenizer, heldout, profile) -> dict[str, dict]:
+    """Preference accuracy of a measured model by each of `scoring.RULES`, from the same answers without a question."""
+    asked = read_scores(run.stage(method))
+    batches = heldout_batches(without_question(heldout), model, tokenizer, profile.max_length)
+    unasked = measure_pairs(model, tqdm(batches, desc=f"{method}: without the question"))
+    lengths = answer_lengths(heldout, tokenizer, profile.max_length)
+    return scoring_rules(asked, unasked, lengths, profile.seed)
 
 
 def measure_heldout(stage, method: str, model, tokenizer, heldout, profile) -> dict:
@@ -84,12 +95,18 @@ def require_measured_on(run, methods, heldout) -> None:
             raise ValueError(f"{method} was measured on other held-out pairs ({found}), not on {key}: measure it again")
 
 
+def read_scores(stage) -> PairScores:
+    """The scores that `store_heldout` kept in a stage."""
+    stored = read_json(stage.path / "heldout.json")
+    logps = [np.array(stored[name], dtype=np.float32) for name in ("chosen_logp", "rejected_logp")]
+    return PairScores(*logps, stored["groups"])
+
+
 def load_heldout(run, method: str) -> tuple[PairScores, list[str]]:
     """Scores and answers that `evaluate` stored; a FileNotFoundError names the notebook to run first."""
     run.require(method)
-    stored = read_json(run.path / method / "heldout.json")
-    logps = [np.array(stored[name], dtype=np.float32) for name in ("chosen_logp", "rejected_logp")]
-    return PairScores(*logps, stored["groups"]), stored["answers"]
+    stage = run.stage(method)
+    return read_scores(stage), read_json(stage.path / "heldout.json")["answers"]
 
 
 def references(dataset) -> list[str]:

@@ -55,7 +55,7 @@ def seeds_text(values: list[float], form: str, scale: float = 1) -> str:
     """The mean over seeds with its interval; fewer than three seeds tell no interval: then each value."""
     if len(values) < 3:
         return ", ".join(f"{scale * value:{form}}" for value in values)
-    mean, low, high = mean_and_interval([scale * value for value in values])
+    mean, low, high = (scale * value for value in mean_and_interval(values))
     if scale == 100:  # Student's t knows nothing of the ends of a percentage
         low, high = max(low, 0), min(high, 100)
     return f"{mean:{form}}" if high - low < 1e-9 else interval_text(mean, (low, high), form)

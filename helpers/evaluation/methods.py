@@ -37,3 +37,8 @@ TRAINERS = {  # of a benchmark
     "liger": Look("Liger ORPO", "#56B4E9", "D", ".."),
     "sft": Look("TRL SFT", METHODS["sft"].colour, "s", "xx"),
 }
+BASELINES = {  # without a language model: label, colour, and the line that marks one in a figure
+    "word_matching": ("word matching", "#000000", (0, (1, 1))),
+    "rare_words": ("rare words matched", "#009E73", (0, (5, 2, 1, 2))),
+    "logistic_regression": ("logistic regression", "#D55E00", (0, (6, 2))),
+}

@@ -16,6 +16,18 @@ from helpers.objective.logprobs import evaluating, pair_logps
 from helpers.objective.odds_ratio import log_odds
 
 
+def wins(margins: np.ndarray) -> np.ndarray:
+    """1 where a margin of chosen over rejected is positive, 0 where it is negative, ½ where it is zero: a tie."""
+    return np.where(margins == 0, 0.5, margins > 0)
+
+
+def accuracy(margins: np.ndarray, seed: int = 0, groups=None) -> dict:
+    """The results.json values of any score: pairs, the share won by the chosen answer, and its 95% interval."""
+    won = wins(margins)
+    interval = bootstrap_ci(won, seed, groups)
+    return {"n": len(won), "preference_accuracy": float(won.mean()), "preference_accuracy_ci95": interval}
+
+
 @dataclass
 class PairScores:
     """Mean token log-probs (nats) of n held-out pairs: two arrays of shape (n,), and the group (service) of each."""
@@ -27,17 +39,14 @@ class PairScores:
     @property
     def wins(self) -> np.ndarray:
         """1 where the chosen answer is likelier per token, 0 where the rejected one is, ½ where they tie."""
-        return np.where(self.chosen_logp == self.rejected_logp, 0.5, self.chosen_logp > self.rejected_logp)
+        return wins(self.chosen_logp - self.rejected_logp)
 
     def summary(self, seed: int = 0) -> dict:
         """The results.json values: means over pairs, and the interval of the preference accuracy."""
         odds = [log_odds(torch.as_tensor(logps)) for logps in (self.chosen_logp, self.rejected_logp)]
-        return {
-            "n": len(self.wins),
+        return accuracy(self.chosen_logp - self.rejected_logp, seed, self.groups) | {
             "chosen_logp": float(self.chosen_logp.mean()),
             "rejected_logp": float(self.rejected_logp.mean()),
-            "preference_accuracy": float(self.wins.mean()),
-            "preference_accuracy_ci95": bootstrap_ci(self.wins, seed, self.groups),
             "log_odds_ratio": float((odds[0] - odds[1]).mean()),
             "perplexity": float(np.exp(-self.chosen_logp.mean())),
         }

@@ -4,7 +4,8 @@ import numpy as np
 
 from helpers.data.schema import SIDES
 from helpers.evaluation.intervals import interval_text
-from helpers.evaluation.methods import METHODS
+from helpers.evaluation.methods import BASELINES, METHODS
+from helpers.evaluation.scoring import RULES
 from helpers.runs.machine import clock
 from helpers.runs.recorded import provenance_of_runs
 
@@ -44,11 +45,25 @@ def result_cell(result: dict, key: str, form: str, scale: float = 1) -> str:
     return interval_text(value, interval, form, scale) if interval else f"{scale * value:{form}}"
 
 
-def comparison_table(methods: dict[str, dict]) -> str:
-    """Aligned Markdown of results.json's `methods`, one column a method, 95% intervals in brackets."""
-    head = ["held out", *(METHODS[method].label for method in methods)]
-    rows = [[label, *(result_cell(result, *row) for result in methods.values())] for label, row in ROWS.items()]
-    return markdown_table(head, rows, aligned=True)
+def comparison_table(methods: dict[str, dict], baselines: dict[str, dict] | None = None) -> str:
+    """Aligned Markdown of results.json's `methods` and `baselines`: a column each, 95% intervals in brackets."""
+    columns = labelled(methods, baselines)
+    rows = [[label, *(result_cell(result, *row) for result in columns.values())] for label, row in ROWS.items()]
+    return markdown_table(["held out", *columns], rows, aligned=True)
+
+
+def scoring_table(methods: dict[str, dict]) -> str:
+    """Aligned Markdown: preference accuracy of each method by each way to score a pair, with 95% intervals."""
+    scored = {METHODS[name].label: result["scoring"] for name, result in methods.items() if "scoring" in result}
+    key = "preference_accuracy"
+    rows = [[label, *(result_cell(by[rule], key, ".0%") for by in scored.values())] for rule, label in RULES.items()]
+    return markdown_table(["preference accuracy by", *scored], rows, aligned=True)
+
+
+def labelled(methods: dict[str, dict], baselines: dict[str, dict] | None = None) -> dict[str, dict]:
+    """{label: result} of methods, then of baselines."""
+    named = {METHODS[name].label: result for name, result in methods.items()}
+    return named | {BASELINES[name][0]: result for name, result in (baselines or {}).items()}
 
 
 # ── recorded runs ───────────────────────────────────────────────────────────────────────────────────────────

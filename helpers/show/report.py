@@ -10,7 +10,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from helpers.evaluation.methods import METHODS
-from helpers.evaluation.tables import ROWS, result_cell
+from helpers.evaluation.tables import ROWS, labelled, result_cell
 from helpers.files import read_json, write_text
 from helpers.runs.machine import clock
 from helpers.show.notebook import figure_image
@@ -41,9 +41,9 @@ peak memory {{ "%.1f" | format(results.run.peak_memory_bytes / 2**30) }} GiB.{% 
 {% if methods %}
 <h2>Held out</h2>
 <div class="wide"><table><thead><tr><th></th>
-{% for method in methods %}<th>{{ looks[method].label }}</th>{% endfor %}</tr></thead>
+{% for label in columns %}<th>{{ label }}</th>{% endfor %}</tr></thead>
 <tbody>{% for label, row in rows.items() %}<tr><th>{{ label }}</th>
-{% for result in methods.values() %}<td>{{ cell(result, *row) }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
+{% for result in columns.values() %}<td>{{ cell(result, *row) }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
 {% if gain %}<p>ORPO − SFT, paired: preference accuracy
 <b>{{ cell(gain, "preference_accuracy", "+.1f", 100) }} points</b>,
 chrF {{ cell(gain, "chrf", "+.1f") }}.</p>{% endif %}
@@ -88,13 +88,14 @@ def write_report(run_path: Path) -> Path:
         name=run_path.name,
         results=results,
         methods=methods,
+        columns=labelled(methods, results.get("baselines")),
         answered=answered,
         looks=METHODS,
         rows=ROWS,
         cell=result_cell,
         services="heldout_services" in results.get("data", {}),
         gain=results.get("orpo_minus_sft"),
-        overview=overview(methods),
+        overview=overview(methods, results.get("baselines")),
         notebooks=notebooks,
         clock=clock,
     )
@@ -110,9 +111,9 @@ def side_by_side(results: dict) -> dict[str, dict]:
     return {name: found[name] for name in METHODS if name in found}
 
 
-def overview(methods: dict) -> Markup:
+def overview(methods: dict, baselines: dict | None = None) -> Markup:
     """The figure that sums the run up."""
-    image = figure_image(plot_results(methods), "") if methods else None
+    image = figure_image(plot_results(methods, baselines=baselines), "") if methods else None
     alt = "Preference accuracy with intervals and log-probs of chosen and rejected answers, by method"
     return inline_image(base64.b64encode(image.data).decode(), alt) if image else Markup()
 

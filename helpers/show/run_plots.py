@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from helpers.data.schema import SIDES
-from helpers.evaluation.methods import METHODS
+from helpers.evaluation.methods import BASELINES, METHODS
 from helpers.show.style import GREY, SIDE_COLOUR, SIDE_LINE, panels_of, styled
 
 
@@ -35,10 +35,11 @@ def plot_monitor(records_by_method: dict[str, list[dict]], faint: tuple = ()) ->
 
 
 @styled
-def plot_results(*runs: dict[str, dict]) -> Figure:
+def plot_results(*runs: dict[str, dict], baselines: dict[str, dict] | None = None) -> Figure:
     """Preference accuracy with its 95% interval, and the log-probs behind it, for each method of {method: result}.
 
-    Several runs (seeds) stand beside each other; a single one has its accuracies written out.
+    Several runs (seeds) stand beside each other; a single one has its accuracies written out. `baselines` are labelled
+    lines across the accuracies.
     """
     figure, (left, right) = panels_of(2)
     for i, methods in enumerate(runs):
@@ -52,6 +53,12 @@ def plot_results(*runs: dict[str, dict]) -> Figure:
         axis.set_xticks(range(len(runs[0])), [METHODS[method].label for method in runs[0]])
         axis.set_xlim(-0.5, len(runs[0]) - 0.3)
     left.axhline(0.5, color=GREY, linestyle=":")
+    for name, result in (baselines or {}).items():
+        label, colour, line = BASELINES[name]
+        left.axhline(result["preference_accuracy"], color=colour, linestyle=line, linewidth=1.6, zorder=0, label=label)
+    if baselines:
+        frame = {"frameon": True, "framealpha": 1, "edgecolor": "none", "bbox_to_anchor": (1, 0.06)}  # above guessing
+        left.legend(fontsize=10, loc="lower right", title="without a language model", title_fontsize=10, **frame)
     left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     left.set(ylabel="preference accuracy", title=f"Right answer likelier than wrong one\n{note}")
     right.set(ylabel="log-prob per token (nats)", title="Filled: chosen answer\nhollow: rejected answer")

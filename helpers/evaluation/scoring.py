@@ -1,0 +1,49 @@
+"""More than one way to score a pair: by mean or summed log-prob, each with and without what the question adds.
+
+The mean is ORPO's own training margin. The sum is the log-prob of the whole answer and favours short ones. Taking off
+the log-probs that the same answers have without a question leaves what the question adds: an answer that merely sounds
+like documentation gains nothing by that.
+"""
+
+import numpy as np
+from datasets import Dataset
+
+from helpers.data.schema import SIDES
+from helpers.data.tokenize import response_tokens, tokenize_preferences
+from helpers.evaluation.scores import PairScores, accuracy
+
+RULES = {
+    "mean": "mean log-prob",
+    "sum": "summed log-prob",
+    "mean_question": "mean, minus that without a question",
+    "sum_question": "sum, minus that without a question",
+}
+
+
+def without_question(dataset: Dataset) -> Dataset:
+    """The same answers to an empty question: the last message of each prompt has no text."""
+    fresh = {"load_from_cache_file": False, "desc": "Without the question"}
+    return dataset.map(lambda row: {"prompt": [*row["prompt"][:-1], row["prompt"][-1] | {"content": ""}]}, **fresh)
+
+
+def answer_lengths(dataset: Dataset, tokenizer, max_length: int) -> np.ndarray:
+    """Tokens of the chosen and of the rejected answers, EOS included, as they are scored: (2, pairs)."""
+    rows = list(tokenize_preferences(dataset, tokenizer, max_length))
+    return np.array([[response_tokens(row, side) for row in rows] for side in SIDES])
+
+
+def rule_margins(asked: PairScores, unasked: PairScores, lengths: np.ndarray) -> dict[str, np.ndarray]:
+    """{rule: score of the chosen minus score of the rejected answer, (pairs,)}.
+
+    asked, unasked: mean log-probs with and without the question; lengths: tokens of either answer, (2, pairs).
+    """
+    with_it, without_it = (np.stack([scores.chosen_logp, scores.rejected_logp]) for scores in (asked, unasked))
+    added = with_it - without_it
+    scores = (with_it, with_it * lengths, added, added * lengths)
+    return {rule: chosen - rejected for rule, (chosen, rejected) in zip(RULES, scores, strict=True)}
+
+
+def scoring_rules(asked: PairScores, unasked: PairScores, lengths: np.ndarray, seed: int = 0) -> dict[str, dict]:
+    """{rule: number of pairs, preference accuracy by it, and its 95% interval}."""
+    margins = rule_margins(asked, unasked, lengths)
+    return {rule: accuracy(margin, seed, asked.groups) for rule, margin in margins.items()}
