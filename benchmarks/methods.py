@@ -9,7 +9,8 @@ import torch
 from datasets import Dataset
 
 from helpers.data.load import load_preferences
-from helpers.data.tokenize import random_pairs, tokenize_preferences
+from helpers.data.random_pairs import random_pairs
+from helpers.data.tokenize import tokenize_preferences
 from helpers.data.trl_format import as_text, sft_features
 from helpers.training.base_model import find_base_model, load_model, load_tokenizer
 from helpers.training.orpo import ORPOConfig, ORPOTrainer

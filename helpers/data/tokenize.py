@@ -1,30 +1,11 @@
-"""Preference data: load → normalise → validate → template → tokenise → collate.
+"""Preference pairs → tokens: the chat template applied once, then prompt and response fitted into a length."""
 
-One row is a triple in TRL's conversational preference format with an explicit prompt: `prompt`, `chosen` and
-`rejected`, each a list of {"role", "content"} messages.
-"""
-
-import itertools
-
-import torch
 from datasets import Dataset
 
-from helpers.data.schema import COLUMNS, SIDES
-from helpers.objective.logprobs import IGNORE
+from helpers.data.schema import COLUMNS
+from helpers.objective.labels import IGNORE
 
 SHORTEST_PROMPT = 8  # tokens of the prompt that are kept even when a response alone would fill the row
-
-
-def random_pairs(tokenizer, count: int, prompt_tokens: int, response_tokens: int, seed: int = 0) -> Dataset:
-    """Pairs of random words of about these lengths, to measure time and memory with."""
-    draw = torch.Generator().manual_seed(seed)
-
-    def message(role: str, tokens: int) -> list[dict]:
-        words = tokenizer.decode(torch.randint(1000, 20_000, (tokens,), generator=draw))
-        return [{"role": role, "content": words.replace("\n", " ")}]
-
-    sides = (("prompt", "user", prompt_tokens), *((side, "assistant", response_tokens) for side in SIDES))
-    return Dataset.from_list([{side: message(role, n) for side, role, n in sides} for _ in range(count)])
 
 
 def render(example: dict, tokenizer) -> dict[str, str]:
@@ -116,10 +97,3 @@ def truncation_report(tokenized: Dataset) -> str:
 def response_tokens(example: dict, side: str) -> int:
     """Tokens of the chosen or the rejected response, EOS included."""
     return len(example[f"{side}_input_ids"]) - example["prompt_length"]
-
-
-def common_beginning(examples: list[dict]) -> list[int]:
-    """The tokens with which the prompts of all examples begin; each prompt keeps a last token of its own."""
-    prompts = [example["chosen_input_ids"][: example["prompt_length"] - 1] for example in examples]
-    alike = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
-    return [tokens[0] for tokens in alike]
