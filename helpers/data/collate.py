@@ -33,6 +33,8 @@ class PreferenceCollator:
     def __post_init__(self):
         if self.layout not in ("rows", "shared"):
             raise ValueError(f"layout {self.layout!r}: choose 'rows' or 'shared'")
+        if self.pad_token_id is None:
+            raise ValueError("the tokenizer has no pad token: set tokenizer.pad_token = tokenizer.eos_token")
 
     def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor]:
         batch = {"row": torch.tensor([example["row"] for example in examples])}
