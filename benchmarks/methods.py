@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from datasets import Dataset
 
-from helpers.data import as_text, load_preferences, sft_features
-from helpers.data.tokenize import random_pairs, tokenize_preferences
+from helpers.data import as_text, load_preferences, random_pairs, sft_features, tokenize_preferences
 from helpers.training import ORPOConfig, ORPOTrainer, find_base_model, load_model, load_tokenizer
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from datasets import Dataset
 
-from helpers.data.schema import REFERENCE
-from helpers.data.tokenize import common_beginning
-from helpers.objective.logprobs import IGNORE
+from helpers.data.schema import REFERENCE, SIDES
+from helpers.objective.labels import IGNORE
+from helpers.objective.shared_row import FILLS, lay_out, shared_tokens
 
 
 @dataclass
@@ -17,12 +17,8 @@ class PreferenceCollator:
     "rows", the textbook one: `input_ids`, `attention_mask`, `labels` of shape (2B, L): B chosen rows, then B
     rejected ones, right-padded to the longest, or to `max_length` if given (one fixed shape, as Trainium needs).
 
-    "shared", the fast one: pairs laid end to end in rows of about `row_tokens`, what they share computed once. A row is
-    the tokens with which all prompts of the batch begin (system message, header), then for each pair the rest of its
-    prompt, its chosen and its rejected response: `input_ids`, `labels`, `position_ids`, `segment_ids` of shape (R, W).
-    Segment 0 is the common beginning, 3i+1 the prompt of the batch's pair i, 3i+2 its chosen and 3i+3 its rejected
-    response, −1 padding. Either response is preceded, in its segment, by the prompt's last token, which predicts its
-    first; positions go on from the beginning in every prompt, and from the prompt in either response. With
+    "shared", the fast one: pairs laid end to end in rows of about `row_tokens`, what they share computed once:
+    `input_ids`, `labels`, `position_ids`, `segment_ids` of shape (R, W), as `helpers.objective.shared_row` says. With
     `max_length`, W is that and every pair has a row of its own.
 
     Both carry `row` (B,), the position of each pair in its data set, so that a message can name it, and where the pairs
@@ -37,6 +33,8 @@ class PreferenceCollator:
     def __post_init__(self):
         if self.layout not in ("rows", "shared"):
             raise ValueError(f"layout {self.layout!r}: choose 'rows' or 'shared'")
+        if self.pad_token_id is None:
+            raise ValueError("the tokenizer has no pad token: set tokenizer.pad_token = tokenizer.eos_token")
 
     def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor]:
         batch = {"row": torch.tensor([example["row"] for example in examples])}
@@ -47,7 +45,7 @@ class PreferenceCollator:
 
     def _rows(self, examples: list[dict]) -> dict[str, torch.Tensor]:
         def stack(key: str) -> list[list[int]]:
-            return [example[f"{side}_{key}"] for side in ("chosen", "rejected") for example in examples]
+            return [example[f"{side}_{key}"] for side in SIDES for example in examples]
 
         input_ids = _pad(stack("input_ids"), self.pad_token_id, self.max_length)
         labels = _pad(stack("labels"), IGNORE, self.max_length)
@@ -57,36 +55,14 @@ class PreferenceCollator:
         return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
     def _shared(self, examples: list[dict]) -> dict[str, torch.Tensor]:
-        common, rows, room = common_beginning(examples), [], 0 if self.max_length else self.row_tokens
-        for pair, example in enumerate(examples):
-            last = example["prompt_length"] - 1
-            chosen, rejected = (example[f"{side}_input_ids"] for side in ("chosen", "rejected"))
-            if not rows or len(rows[-1]["input_ids"]) + shared_tokens(example) - len(common) > room:
-                rows.append({"input_ids": [], "labels": [], "position_ids": [], "segment_ids": []})
-                _extend(rows[-1], common, 0, 0, 0)
-            _extend(rows[-1], chosen[len(common) : last], len(common), 3 * pair + 1, 0)
-            _extend(rows[-1], chosen[last:], last, 3 * pair + 2, len(chosen) - last - 1)
-            _extend(rows[-1], rejected[last:], last, 3 * pair + 3, len(rejected) - last - 1)
-        fills = {"input_ids": self.pad_token_id, "labels": IGNORE, "position_ids": 0, "segment_ids": -1}
+        rows = lay_out(examples, 0 if self.max_length else self.row_tokens)
+        fills = {"input_ids": self.pad_token_id} | FILLS
         return {key: _pad([row[key] for row in rows], fill, self.max_length) for key, fill in fills.items()}
-
-
-def shared_tokens(example: dict) -> int:
-    """How many tokens a pair takes in the "shared" layout, with nothing in common with others."""
-    return len(example["chosen_input_ids"]) + len(example["rejected_input_ids"]) - example["prompt_length"] + 1
 
 
 def shared_row_length(tokenized: Dataset) -> int:
     """A fixed length for one pair a row: that of the longest, rounded up to a multiple of 64."""
     return -(-max(map(shared_tokens, tokenized)) // 64) * 64
-
-
-def _extend(row: dict[str, list[int]], tokens: list[int], position: int, segment: int, labelled: int) -> None:
-    """Append tokens to a row; the last `labelled` of them are to be predicted."""
-    row["input_ids"] += tokens
-    row["labels"] += [IGNORE] * (len(tokens) - labelled) + tokens[len(tokens) - labelled :]
-    row["position_ids"] += range(position, position + len(tokens))
-    row["segment_ids"] += [segment] * len(tokens)
 
 
 def _pad(rows: list[list[int]], fill: int, length: int | None = None) -> torch.Tensor:

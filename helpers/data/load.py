@@ -1,15 +1,17 @@
 """Load preference pairs from the built-in domain, a file or a folder."""
 
+import ast
 import functools
 import hashlib
 import json
 from pathlib import Path
 
 import botocore
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, load_from_disk
 
-from helpers.data.schema import COLUMNS
-from helpers.data.validate import validate_preferences
+from helpers.data.read import read_rows
+from helpers.data.schema import ABOUT, COLUMNS, TEMPLATE, as_messages, encoded
+from helpers.data.validate import ValidationReport, row_problems
 from helpers.files import cache_folder, make_atomically
 
 BUILT_IN = "aws-api"
@@ -19,8 +21,12 @@ def load_preferences(source=BUILT_IN, split: str = "train", limit: int | None = 
     """Preference pairs from the built-in domain ("aws-api"), a .jsonl or .parquet file, or a folder of them.
 
     A folder holds `<split>.jsonl` or `<split>.parquet`, or the hub's parts, `<split>-00000-of-00002.parquet` and so on.
-    A plain string in place of a message list is taken as the user's prompt or the assistant's answer. `limit` keeps a
-    seeded random sample of the rows.
+    A single file is the split "train", unless its name holds the name of another. A plain string in place of a message
+    list is taken as the user's prompt or the assistant's answer. A `system` column becomes the first message; `tools`
+    and `chat_template_kwargs` go to the chat template; columns that nothing reads are left out, and a printed line
+    says so. `limit` keeps a seeded random sample of the rows.
+
+    Raises ValueError for a bad file or row (file, row or line, and the fix), FileNotFoundError where there is none.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"{limit} pairs were asked for: give at least 1, or no number for all of them")
@@ -54,6 +60,11 @@ def _built_in(split: str) -> Dataset:
 def _find_files(path: Path, split: str) -> list[Path]:
     """The file, or what a folder holds of the split: one whole file before any parts."""
     if path.is_file():
+        if split != "train" and split not in path.name:
+            raise ValueError(
+                f"{path.name} is one file, whose rows are for training: for the split {split!r} give a folder with "
+                f"train.jsonl and {split}.jsonl"
+            )
         return [path]
     for pattern in (f"{split}.jsonl", f"{split}.parquet", f"{split}-*.jsonl", f"{split}-*.parquet"):
         if found := sorted(file for file in path.glob(pattern) if file.is_file()):
@@ -65,51 +76,58 @@ def _find_files(path: Path, split: str) -> list[Path]:
 
 
 def _from_files(paths: list[Path]) -> Dataset:
-    parts = [_from_file(path) for path in paths]
-    return parts[0] if len(parts) == 1 else Dataset.from_list([row for part in parts for row in part])
+    """Rows are validated as they were written, before Arrow gives every row the columns and keys of all others."""
+    rows = [row for path in paths for row in _checked_rows(path)]
+    used = [*COLUMNS, *(name for name in (*TEMPLATE, *ABOUT) if any(row.get(name) is not None for row in rows))]
+    used = [name for name in used if name not in ABOUT or all(isinstance(row.get(name, ""), str) for row in rows)]
+    if left_out := sorted({name for row in rows for name in row} - {*used, "system"}):
+        print(f"{paths[0].name}: nothing reads {', '.join(left_out)}; left out")
+    return Dataset.from_list([{name: encoded_cell(name, row.get(name)) for name in used} for row in rows])
 
 
-def _from_file(path: Path) -> Dataset:
-    rows = _parquet_rows(path) if path.suffix == ".parquet" else list(_json_lines(path))
+def _checked_rows(path: Path) -> list[dict]:
+    rows = [normalise(row) for row in read_rows(path)]
     if not rows:
         raise ValueError(f"{path} holds no rows: write one JSON object a line, with {', '.join(COLUMNS)}")
-    dataset = Dataset.from_list([normalise(row) for row in rows])
-    validate_preferences(dataset, name=path.name).raise_if_invalid()
-    return dataset
-
-
-def _parquet_rows(path: Path) -> list[dict]:
-    dataset = load_dataset("parquet", data_files=str(path), split="train")
-    if missing := [column for column in COLUMNS if column not in dataset.column_names]:
-        there = ", ".join(dataset.column_names)
-        raise ValueError(f"{path.name}: no {', '.join(missing)} among its columns ({there}); add or rename the column")
-    return dataset.to_list()
-
-
-def _json_lines(path: Path):
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"{path.name}, line {number}: not valid JSON ({error.msg} at character {error.pos}); "
-                    "write one complete JSON object a line"
-                ) from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path.name}, line {number}: a {type(row).__name__}; write a JSON object")
-            missing = [column for column in COLUMNS if column not in row]
-            if missing:
-                raise ValueError(f"{path.name}, line {number}: no {', '.join(missing)}; add the column to every line")
-            yield row
+    problems = [problem for number, row in enumerate(rows) for problem in row_problems(number, row)]
+    ValidationReport(path.name, len(rows), problems).raise_if_invalid()
+    return [with_system(number, row, path.name) for number, row in enumerate(rows)]
 
 
 def normalise(row: dict) -> dict:
-    """The row with plain strings turned into messages; everything else is left for validation to judge."""
-    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
-    return row | {
-        column: [{"role": role, "content": row[column]}] if isinstance(row[column], str) else row[column]
-        for column, role in roles.items()
-    }
+    """The row with plain strings turned into messages; everything else is left for validation to judge.
+
+    A message list that was stored as text (JSON, or as pandas writes it to CSV) is read again.
+    """
+    return row | {column: as_messages(column, _reread(row[column])) for column in COLUMNS}
+
+
+def _reread(value):
+    if isinstance(value, str) and value.lstrip().startswith("[{"):
+        for read in (json.loads, ast.literal_eval):
+            try:
+                found = read(value.strip())
+            except (ValueError, SyntaxError, RecursionError):
+                continue
+            if isinstance(found, list) and all(isinstance(message, dict) and "role" in message for message in found):
+                return found
+    return value
+
+
+def with_system(number: int, row: dict, name: str) -> dict:
+    """The row with the text of its `system` column as the first message of its prompt."""
+    system = row.get("system")
+    if system is None or system == "":
+        return row
+    if not isinstance(system, str):
+        raise ValueError(f"{name}: row {number}, system: is {type(system).__name__}; write a string")
+    if row["prompt"][0]["role"] == "system":
+        raise ValueError(f"{name}: row {number}, system: the prompt has a system message too; keep one of them")
+    return row | {"prompt": [{"role": "system", "content": system}, *row["prompt"]]}
+
+
+def encoded_cell(name: str, value):
+    """A cell as Arrow keeps it unchanged: tools, arguments and calls as JSON text, since rows differ in their keys."""
+    if name in COLUMNS:
+        return [{key: encoded(inner) for key, inner in message.items()} for message in value]
+    return encoded(value)

@@ -1,55 +1,92 @@
-"""Preference data: load → normalise → validate → template → tokenise → collate.
+"""Preference pairs → tokens: the chat template applied once, then prompt and response fitted into a length."""
 
-One row is a triple in TRL's conversational preference format with an explicit prompt: `prompt`, `chosen` and
-`rejected`, each a list of {"role", "content"} messages.
-"""
+import re
+import unicodedata
 
-import itertools
-
-import torch
 from datasets import Dataset
+from jinja2 import TemplateError
 
-from helpers.data.schema import COLUMNS, SIDES
-from helpers.objective.logprobs import IGNORE
+from helpers.data.schema import COLUMNS, SIDES, messages_of, template_arguments
+from helpers.objective.labels import IGNORE
 
 SHORTEST_PROMPT = 8  # tokens of the prompt that are kept even when a response alone would fill the row
-
-
-def random_pairs(tokenizer, count: int, prompt_tokens: int, response_tokens: int, seed: int = 0) -> Dataset:
-    """Pairs of random words of about these lengths, to measure time and memory with."""
-    draw = torch.Generator().manual_seed(seed)
-
-    def message(role: str, tokens: int) -> list[dict]:
-        words = tokenizer.decode(torch.randint(1000, 20_000, (tokens,), generator=draw))
-        return [{"role": role, "content": words.replace("\n", " ")}]
-
-    sides = (("prompt", "user", prompt_tokens), *((side, "assistant", response_tokens) for side in SIDES))
-    return Dataset.from_list([{side: message(role, n) for side, role, n in sides} for _ in range(count)])
 
 
 def render(example: dict, tokenizer) -> dict[str, str]:
     """The exact text a model reads: the chat template applied once, cut at the boundary of prompt and response.
 
-    Returns `prompt` (ending with the assistant's header), `chosen` and `rejected` (ending with EOS).
-    Raises ValueError where the template does not keep the prompt as a prefix of the conversation.
+    Returns `prompt` (ending with the assistant's header), `chosen` and `rejected` (ending with EOS). The row's `tools`
+    and `chat_template_kwargs` go to the template, as in TRL. Raises ValueError where the template refuses the
+    messages, or does not keep the prompt as a prefix of the conversation.
     """
-    prompt = tokenizer.apply_chat_template(example["prompt"], tokenize=False, add_generation_prompt=True)
-    return {"prompt": prompt} | {
-        column: _rendered_response(prompt, example["prompt"] + example[column], tokenizer)
-        for column in ("chosen", "rejected")
-    }
+    prompt = _apply(tokenizer, example, messages_of(example, "prompt"), add_generation_prompt=True)
+    return {"prompt": prompt} | {side: _rendered_response(prompt, example, side, tokenizer) for side in SIDES}
 
 
-def _rendered_response(prompt: str, conversation: list[dict], tokenizer) -> str:
-    whole = tokenizer.apply_chat_template(conversation, tokenize=False)
+def _apply(tokenizer, example: dict, messages: list[dict], **how) -> str:
+    if not tokenizer.chat_template:
+        raise ValueError(
+            "the tokenizer has no chat template: take the instruction-tuned model, or set tokenizer.chat_template"
+        )
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, **template_arguments(example), **how)
+    except (TemplateError, TypeError) as error:
+        roles = ", ".join(message["role"] for message in messages)
+        raise ValueError(
+            f"the chat template refuses the messages ({roles}): {str(error).splitlines()[0]}; change the row's "
+            "messages, such as a system text put in front of the first user message, or use another model's template"
+        ) from error
+
+
+def _rendered_response(prompt: str, example: dict, side: str, tokenizer) -> str:
+    asked, answer = messages_of(example, "prompt"), messages_of(example, side)
+    if any(tokenizer.eos_token in message["content"] for message in answer):
+        raise ValueError(
+            f"{side}: the answer contains the EOS text {tokenizer.eos_token!r}, where the model would learn to stop; "
+            "remove it (EOS is added for you)"
+        )
+    whole = _apply(tokenizer, example, asked + answer)
     if not whole.startswith(prompt):
+        lost = [text for message in asked if (text := message["content"].strip()) in prompt and text not in whole]
+        if lost:
+            raise ValueError(
+                f"the chat template leaves out {lost[0][:40]!r} once an answer follows: put that text into the first "
+                "user message, or use another model's template"
+            )
         raise ValueError(
             "the chat template renders prompt + response so that the prompt is no prefix of it: "
             "use a template whose generation prompt equals the assistant's header"
         )
     response = whole[len(prompt) :]
-    end = response.rfind(tokenizer.eos_token)  # templates may add a newline after EOS, which nobody should learn
-    return response[:end] + tokenizer.eos_token if end >= 0 else response + tokenizer.eos_token
+    if response.rstrip().endswith(tokenizer.eos_token):
+        return response.rstrip()  # templates may add a newline after EOS, which nobody should learn
+    return response + tokenizer.eos_token
+
+
+def response_ids(prompt_ids: list[int], prompt: str, response: str, tokenizer) -> list[int]:
+    """The tokens that follow `prompt_ids` in the conversation; ValueError where they would be another text.
+
+    The whole is tokenised, since some tokenizers (Llama 2, Mistral) put a space in front of every text they are given.
+    Where one token spans the boundary, the response is tokenised apart: generation starts after the prompt's tokens.
+    """
+    whole = tokenizer(prompt + response, add_special_tokens=False)["input_ids"]
+    if whole[: len(prompt_ids)] == prompt_ids:
+        ids = whole[len(prompt_ids) :]
+    else:
+        ids = tokenizer(response, add_special_tokens=False)["input_ids"]
+    decoded = tokenizer.decode(prompt_ids + ids, clean_up_tokenization_spaces=False)
+    if decoded != prompt + response and (found := _plain(decoded)) != (text := _plain(prompt + response)):
+        at = next((i for i, (a, b) in enumerate(zip(found, text, strict=False)) if a != b), 0)
+        raise ValueError(
+            f"the tokenizer turns {text[at : at + 20]!r} into {found[at : at + 20]!r}: change that text, or use a "
+            "model whose tokenizer can write it"
+        )
+    return ids
+
+
+def _plain(text: str) -> str:
+    """The text without what tokenizers may normalise: white space and Unicode's compatible forms."""
+    return re.sub(r"[\s▁]+", "", unicodedata.normalize("NFKC", text))
 
 
 def tokenize_preferences(dataset: Dataset, tokenizer, max_length: int, max_prompt_length: int | None = None) -> Dataset:
@@ -58,24 +95,43 @@ def tokenize_preferences(dataset: Dataset, tokenizer, max_length: int, max_promp
     Returns `chosen_input_ids`, `chosen_labels`, `rejected_input_ids`, `rejected_labels` (lists of int; labels are
     −100 on the prompt), `prompt_length` (tokens; the same prompt starts both rows), `length` (tokens of the longer
     row), `prompt_cut`, `chosen_cut`, `rejected_cut` (tokens lost to truncation) and `row` (the position in `dataset`).
-    EOS is kept whatever is cut.
+    EOS is kept whatever is cut. A row that can't be rendered or tokenised raises a ValueError that names it.
     """
-    if max_length < SHORTEST_PROMPT + 2:
-        raise ValueError(f"max_length is {max_length}: give at least {SHORTEST_PROMPT + 2} tokens")
-    if tokenizer.eos_token_id is None:
-        raise ValueError("the tokenizer has no EOS token: set tokenizer.eos_token, or the model never stops")
+    _check_arguments(dataset, tokenizer, max_length, max_prompt_length)
 
     def tokenize(example: dict, row: int) -> dict:
-        text = render(example, tokenizer)
-        ids = {name: tokenizer(part, add_special_tokens=False)["input_ids"] for name, part in text.items()}
-        for column in ("chosen", "rejected"):
-            if len(ids[column]) < 2:
-                raise ValueError(f"row {row}, {column}: the response is empty; write an answer or drop the row")
-        return _fit(ids, tokenizer, max_length, max_prompt_length) | {"row": row}
+        try:
+            text = render(example, tokenizer)
+            prompt_ids = tokenizer(text["prompt"], add_special_tokens=False)["input_ids"]
+            ids = {side: response_ids(prompt_ids, text["prompt"], text[side], tokenizer) for side in SIDES}
+        except ValueError as error:
+            raise ValueError(f"row {row}: {error}") from error
+        for side in SIDES:
+            if len(ids[side]) < 2:
+                raise ValueError(f"row {row}, {side}: the response is empty; write an answer or drop the row")
+        return _fit({"prompt": prompt_ids} | ids, tokenizer, max_length, max_prompt_length) | {"row": row}
 
     # The cache of `datasets` does not see a change of the functions called here, and would return what they once made
     fresh = {"load_from_cache_file": False, "desc": "Tokenising"}
     return dataset.map(tokenize, with_indices=True, remove_columns=dataset.column_names, **fresh)
+
+
+def _check_arguments(dataset, tokenizer, max_length: int, max_prompt_length: int | None) -> None:
+    if isinstance(dataset, dict):
+        raise ValueError(
+            f"a dict of data sets ({', '.join(map(str, dataset))}): give one split, such as dataset['train'], and one "
+            "data set as eval_dataset"
+        )
+    if not isinstance(dataset, Dataset):
+        raise ValueError(
+            f"{type(dataset).__name__} can't be tokenised: for a stream, take its rows with Dataset.from_list(list(…))"
+        )
+    if max_length < SHORTEST_PROMPT + 2:
+        raise ValueError(f"max_length is {max_length}: give at least {SHORTEST_PROMPT + 2} tokens")
+    if max_prompt_length is not None and max_prompt_length < 1:
+        raise ValueError(f"max_prompt_length is {max_prompt_length}: give at least 1 token, or None for no limit")
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer has no EOS token: set tokenizer.eos_token, or the model never stops")
 
 
 def _fit(ids: dict[str, list[int]], tokenizer, max_length: int, max_prompt_length: int | None) -> dict:
@@ -116,10 +172,3 @@ def truncation_report(tokenized: Dataset) -> str:
 def response_tokens(example: dict, side: str) -> int:
     """Tokens of the chosen or the rejected response, EOS included."""
     return len(example[f"{side}_input_ids"]) - example["prompt_length"]
-
-
-def common_beginning(examples: list[dict]) -> list[int]:
-    """The tokens with which the prompts of all examples begin; each prompt keeps a last token of its own."""
-    prompts = [example["chosen_input_ids"][: example["prompt_length"] - 1] for example in examples]
-    alike = itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False))
-    return [tokens[0] for tokens in alike]

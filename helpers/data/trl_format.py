@@ -4,7 +4,7 @@ from datasets import Dataset
 
 from helpers.data.schema import REFERENCE, SIDES
 from helpers.data.tokenize import render
-from helpers.objective.logprobs import IGNORE
+from helpers.objective.labels import IGNORE
 
 
 def as_text(dataset: Dataset, tokenizer) -> Dataset:

@@ -1,10 +1,11 @@
 """Check preference pairs row by row, before a run costs an hour."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from datasets import Dataset
 
-from helpers.data.schema import COLUMNS
+from helpers.data.schema import COLUMNS, ROLES, SIDES
 
 
 @dataclass
@@ -45,17 +46,18 @@ def validate_preferences(dataset: Dataset, name: str = "preferences") -> Validat
     if missing:
         mend = f"give each row {', '.join(COLUMNS)}"
         return ValidationReport(name, len(dataset), [Problem(0, column, "is missing", mend) for column in missing])
-    problems = [problem for row, example in enumerate(dataset) for problem in _row_problems(row, example)]
+    problems = [problem for row, example in enumerate(dataset) for problem in row_problems(row, example)]
     return ValidationReport(name, len(dataset), problems)
 
 
-def _row_problems(row: int, example: dict):
+def row_problems(row: int, example: dict) -> Iterator[Problem]:
+    """What is wrong with one row, which may be any dict that has the three columns."""
     malformed = [Problem(row, column, *wrong) for column in COLUMNS if (wrong := _malformed(column, example[column]))]
     if malformed:
         yield from malformed
         return
     prompt = example["prompt"][-1]["content"].strip()
-    for column in ("chosen", "rejected"):
+    for column in SIDES:
         text = _text(example[column])
         if not text.strip():
             yield Problem(row, column, "the response is empty", "write an answer or drop the row")
@@ -72,12 +74,19 @@ def _malformed(column: str, messages) -> tuple[str, str] | None:
     for message in messages:
         if not isinstance(message, dict) or not all(isinstance(message.get(k), str) for k in ("role", "content")):
             return f"holds {str(message)[:60]!r}", f"give {wanted}, both strings"
+        if message["role"] not in ROLES:
+            return f"has the role {message['role']!r}", f"write one of {', '.join(ROLES)}"
     if column == "prompt" and messages[-1]["role"] == "assistant":
         return "ends with the assistant's message", "move that message into chosen and rejected"
     if column != "prompt" and messages[0]["role"] != "assistant":
         return (
             f"starts with the role {messages[0]['role']!r}",
             "a response holds the assistant's messages only",
+        )
+    if column != "prompt" and (other := next((m["role"] for m in messages if m["role"] != "assistant"), None)):
+        return (
+            f"has a turn of the role {other!r}, which would be learnt as the assistant's",
+            "move all turns before the last answer into the prompt",
         )
     return None
 

@@ -18,10 +18,11 @@ from optimum.neuron.models.training.loss_utils import fixed_cross_entropy
 from optimum.neuron.peft import get_peft_model
 
 from helpers.data.collate import PreferenceCollator, shared_row_length
-from helpers.data.tokenize import IGNORE, tokenize_preferences
+from helpers.data.tokenize import tokenize_preferences
 from helpers.neuron.refusals import refuse_arguments, refuse_unsupported
 from helpers.neuron.zero import mend_zero_1
-from helpers.objective.logprobs import shared_attention_mask
+from helpers.objective.labels import IGNORE
+from helpers.objective.shared_row import CHOSEN, REJECTED, is_part, shared_attention_mask
 
 
 @dataclass
@@ -164,7 +165,9 @@ def summed_pair_logps(model, batch) -> tuple[torch.Tensor, torch.Tensor]:
     chosen, rejected = mean_pair_logps(model, batch)
     scored = batch["labels"] != IGNORE
     if "segment_ids" in batch:
-        chosen_tokens, rejected_tokens = ((scored & own).sum(dim=1) for own in of_sides(batch["segment_ids"]))
+        chosen_tokens, rejected_tokens = (
+            (scored & is_part(batch["segment_ids"], side)).sum(dim=1) for side in (CHOSEN, REJECTED)
+        )
     else:
         chosen_tokens, rejected_tokens = scored.sum(dim=1).chunk(2)
     return chosen * chosen_tokens, rejected * rejected_tokens
@@ -186,13 +189,8 @@ def shared_logps(model, batch) -> tuple[torch.Tensor, torch.Tensor]:
     mask = shared_attention_mask(segments, next(model.parameters()).dtype)  # made on the device: W² numbers a pair
     logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], attention_mask=mask).logits
     logps = -token_nll(logits, targets)
-    sides = [(targets != IGNORE) & own for own in of_sides(next_labels(segments))]
+    sides = [(targets != IGNORE) & is_part(next_labels(segments), side) for side in (CHOSEN, REJECTED)]
     return tuple((logps * own).sum(dim=1) / own.sum(dim=1) for own in sides)
-
-
-def of_sides(segments: torch.Tensor) -> list[torch.Tensor]:
-    """Where a shared row has its chosen (segment 3i + 2) and where its rejected response (3i + 3); padding aside."""
-    return [segments % 3 == side for side in (2, 0)]
 
 
 def next_labels(labels: torch.Tensor) -> torch.Tensor:

@@ -3,9 +3,7 @@
 A batch comes from `helpers.data.PreferenceCollator` in one of two layouts:
 
 - "rows", the textbook one: B chosen rows, then B rejected rows, each prompt + response, right-padded;
-- "shared", the fast one: `beginning prompt chosen rejected prompt chosen rejected …`, so that each prompt is computed
-  once, and what all prompts begin with (the system message) once for all. A rejected answer restarts its positions
-  at the end of its prompt and cannot see the chosen one, so every log-prob is the same as in "rows".
+- "shared", the fast one: what pairs have in common is computed once (`helpers.objective.shared_row`).
 
 In either, `chunked` takes log-probs of the response tokens straight from the hidden states
 (`helpers.objective.chunked_logprobs`). Without it, the logits of every position are computed first, as in a textbook.
@@ -18,8 +16,8 @@ import torch
 import torch.nn.functional as F
 
 from helpers.objective.chunked_logprobs import chunked_logps
-
-IGNORE = -100  # the label that the cross entropy of PyTorch leaves out
+from helpers.objective.labels import IGNORE
+from helpers.objective.shared_row import response_index, shared_attention_mask, shared_block_mask
 
 
 @contextmanager
@@ -75,7 +73,7 @@ def _shared_pair_logps(model, batch, chunked: bool) -> tuple[torch.Tensor, torch
     parts = [_row_logps(model, batch, row, chunked) for row in range(len(batch["input_ids"]))]
     logps, segments = (torch.cat(part) for part in zip(*parts, strict=True))
     pairs = len(batch["row"])
-    response = (segments - 2) % 3 * pairs + (segments - 2) // 3  # chosen i → i, rejected i → pairs + i
+    response = response_index(segments, pairs)
     sums = torch.zeros(2 * pairs, device=logps.device).index_add(0, response, logps)
     chosen, rejected = (sums / torch.bincount(response, minlength=2 * pairs)).chunk(2)
     return chosen, rejected
@@ -102,36 +100,3 @@ def row_mask(model, segments: torch.Tensor):
     if model.config._attn_implementation == "flex_attention":
         return shared_block_mask(segments)
     return shared_attention_mask(segments, model.dtype)
-
-
-def may_look(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """Whether a position of segment `query` may look back at one of segment `key`; any shapes that broadcast, bool.
-
-    It may look at its own segment, at the common beginning (segment 0) and, from a response, at the prompt of its
-    pair: segments 3i+1, 3i+2 and 3i+3 are one pair. Padding (−1) looks at padding: a row of the softmax with nothing
-    to look at would be NaN.
-    """
-    beginning, own_prompt = key == 0, (key > 0) & (key == query - (query - 1) % 3)
-    return (key == query) | ((query > 0) & (beginning | own_prompt))
-
-
-def shared_attention_mask(segments: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Additive attention mask (R, 1, W, W) of the "shared" layout: 0 where position i may look at position j."""
-    allowed = torch.tril(may_look(segments[:, :, None], segments[:, None, :]))
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=segments.device)
-    # Half of the lowest number: under autocast float32's lowest would be −inf in bf16
-    return mask.masked_fill(~allowed, torch.finfo(dtype).min / 2)[:, None]
-
-
-def shared_block_mask(segments: torch.Tensor):
-    """The same rule for FlexAttention, which skips blocks of positions that may not look at each other: a BlockMask.
-
-    FlexAttention (arXiv 2412.05496) has no backward pass on a CPU.
-    """
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    def allowed(row, head, query, key):
-        return (query >= key) & may_look(segments[row, query], segments[row, key])
-
-    rows, width = segments.shape
-    return create_block_mask(allowed, rows, None, width, width, device=str(segments.device))

@@ -14,8 +14,10 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from helpers.data.tokenize import common_beginning, random_pairs, response_tokens, tokenize_preferences
+from helpers.data.random_pairs import random_pairs
+from helpers.data.tokenize import response_tokens, tokenize_preferences
 from helpers.files import REPOSITORY
+from helpers.objective.shared_row import common_beginning
 from helpers.runs.memory import EXACT, Memory, Sampler
 from helpers.techniques import costs, trainers
 from helpers.techniques.budgets import BUDGETS

@@ -13,7 +13,7 @@ from helpers.data.load import load_preferences
 from helpers.data.tokenize import SHORTEST_PROMPT, render, tokenize_preferences, truncation_report
 from helpers.data.trl_format import sft_features
 from helpers.data.validate import validate_preferences
-from helpers.objective.logprobs import IGNORE
+from helpers.objective.labels import IGNORE
 from tests.conftest import make_pairs
 
 GOOD = {"prompt": "What is S3?", "chosen": "Object storage.", "rejected": "A queue."}

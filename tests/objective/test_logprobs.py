@@ -9,8 +9,17 @@ from torch.nn.attention.flex_attention import create_mask
 
 from helpers.data.collate import PreferenceCollator
 from helpers.data.tokenize import tokenize_preferences
-from helpers.objective.logprobs import pair_logps, shared_attention_mask, shared_block_mask
+from helpers.objective.logprobs import pair_logps
 from helpers.objective.odds_ratio import orpo_loss
+from helpers.objective.shared_row import (
+    CHOSEN,
+    PROMPT,
+    REJECTED,
+    is_part,
+    response_index,
+    shared_attention_mask,
+    shared_block_mask,
+)
 from tests.conftest import make_pairs
 
 
@@ -75,6 +84,13 @@ def test_mask_of_two_pairs_worked_by_hand():
         [0, 1, 6, 8],
         [9],  # padding sees itself
     ]
+
+
+def test_segments_are_told_apart_again():
+    segments = torch.tensor([0, 1, 2, 3, 4, 5, 6, -1, -100])
+    parts = {part: is_part(segments, part).nonzero().flatten().tolist() for part in (PROMPT, CHOSEN, REJECTED)}
+    assert parts == {PROMPT: [1, 4], CHOSEN: [2, 5], REJECTED: [3, 6]}
+    assert response_index(torch.tensor([2, 3, 5, 6]), pairs=2).tolist() == [0, 2, 1, 3]
 
 
 def test_the_block_mask_is_the_same_rule(tokenized):
