@@ -271,10 +271,10 @@ def load_neuron_model(path: str, args):
     """Optimum Neuron's training model, split over cores as `args.trn_config` says."""
     from optimum.neuron.models.training import NeuronModelForCausalLM
 
-    from helpers.neuron.refusals import refuse_indivisible
+    from helpers.neuron.refusals import refuse_model
     from helpers.training.base_model import MADE, load_config, load_model
 
-    refuse_indivisible(load_config(path), args.trn_config.tensor_parallel_size)
+    refuse_model(load_config(path), args.trn_config.tensor_parallel_size)
     with tempfile.TemporaryDirectory() as folder:
         if path in MADE:  # made on the spot, and Optimum Neuron reads only folders
             load_model(path).save_pretrained(folder)

@@ -109,4 +109,5 @@ class NeuronDPOTrainer(NeuronPreferenceTrainer):
         batch = {name: tensor.to(self.accelerator.device) for name, tensor in self.data_collator(examples).items()}
         with self.autocast_smart_context_manager():
             logps = torch.stack(summed_pair_logps(self.model, batch), dim=1)
-        return xm.all_gather(logps, groups=get_data_parallel_replica_groups()).cpu()
+        # Not pinned: with its layout pinned, torch-xla writes the rank into the graph, and every rank compiles its own
+        return xm.all_gather(logps, groups=get_data_parallel_replica_groups(), pin_layout=False).cpu()

@@ -19,8 +19,8 @@ from optimum.neuron.peft import get_peft_model
 
 from helpers.data.collate import PreferenceCollator, shared_row_length
 from helpers.data.tokenize import tokenize_preferences
-from helpers.neuron.refusals import refuse_arguments, refuse_unsupported
-from helpers.neuron.zero import mend_zero_1
+from helpers.neuron.changes import Changed
+from helpers.neuron.refusals import refuse_arguments, refuse_uneven_length, refuse_unsupported
 from helpers.objective.labels import IGNORE
 from helpers.objective.shared_row import CHOSEN, REJECTED, is_part, shared_attention_mask
 
@@ -53,7 +53,7 @@ class NeuronPreferenceConfig(NeuronTrainingArguments):
         super().__post_init__()
 
 
-class NeuronPreferenceTrainer(NeuronTrainer):
+class NeuronPreferenceTrainer(Changed, NeuronTrainer):
     """Train on preference pairs (`prompt`, `chosen`, `rejected`), or on the output of `tokenize_preferences`.
 
     A subclass names its `method` and computes its loss in `compute_loss`, which ends with `finish_loss`.
@@ -82,6 +82,7 @@ class NeuronPreferenceTrainer(NeuronTrainer):
             )
         if args.layout == "shared":
             args.row_length = args.row_length or shared_row_length(train_dataset)
+            refuse_uneven_length("row_length", args)
             told = f"{self.method} in shared rows of {args.row_length} tokens"
             print(f"{told}, instead of two of {args.max_length} a pair")
         length = args.row_length if args.layout == "shared" else args.max_length
@@ -89,7 +90,7 @@ class NeuronPreferenceTrainer(NeuronTrainer):
         super().__init__(
             model=model, args=args, train_dataset=train_dataset, processing_class=processing_class, **kwargs
         )
-        mend_zero_1(self)
+        self.change()
         self.model_accepts_loss_kwargs = False  # else NeuronTrainer counts tokens to average over
         self._sums, self._summed, self._names, self._logged = None, 0, [], None
 

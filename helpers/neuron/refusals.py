@@ -7,6 +7,13 @@ read, and the rest when the trainer is made. Importing this module needs no acce
 import os
 
 DOWNCASTS = ("XLA_DOWNCAST_BF16", "XLA_USE_BF16")
+# What a tensor-parallel group must split evenly, and what happens otherwise
+EVEN = {
+    "vocab_size": "splits it evenly",
+    "num_attention_heads": "splits heads evenly",
+    "num_key_value_heads": "then copies or pads key and value heads, which is wrong for some models",
+    "intermediate_size": "splits it evenly",
+}
 NO_EVALUATION = "NeuronTrainer has no evaluation during training: leave out {}, evaluate afterwards"
 
 
@@ -21,6 +28,17 @@ def refuse_arguments(args) -> None:
         raise ValueError(
             "NeuronTrainer can't resume: leave out resume_from_checkpoint and load the checkpoint as model"
         )
+    refuse_uneven_length("row_length" if getattr(args, "layout", "rows") == "shared" else "max_length", args)
+
+
+def refuse_uneven_length(name: str, args) -> None:
+    """Sequence parallelism, on unless disabled, gives each rank an equal part of every row. None is not known yet."""
+    ranks, length = args.tensor_parallel_size, getattr(args, name, None)
+    if length is not None and not args.disable_sequence_parallel and length % ranks:
+        raise ValueError(
+            f"{name} {length} is not divisible by tensor_parallel_size {ranks}, as sequence parallelism needs it: "
+            f"choose {length + ranks - length % ranks}, or disable_sequence_parallel=True"
+        )
 
 
 def refuse_downcasts() -> None:
@@ -31,13 +49,21 @@ def refuse_downcasts() -> None:
         )
 
 
-def refuse_indivisible(config, tensor_parallel_size: int) -> None:
-    """A tensor-parallel group splits vocabulary and heads evenly, or not at all. `config` is the model's."""
-    for name in ("vocab_size", "num_attention_heads"):
-        size = getattr(config, name)
+def refuse_model(config, tensor_parallel_size: int) -> None:
+    """Raise a ValueError for a model that would train wrongly, or not at all. `config` is the model's.
+
+    Granite is saved with a configuration that says Llama, at any size, so that transformers would load another model;
+    with tensor parallelism its loss is wrong, too (`optimum/neuron/models/training/granite/modeling_granite.py`).
+    """
+    if getattr(config, "model_type", None) == "granite":
+        raise ValueError("Granite: Optimum Neuron 0.4.5 saves it as a Llama, another model: train a Llama or a Qwen3")
+    sizes = {name: size for name in EVEN if (size := getattr(config, name, None)) is not None}
+    fitting = [ranks for ranks in range(1, 65) if not any(size % ranks for size in sizes.values())]
+    for name, size in sizes.items():
         if size % tensor_parallel_size:
             raise ValueError(
-                f"tensor_parallel_size {tensor_parallel_size} does not divide {name} {size}: choose one that does"
+                f"tensor_parallel_size {tensor_parallel_size} does not divide {name} {size}, and Optimum Neuron 0.4.5 "
+                f"{EVEN[name]}: choose one of {', '.join(map(str, fitting))}"
             )
 
 
@@ -71,5 +97,5 @@ def refuse_unsupported(model, args, train_dataset, eval_dataset=None) -> None:
         )
     if shared and base.trn_config.recompute_causal_mask:
         raise ValueError("layout='shared' needs its mask: load the model with the args.trn_config of these args")
-    refuse_indivisible(base.config, args.trn_config.tensor_parallel_size)
+    refuse_model(base.config, args.trn_config.tensor_parallel_size)
     refuse_uneven(len(train_dataset), args)

@@ -1,12 +1,12 @@
-"""Optimum Neuron's SFT trainer with what the workshop's others have: ZeRO-1 mended, one shape, refusals in time."""
+"""Optimum Neuron's SFT trainer with what the workshop's others have: its faults fixed, one shape, refusals in time."""
 
 from dataclasses import dataclass, field
 
 from optimum.neuron import NeuronSFTConfig as UpstreamSFTConfig
 from optimum.neuron import NeuronSFTTrainer as UpstreamSFTTrainer
 
+from helpers.neuron.changes import Changed
 from helpers.neuron.refusals import refuse_arguments, refuse_unsupported
-from helpers.neuron.zero import mend_zero_1
 
 
 @dataclass
@@ -21,10 +21,10 @@ class NeuronSFTConfig(UpstreamSFTConfig):
         super().__post_init__()
 
 
-class NeuronSFTTrainer(UpstreamSFTTrainer):
-    """Optimum Neuron's SFT trainer, mended; raises ValueError, before anything is compiled, for what it can't do."""
+class NeuronSFTTrainer(Changed, UpstreamSFTTrainer):
+    """Optimum Neuron's SFT trainer, corrected; raises ValueError, before anything is compiled, for what it can't do."""
 
     def __init__(self, model, args, train_dataset, eval_dataset=None, **kwargs):
         refuse_unsupported(model, args, train_dataset, eval_dataset)
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
-        mend_zero_1(self)
+        self.change()

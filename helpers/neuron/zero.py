@@ -8,11 +8,18 @@ first learning rate to the end, and without bf16 it kept weights and moments in 
 from transformers import TrainerCallback
 
 
-def mend_zero_1(trainer) -> None:
-    """Make a NeuronTrainer with ZeRO-1 follow its learning-rate schedule, and train float32 models in float32."""
+def fix_zero_1(trainer) -> list[str]:
+    """Make a NeuronTrainer follow its learning-rate schedule, and train float32 models in float32, with ZeRO-1.
+
+    Returns what was changed, in words.
+    """
+    if not trainer.args.zero_1:
+        return []
     trainer.add_callback(FollowSchedule())
-    if trainer.args.zero_1 and not trainer.args.bf16:
-        trainer.mixed_precision_config.optimizer_use_master_weights = True
+    if trainer.args.bf16:
+        return ["ZeRO-1 follows the schedule"]
+    trainer.mixed_precision_config.optimizer_use_master_weights = True
+    return ["ZeRO-1 follows the schedule and keeps float32"]
 
 
 class FollowSchedule(TrainerCallback):

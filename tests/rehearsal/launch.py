@@ -1,8 +1,10 @@
 """Run a Trainium program on XLA's CPU device: `python -m tests.rehearsal.launch scripts/train.py --method orpo …`.
 
 optimum-neuron, torch-xla, transformers, trl and our code are the real ones. What only AWS's package index serves is
-stood in for by `standins/` (one process, no training logic), unless it is really installed. What this shows: the code
-runs, learns and keeps to one set of graphs. What it can't: the Neuron compiler, several cores, speed, memory.
+stood in for by `standins/`, unless it is really installed or, for neuronx_distributed, NXD_SRC names the folder of its
+source. What this shows: the code runs, learns and keeps to one set of graphs; started as several processes (with
+torchrun), that tensor and data parallelism compute the right thing, on CPU tensors with gloo (see `on_cpu`). What it
+can't: the Neuron compiler, NeuronCores, speed, memory.
 """
 
 import contextlib
@@ -16,6 +18,7 @@ import sys
 from pathlib import Path
 
 from helpers.neuron.compile_cache.watch import Watch, compiled_graphs
+from tests.rehearsal import on_cpu
 
 STANDINS = Path(__file__).with_name("standins")
 PACKAGES = ("neuronx_distributed", "torch_neuronx", "neuronxcc", "libneuronxla")
@@ -38,6 +41,8 @@ def prepare() -> dict[str, str]:
     """Make the Trainium code importable and runnable here; returns {package: "real" or "stood in for"}."""
     one_process = ONE_PROCESS | {"MASTER_PORT": free_port()}
     os.environ.update({name: value for name, value in one_process.items() if name not in os.environ})
+    if source := os.environ.get("NXD_SRC"):
+        sys.path.insert(0, source)
     # torch_xla first: were a libneuronxla importable, it would try to start it.
     import torch_xla.core.xla_env_vars as xla_env_vars
 
@@ -46,10 +51,19 @@ def prepare() -> dict[str, str]:
         sys.path.append(str(STANDINS))  # last, so that a real package wins
     if not hasattr(xla_env_vars, "HOST_WORLD_SIZE"):
         xla_env_vars.HOST_WORLD_SIZE = "HOST_WORLD_SIZE"  # a name that only AWS's build of torch_xla has
+    if processes() > 1:
+        on_cpu.start()
     keep_graphs()
     leave_out_inference()
     leave_out_the_hub_cache()
+    if processes() > 1:
+        on_cpu.join_when_asked()
     return origin
+
+
+def processes() -> int:
+    """How many processes this rehearsal consists of."""
+    return int(os.environ["WORLD_SIZE"])
 
 
 def free_port() -> str:
@@ -74,7 +88,7 @@ def missing(package: str) -> bool:
 
 def leave_out_inference() -> None:
     """Optimum Neuron's inference models trace with the Neuron compiler; training imports them and never uses them."""
-    from neuronx_distributed.absent import absent
+    from stood_in import absent
 
     name = "optimum.neuron.models.inference.auto_models"
     module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, None))
@@ -94,9 +108,10 @@ def describe(origin: dict[str, str]) -> str:
     """What is real here and what is not, in two lines."""
     real = ["optimum-neuron", "torch-xla", *(name for name, what in origin.items() if what == "real")]
     stood_in = [name for name, what in origin.items() if what != "real"]
+    where, count = ("XLA's CPU device", "one process") if processes() == 1 else ("the CPU", f"{processes()} processes")
     return (
-        f"Rehearsal on XLA's CPU device (no Trainium): real are {', '.join(real)};\n"
-        f"stood in for, in one process: {', '.join(stood_in) or 'nothing'}; left out: the hub's cache, inference."
+        f"Rehearsal on {where} (no Trainium): real are {', '.join(real)};\n"
+        f"stood in for, in {count}: {', '.join(stood_in) or 'nothing'}; left out: the hub's cache, inference."
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from helpers.backends import load_neuron_model
 from helpers.data.trl_format import sft_features
 from helpers.neuron import NeuronDPOConfig, NeuronORPOConfig, NeuronORPOTrainer, NeuronSFTConfig, NeuronSFTTrainer
-from helpers.neuron.refusals import refuse_indivisible, refuse_unsupported
+from helpers.neuron.refusals import refuse_model, refuse_unsupported
 from helpers.objective.odds_ratio import orpo_loss
 from helpers.training.base_model import SMOKE, load_model, load_tokenizer
 from tests.rehearsal.launch import compiled_graphs
@@ -30,6 +30,7 @@ def refused(match: str, **changes):
     trn = SimpleNamespace(tensor_parallel_size=changes.pop("tensor_parallel_size", 1), data_parallel_size=1)
     args = {"trn_config": trn, "eval_strategy": "no", "resume_from_checkpoint": None, "dataloader_drop_last": True}
     args |= {"per_device_train_batch_size": 4, "layout": "rows", "pipeline_parallel_size": 1}
+    args |= {"tensor_parallel_size": trn.tensor_parallel_size, "disable_sequence_parallel": False}
     model, eval_dataset = changes.pop("model"), changes.pop("eval_dataset", None)
     with pytest.raises(ValueError, match=match):
         refuse_unsupported(model, SimpleNamespace(**args | changes), range(10), eval_dataset)
@@ -126,11 +127,39 @@ def test_resuming_is_refused_by_train(path, pairs, tmp_path):
         trainer.train(resume_from_checkpoint=True)
 
 
-def test_heads_that_do_not_divide_are_named():
-    config = SimpleNamespace(vocab_size=49152, num_attention_heads=9)
-    with pytest.raises(ValueError, match="tensor_parallel_size 2 does not divide num_attention_heads 9"):
-        refuse_indivisible(config, 2)
-    refuse_indivisible(config, 3)
+def test_sizes_that_do_not_divide_are_named_with_those_that_do():
+    smol = SimpleNamespace(
+        model_type="llama", vocab_size=49152, num_attention_heads=9, num_key_value_heads=3, intermediate_size=1536
+    )
+    with pytest.raises(ValueError, match=r"2 does not divide num_attention_heads 9, .*: choose one of 1, 3$"):
+        refuse_model(smol, 2)
+    with pytest.raises(ValueError, match="9 does not divide vocab_size 49152"):
+        refuse_model(smol, 9)
+    refuse_model(smol, 3)
+    qwen3 = SimpleNamespace(
+        model_type="qwen3", vocab_size=151936, num_attention_heads=16, num_key_value_heads=8, intermediate_size=3072
+    )
+    with pytest.raises(ValueError, match=r"does not divide num_key_value_heads 8, .*: choose one of 1, 2, 4, 8$"):
+        refuse_model(qwen3, 16)
+    refuse_model(qwen3, 8)
+
+
+def test_granite_is_refused_at_any_size():
+    with pytest.raises(ValueError, match=r"Granite: Optimum Neuron 0.4.5 saves it as a Llama"):
+        refuse_model(SimpleNamespace(model_type="granite", vocab_size=64, num_attention_heads=4), 1)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_length_that_sequence_parallelism_cannot_split_is_refused(tmp_path, config):
+    settings = {"output_dir": str(tmp_path), "tensor_parallel_size": 2, "max_length": 97}
+    with pytest.raises(ValueError, match=r"max_length 97 is not divisible by tensor_parallel_size 2.*: choose 98"):
+        config(**settings)
+
+
+def test_a_shared_row_that_sequence_parallelism_cannot_split_is_refused(tmp_path):
+    settings = {"output_dir": str(tmp_path), "tensor_parallel_size": 4, "layout": "shared", "row_length": 130}
+    with pytest.raises(ValueError, match=r"row_length 130 is not divisible by tensor_parallel_size 4.*: choose 132"):
+        NeuronORPOConfig(**settings)
 
 
 def test_negative_beta_is_refused(tmp_path):

@@ -1,7 +1,6 @@
 """The vocabulary spread over two real processes (gloo) gives the log-probs, loss and gradients of one."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import torch
 
 from helpers.files import REPOSITORY
-from tests.rehearsal.launch import ONE_PROCESS
+from tests.rehearsal.launch import ONE_PROCESS, free_port
 
 ROWS, LENGTH, HIDDEN, VOCABULARY, BETA = 6, 11, 8, 64, 0.7
 
@@ -53,31 +52,22 @@ def measure(model, batch) -> dict[str, torch.Tensor]:
 
 def rank_main(out: str) -> None:
     """One of the two processes."""
-    from tests.rehearsal import launch
+    from tests.rehearsal import launch, on_cpu
 
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
     launch.prepare()
-    from optimum.neuron.models.training import loss_utils
+    from neuronx_distributed.parallel_layers.parallel_state import initialize_model_parallel
 
-    loss_utils.get_tensor_model_parallel_size = lambda: world
-    loss_utils.get_tensor_model_parallel_rank = lambda: rank
-    loss_utils.get_tensor_model_parallel_group = lambda: torch.distributed.group.WORLD
+    on_cpu.join()
+    initialize_model_parallel(tensor_model_parallel_size=world)
     batch = made_up_batch()
     torch.save(measure(Head(batch["hidden"], batch["head"].chunk(world)[rank]), batch), f"{out}.{rank}")
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_two_processes_agree_with_one(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name not in ONE_PROCESS}
     environment |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "PJRT_DEVICE": "CPU"}
-    environment["MASTER_PORT"] = str(free_port())
+    environment["MASTER_PORT"] = free_port()
     out = tmp_path / "measured"
     command = [sys.executable, "-m", "tests.rehearsal.test_tensor_parallel", str(out)]
     ranks = [subprocess.Popen(command, cwd=REPOSITORY, env=environment | {"RANK": str(rank)}) for rank in (0, 1)]

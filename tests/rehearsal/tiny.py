@@ -25,13 +25,13 @@ SIZES = {
 ARCHITECTURES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM)}
 
 
-def save_tiny_model(folder, architecture: str, tied: bool = True) -> str:
+def save_tiny_model(folder, architecture: str, tied: bool = True, vocabulary: int | None = None) -> str:
     """Write a model of random weights and its tokenizer; returns the path."""
     tokenizer = load_tokenizer(SMOKE)
     config_class, model_class = ARCHITECTURES[architecture]
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     set_seed(0)
-    model = model_class(config_class(vocab_size=len(tokenizer), tie_word_embeddings=tied, **SIZES, **ids))
+    model = model_class(config_class(vocab_size=vocabulary or len(tokenizer), tie_word_embeddings=tied, **SIZES, **ids))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -108,6 +108,11 @@ def neuron_trainer(
             return SequentialSampler(self.train_dataset)
 
     settings = COMMON | {"bf16": dtype == "bfloat16"} | settings
+    if method == "sft":
+        from helpers.data.trl_format import sft_features
+
+        settings.pop("beta")
+        pairs = sft_features(pairs)
     args = config_class(output_dir=str(output), **settings)
     model = NeuronModelForCausalLM.from_pretrained(path, args.trn_config, dtype=getattr(torch, dtype))
     return NeuronInOrder(

@@ -1,4 +1,4 @@
-"""Stand-in for neuronx_distributed: one process, so every parallel size is 1 and every collective is the identity."""
+"""Stand-in for neuronx_distributed: tensor and data parallelism, over one process or over several with gloo."""
 
 from neuronx_distributed import parallel_layers, trainer
 

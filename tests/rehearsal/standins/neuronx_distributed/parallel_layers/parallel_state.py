@@ -1,36 +1,97 @@
-"""Sizes 1, ranks 0, groups of this process alone."""
+"""Which processes share a model (neighbours: a tensor-parallel group) and which share its work (data parallel)."""
 
-from neuronx_distributed.absent import absent
+import torch.distributed as dist
+from stood_in import absent
 
-_initialized = False
+_state = {}  # "tensor" and "data" → (this process's group, the ranks of every group)
 
 
 def initialize_model_parallel(tensor_model_parallel_size=1, pipeline_model_parallel_size=1, **kwargs):
-    if (tensor_model_parallel_size, pipeline_model_parallel_size) != (1, 1):
-        raise NotImplementedError("the stand-in is one process: tensor and pipeline parallel sizes are 1")
-    global _initialized
-    _initialized = True
+    """Split the world into groups. Every process calls this once."""
+    if pipeline_model_parallel_size != 1:
+        raise NotImplementedError("the stand-in has no pipeline parallelism")
+    assert not _state, "model parallelism is already initialized"
+    world, tensor = dist.get_world_size(), tensor_model_parallel_size
+    if world % tensor:
+        raise RuntimeError(f"world size {world} is not divisible by tensor parallel size {tensor}")
+    neighbours = [list(range(first, first + tensor)) for first in range(0, world, tensor)]
+    strided = [list(range(first, world, tensor)) for first in range(tensor)]
+    _state.update(tensor=(_own(neighbours), neighbours), data=(_own(strided), strided))
+
+
+def _own(meshes):
+    """This process's group. A group is made by all processes, also those outside it."""
+    if len(meshes) == 1:
+        return dist.group.WORLD
+    if dist.get_backend() == "gloo":
+        groups = [dist.new_group(ranks, backend="gloo") for ranks in meshes]
+        return next(group for group, ranks in zip(groups, meshes, strict=True) if dist.get_rank() in ranks)
+    raise NotImplementedError("the stand-in has several processes with gloo only")
 
 
 def model_parallel_is_initialized():
-    return _initialized
+    return bool(_state)
 
 
-def _size(*args, **kwargs):
+def destroy_model_parallel():
+    _state.clear()
+
+
+def _get(kind, as_list=False):
+    assert _state, f"{kind} parallel group is not initialized: call initialize_model_parallel first"
+    group, meshes = _state[kind]
+    return meshes if as_list else group
+
+
+def _size(kind):
+    return len(_get(kind, as_list=True)[0])
+
+
+def _rank(kind):
+    return next(ranks.index(dist.get_rank()) for ranks in _get(kind, as_list=True) if dist.get_rank() in ranks)
+
+
+def _one(*args, **kwargs):
+    _get("tensor")  # asserts
     return 1
 
 
-def _rank(*args, **kwargs):
-    return 0
+def _zero(*args, **kwargs):
+    return _one() - 1
 
 
-def _replica_groups(*args, **kwargs):
-    return [[0]]
+def get_tensor_model_parallel_group(as_list=False):
+    return _get("tensor", as_list)
 
 
-get_tensor_model_parallel_size = get_pipeline_model_parallel_size = get_context_model_parallel_size = _size
-get_data_parallel_size = get_expert_model_parallel_size = _size
-get_tensor_model_parallel_rank = get_pipeline_model_parallel_rank = get_context_model_parallel_rank = _rank
-get_data_parallel_rank = get_expert_model_parallel_rank = _rank
-get_data_parallel_replica_groups = get_tensor_model_parallel_replica_groups = _replica_groups
+def get_data_parallel_group(as_list=False):
+    return _get("data", as_list)
+
+
+def get_tensor_model_parallel_replica_groups():
+    return _get("tensor", as_list=True)
+
+
+def get_data_parallel_replica_groups():
+    return _get("data", as_list=True)
+
+
+def get_tensor_model_parallel_size():
+    return _size("tensor")
+
+
+def get_data_parallel_size():
+    return _size("data")
+
+
+def get_tensor_model_parallel_rank():
+    return _rank("tensor")
+
+
+def get_data_parallel_rank():
+    return _rank("data")
+
+
+get_pipeline_model_parallel_size = get_context_model_parallel_size = get_expert_model_parallel_size = _one
+get_pipeline_model_parallel_rank = get_context_model_parallel_rank = get_expert_model_parallel_rank = _zero
 __getattr__ = absent(__name__)

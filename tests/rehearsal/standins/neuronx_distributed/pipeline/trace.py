@@ -1,3 +1,3 @@
-from neuronx_distributed.absent import absent
+from stood_in import absent
 
 __getattr__ = absent(__name__)

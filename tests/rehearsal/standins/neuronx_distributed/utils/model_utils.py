@@ -1,9 +1,15 @@
 from contextlib import contextmanager
 from enum import Enum
 
-from neuronx_distributed.absent import absent
+from stood_in import absent
 
-_ATTRIBUTES = ("tensor_model_parallel", "partition_dim", "partition_stride", "num_partitions")
+_ATTRIBUTES = (
+    "tensor_model_parallel",
+    "partition_dim",
+    "partition_stride",
+    "num_partitions",
+    "sequence_parallel_enabled",
+)
 
 
 class LogicalNCConfig(Enum):

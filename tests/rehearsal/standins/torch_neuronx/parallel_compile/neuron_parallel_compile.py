@@ -1,6 +1,6 @@
 import logging
 
-from neuronx_distributed.absent import absent
+from stood_in import absent
 
 LOGGER = logging.getLogger("Neuron")
 main = absent(__name__)("main")

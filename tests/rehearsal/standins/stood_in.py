@@ -1,4 +1,4 @@
-"""A placeholder for every name that Optimum Neuron imports and never calls in one process."""
+"""A placeholder for every name that Optimum Neuron imports and the rehearsal never calls."""
 
 
 def absent(module: str):

@@ -1,0 +1,268 @@
+"""Train tiny models over several processes, and what transformers and PEFT say of the same: material for tests.
+
+`train_over(folder, cases, processes)` starts the processes once for all its cases, since starting them takes longer
+than training does. A case is a dictionary of JSON: `name`, `path`, `method`, and the trainer's settings (see `CASE`).
+"""
+
+import json
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import torch
+from transformers import TrainerCallback
+
+from helpers.files import REPOSITORY
+from tests.rehearsal.launch import ONE_PROCESS, free_port
+
+LENGTH, VOCABULARY, BATCH, STEPS, PAIRS, BETA = 48, 512, 2, 10, 24, 0.7
+CASE = {
+    "method": "orpo",
+    "layout": "rows",
+    "lora": 0,
+    "dtype": "float32",
+    "tensor_parallel_size": 2,
+    "disable_sequence_parallel": False,
+    "zero_1": True,
+    "max_steps": STEPS,
+}
+SETTINGS = {
+    "per_device_train_batch_size": BATCH,
+    "max_length": LENGTH,
+    "learning_rate": 5e-3,
+    "lr_scheduler_type": "linear",
+    "weight_decay": 0.0,
+    "max_grad_norm": 1.0,
+    "beta": BETA,
+}
+
+
+def train_over(folder: Path, cases: list[dict], processes: int = 2) -> dict[str, list[dict]]:
+    """{name of the case: what each rank measured}; models are saved in folder/name (see `train_case`)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "cases.json").write_text(json.dumps([CASE | case for case in cases]))
+    environment = {name: value for name, value in os.environ.items() if name not in ONE_PROCESS}
+    world = {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "MASTER_PORT": free_port(), "OMP_NUM_THREADS": 1}
+    environment |= {name: str(value) for name, value in world.items()}
+    command = [sys.executable, "-m", "tests.rehearsal.several", str(folder)]
+    ranks = []
+    for rank in range(processes):
+        own = environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        log = (folder / f"rank-{rank}.log").open("w")
+        ranks.append(subprocess.Popen(command, cwd=REPOSITORY, env=own, stdout=log, stderr=subprocess.STDOUT))
+    codes = [process.wait(timeout=600) for process in ranks]
+    tails = [(folder / f"rank-{rank}.log").read_text()[-3000:] for rank in range(processes)]
+    assert not any(codes), "\n".join(tails)
+    measured = [torch.load(folder / f"measured-{rank}.pt", weights_only=False) for rank in range(processes)]
+    return {case["name"]: [each[case["name"]] for each in measured] for case in cases}
+
+
+def small_pairs():
+    """Tokenised pairs of the domain, in a small vocabulary, so that logits stay small."""
+    from helpers.training.base_model import SMOKE, load_tokenizer
+    from tests.rehearsal.tiny import real_pairs
+
+    def small(row: dict) -> dict:
+        names = [name for name in row if name.endswith(("_input_ids", "_labels"))]
+        return row | {name: [token if token < 0 else token % VOCABULARY for token in row[name]] for name in names}
+
+    return real_pairs(PAIRS, load_tokenizer(SMOKE), LENGTH).map(small)
+
+
+# ── in each of the processes ────────────────────────────────────────────────────────────────────────────────
+
+
+def main(folder: str) -> None:
+    from tests.rehearsal import launch
+
+    launch.prepare()
+    folder, rank = Path(folder), os.environ["RANK"]
+    pairs, measured = small_pairs(), {}
+    for case in json.loads((folder / "cases.json").read_text()):
+        start_anew()
+        measured[case["name"]] = train_case(case, pairs, folder / case["name"])
+    torch.save(measured, folder / f"measured-{rank}.pt")
+    torch.distributed.barrier()
+
+
+def start_anew() -> None:
+    """Forget the last case's settings, which accelerate keeps for the whole process."""
+    from optimum.neuron.accelerate.state import NeuronAcceleratorState, NeuronPartialState
+
+    NeuronAcceleratorState._shared_state.clear()
+    NeuronPartialState._shared_state.clear()
+
+
+def train_case(case: dict, pairs, folder: Path) -> dict:
+    """Train, and save in `folder` the model before (`first`, with LoRA), after (`last`) and the first `gradients`.
+
+    Returns the logged losses, this rank's copied parameters at the end, and what it then says of the first batch.
+    """
+    from peft import LoraConfig
+    from transformers import set_seed
+
+    from helpers.neuron.checkpoint import save_ordinary
+    from scripts.train import LINEAR_LAYERS
+    from tests.rehearsal.tiny import neuron_trainer
+
+    set_seed(0)
+    settings = {name: value for name, value in case.items() if name not in ("name", "path", "lora")}
+    rank = case["lora"]
+    lora = (
+        LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LINEAR_LAYERS, task_type="CAUSAL_LM") if rank else None
+    )
+    given = SETTINGS | settings
+    if case["method"] == "sft":
+        given = {name: value for name, value in given.items() if name not in ("layout", "beta")}
+    gradients = FirstGradients()
+    trainer = neuron_trainer(
+        case["path"], pairs, folder / "out", peft_config=lora if rank else None, callbacks=[gradients], **given
+    )
+    if rank:
+        fill_lora(trainer.model)
+        save_ordinary(trainer, str(folder / "first"))
+    trainer.train()
+    history = trainer.state.log_history
+    measured = {
+        "losses": [record["loss"] for record in history if "loss" in record],
+        "grad_norms": [float(record["grad_norm"]) for record in history if "loss" in record],
+        "copied": {n: p.detach().clone() for n, p in trainer.model.named_parameters() if is_copied(p)},
+        "says": says(trainer),
+        "first_process": trainer.is_world_process_zero(),
+    }
+    save_ordinary(trainer, str(folder / "last"))
+    with torch.no_grad():
+        for name, parameter in trainer.model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(gradients.first[name])
+    save_ordinary(trainer, str(folder / "gradients"))
+    return measured
+
+
+def is_copied(parameter) -> bool:
+    return parameter.requires_grad and not getattr(parameter, "tensor_model_parallel", False)
+
+
+def fill_lora(model) -> None:
+    """LoRA begins with zeros in B, which would leave A without gradient: other numbers, the same in copies."""
+    from neuronx_distributed.parallel_layers.parallel_state import get_tensor_model_parallel_rank
+
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            own = 0 if is_copied(parameter) else get_tensor_model_parallel_rank()
+            generator = torch.Generator().manual_seed(zlib.crc32(name.encode()) + own)
+            parameter.data.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
+
+
+def says(trainer) -> float:
+    """The sharded model's loss on the first batch of its data-parallel rank, averaged over those ranks."""
+    import torch_xla.core.xla_model as xm
+    from neuronx_distributed.parallel_layers.parallel_state import get_data_parallel_replica_groups
+
+    batch = next(iter(trainer.get_train_dataloader()))
+    batch |= {"share": torch.ones(1)} if trainer.args.__class__.__name__ != "NeuronSFTConfig" else {}
+    with torch.no_grad():
+        loss = trainer.compute_loss(trainer.model, batch)
+    total = xm.all_reduce(xm.REDUCE_SUM, loss.float().reshape(1), groups=get_data_parallel_replica_groups())
+    return float(total) / trainer.dp_size
+
+
+class FirstGradients(TrainerCallback):
+    """Keeps the gradients of the first update, from where ZeRO-1 has them too."""
+
+    def __init__(self):
+        self.first = None
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        if self.first is None:
+            trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+            self.first = {n: (p.grad if p.grad is not None else p.main_grad).detach().clone() for n, p in trained}
+
+
+# ── in one process, with transformers and PEFT ──────────────────────────────────────────────────────────────
+
+
+def ordinary(case: dict, folder: Path, when: str):
+    """The model of a case in transformers, float32: as it was `first`, or as it was saved `last`."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    case = CASE | case
+    if not case["lora"]:
+        path = case["path"] if when == "first" else folder / case["name"] / when
+        return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(case["path"], dtype=torch.float32)
+    model = PeftModel.from_pretrained(model, folder / case["name"] / when / "adapter_default", is_trainable=True)
+    for name, module in list(model.named_modules()):
+        if name.endswith(".mlp"):  # Optimum Neuron has one matrix A for gate and up together
+            module.up_proj.lora_A["default"] = module.gate_proj.lora_A["default"]
+    return model.float()
+
+
+def loss_of(model, case: dict, rows: list[dict], reference=None) -> torch.Tensor:
+    """The objective of a case on some pairs, all of one rank; `reference` is DPO's model."""
+    from helpers.data.collate import PreferenceCollator
+    from helpers.objective.logprobs import pair_logps
+    from helpers.objective.odds_ratio import orpo_loss
+
+    batch = PreferenceCollator(0, "rows", LENGTH)(rows)
+    if case["method"] == "sft":
+        chosen, labels = batch["input_ids"][: len(rows)], batch["labels"][: len(rows)]
+        logits = model(chosen).logits[:, :-1].flatten(0, 1)
+        return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:].flatten(), ignore_index=-100)
+    chosen, rejected = pair_logps(model, batch)
+    if case["method"] == "orpo":
+        return orpo_loss(-chosen, chosen, rejected, BETA)
+    with torch.no_grad():
+        before = pair_logps(reference, batch)
+    counts = (batch["labels"] != -100).sum(dim=1).chunk(2)
+    gained = [(now - then) * n for now, then, n in zip((chosen, rejected), before, counts, strict=True)]
+    return -torch.nn.functional.logsigmoid(BETA * (gained[0] - gained[1])).mean()
+
+
+def retrained(case: dict, folder: Path, processes: int = 2) -> dict:
+    """The same training in plain PyTorch: its losses, and the gradients of its first step by their ordinary names."""
+    case, pairs = CASE | case, small_pairs()
+    model = ordinary(case, folder, "first")
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW([p for _, p in trained], lr=SETTINGS["learning_rate"], weight_decay=0.0)
+    ranks = processes // case["tensor_parallel_size"]
+    losses, first, reference = [], None, ordinary(case, folder, "first")
+    for step in range(case["max_steps"]):
+        rows = [pairs[i % PAIRS] for i in range(step * BATCH * ranks, (step + 1) * BATCH * ranks)]
+        loss = sum(loss_of(model, case, rows[rank::ranks], reference) for rank in range(ranks)) / ranks
+        loss.backward()
+        first = first or {name: p.grad.clone() for name, p in trained}
+        torch.nn.utils.clip_grad_norm_([p for _, p in trained], 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = SETTINGS["learning_rate"] * (1 - step / case["max_steps"])
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return {"losses": losses, "gradients": first}
+
+
+def says_ordinary(case: dict, folder: Path, processes: int = 2) -> float:
+    """The saved model's loss in transformers on the first batch."""
+    case, ranks = CASE | case, processes // (CASE | case)["tensor_parallel_size"]
+    pairs, model, reference = small_pairs(), ordinary(case, folder, "last"), ordinary(case, folder, "first")
+    rows = [pairs[i] for i in range(BATCH * ranks)]
+    with torch.no_grad():
+        return float(sum(loss_of(model, case, rows[rank::ranks], reference) for rank in range(ranks))) / ranks
+
+
+def saved_gradients(case: dict, folder: Path) -> dict[str, torch.Tensor]:
+    """The first gradients over all processes, joined and named as transformers and PEFT name them."""
+    from safetensors.torch import load_file
+
+    file = "adapter_default/adapter_model.safetensors" if case.get("lora") else "model.safetensors"
+    saved = load_file(folder / case["name"] / "gradients" / file)
+    if case.get("lora"):
+        return {name.replace(".weight", ".default.weight"): tensor for name, tensor in saved.items()}
+    return saved
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
