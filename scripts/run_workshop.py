@@ -24,8 +24,8 @@ from nbclient.exceptions import CellExecutionError
 
 from helpers.evaluation.tables import comparison_table
 from helpers.files import REPOSITORY, read_json, write_json
-from helpers.preflight.checks import memory_check
 from helpers.preflight.packages import pythonpath_check
+from helpers.preflight.readiness import memory_check
 from helpers.runs.folder import Run, new_run, runs_folder
 from helpers.runs.machine import clock
 from helpers.show.report import side_by_side, write_report

@@ -1,6 +1,6 @@
 """Is this machine ready? `python -m helpers.preflight [--json]` prints OK or FAIL with the fix; exit code 0 or 1.
 
-`checks` asks about Python, packages, kernel, widgets, memory, processors, disk and base model; `limits` reads what a
+`readiness` asks about Python, packages, kernel, widgets, memory, processors, disk and base model; `limits` reads what a
 container may use. Backends and everything above may import this room; it imports `files`, `runs` and `training`.
 """
 
@@ -10,7 +10,7 @@ __all__, __getattr__, __dir__ = exports(
     __name__,
     {
         "check": "Check",
-        "checks": "checks",
+        "readiness": "checks",
         "packages": "packages_check pythonpath_check",
         "times": "recorded_times",
     },

@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from helpers.preflight.checks import checks
+from helpers.preflight.readiness import checks
 
 
 def main(arguments: list[str]) -> int:
