@@ -11,7 +11,7 @@ __all__, __getattr__, __dir__ = exports(
     {
         "check": "Check",
         "readiness": "checks",
-        "packages": "packages_check pythonpath_check",
+        "packages": "installed packages_check pythonpath_check read_pins",
         "times": "recorded_times",
     },
 )
