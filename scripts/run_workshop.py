@@ -1,7 +1,7 @@
 """Execute the numbered notebooks headless, with progress, into one run folder. `make run` calls this.
 
 A stopped run is continued: notebooks already done are skipped, and training resumes from its last checkpoint.
-Exit codes: 0 all passed, 1 a notebook failed, 2 a bad argument, 130 stopped.
+Exit codes: 0 all passed, 1 a notebook failed, 2 a bad argument or a machine that can't, 130 stopped.
 """
 
 import argparse
@@ -24,6 +24,8 @@ from nbclient.exceptions import CellExecutionError
 
 from helpers.evaluation import comparison_table
 from helpers.files import REPOSITORY, read_json, write_json
+from helpers.preflight.packages import pythonpath_check
+from helpers.preflight.readiness import memory_check
 from helpers.runs import Run, clock, new_run, runs_folder
 from helpers.show import side_by_side, write_report
 from helpers.training import get_profile
@@ -40,6 +42,10 @@ def main() -> int:
     except ValueError as error:
         print(f"make run: {error}", file=sys.stderr)
         return 2
+    for check in (pythonpath_check(), memory_check(profile.name)):
+        if not check.ok:
+            print(f"make run: {check.name}: {check.found} → {check.fix}", file=sys.stderr)
+            return 2
     workshop = Workshop(profile, notebooks, fresh=arguments.fresh)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:

@@ -1,20 +1,19 @@
-"""Pre-flight: OK or FAIL with the mend, for people and for programs."""
+"""Pre-flight: OK or FAIL with the fix, for people and for programs."""
 
 import json
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from helpers import preflight
 from helpers.files import REPOSITORY
+from helpers.preflight import jupyter, limits, packages, readiness, times
 from helpers.training.profiles import PROFILES, get_profile
 
 
 def run_preflight(*arguments, **environment):
-    import os
-
     return subprocess.run(
         [sys.executable, "-m", "helpers.preflight", *arguments],
         cwd=REPOSITORY,
@@ -28,88 +27,240 @@ def run_preflight(*arguments, **environment):
     ("version", "ok"), [((3, 10, 13), False), ((3, 11, 0), True), ((3, 13, 1), True), ((3, 14, 0), False)]
 )
 def test_python_versions(version, ok):
-    assert preflight.python_check(version).ok is ok
+    assert readiness.python_check(version).ok is ok
 
 
 def test_pins_are_read_with_their_markers(tmp_path):
     file = tmp_path / "requirements.txt"
     file.write_text('a.b==1.2  # why\n# c==1\nnew==2; python_version < "3.12"\nold==3; python_version < "3.5"\n')
     expected = {"a.b": "1.2"} | ({"new": "2"} if sys.version_info < (3, 12) else {})
-    assert preflight.read_pins(file) == expected
+    assert packages.read_pins(file) == expected
 
 
 def test_a_wrong_and_a_missing_package_are_named(tmp_path):
     file = tmp_path / "requirements.txt"
     file.write_text("pytest==0.0.1\nno-such-package-at-all==1.0\n")
-    check = preflight.packages_check(file)
-    assert not check.ok and "make setup" in check.mend
-    assert f"pytest {preflight.installed('pytest')} (pinned 0.0.1)" in check.found
+    check = packages.packages_check(file)
+    assert not check.ok and "make setup" in check.fix
+    assert f"pytest {packages.installed('pytest')} (pinned 0.0.1)" in check.found
     assert "no-such-package-at-all missing (pinned 1.0)" in check.found
 
 
 def test_a_trainiums_environment_is_held_against_its_own_pins(monkeypatch):
     """The workshop's would put another torch over the one that drives the cores."""
-    trainium = preflight.read_pins(REPOSITORY / "requirements-neuron.txt")
-    monkeypatch.setattr(preflight, "installed", lambda name: trainium.get(name, "missing"))
-    assert preflight.packages_check().ok and len(trainium) > 20
+    trainium = packages.read_pins(REPOSITORY / "requirements-neuron.txt")
+    monkeypatch.setattr(packages, "installed", lambda name: trainium.get(name, "missing"))
+    assert packages.packages_check().ok and len(trainium) > 20
     monkeypatch.setitem(trainium, "torch", "2.13.0")
-    check = preflight.packages_check()
+    check = packages.packages_check()
     assert not check.ok and check.found == "torch 2.13.0 (pinned 2.8.0)"
-    assert check.mend == "pip install -r requirements-neuron.txt"
+    assert check.fix == "pip install -r requirements-neuron.txt"
 
 
 def test_this_environment_is_the_pinned_one():
-    assert preflight.packages_check().ok, preflight.packages_check().found
+    assert packages.packages_check().ok, packages.packages_check().found
 
 
-@pytest.mark.parametrize(("profile", "enough"), [("smoke", 2), ("laptop", 6)])
-def test_too_little_memory_or_disk_says_what_to_do(profile, enough):
+GIB = 2**30
+
+
+def free_disk(monkeypatch, gib: float) -> None:
+    monkeypatch.setattr(readiness.shutil, "disk_usage", lambda folder: SimpleNamespace(free=gib * GIB))
+
+
+@pytest.mark.parametrize(("profile", "memory", "disk"), [("smoke", 2, 0.6), ("laptop", 4, 2.1)])
+def test_too_little_memory_or_disk_says_what_to_do(profile, memory, disk, monkeypatch):
     """What a profile needs is its own: a toy run is not refused for want of a real one's disk."""
-    memory, disk = preflight.memory_check(profile, 2**29), preflight.disk_check(profile, 2**29)
-    for check, mend in ((memory, "close other programs"), (disk, "make clean")):
-        assert not check.ok and mend in check.mend and str(check).startswith("FAIL") and mend in str(check)
-    assert ("PROFILE=smoke" in memory.mend) is (profile == "laptop")
-    assert preflight.memory_check(profile, enough * 2**30).ok and preflight.disk_check(profile, enough * 2**30).ok
-    assert preflight.disk_check("laptop", 2 * 2**30).ok is False
+    free_disk(monkeypatch, disk - 0.1)
+    for check, fix in (
+        (readiness.memory_check(profile, GIB // 2), "close other programs"),
+        (readiness.disk_check(profile), "free some"),
+    ):
+        assert not check.ok and fix in check.fix and str(check).startswith("FAIL") and fix in str(check)
+    assert ("PROFILE=smoke" in readiness.memory_check(profile, GIB // 2).fix) is (profile == "laptop")
+    free_disk(monkeypatch, disk + 0.1)
+    assert readiness.memory_check(profile, memory * GIB).ok and readiness.disk_check(profile).ok
 
 
 def test_the_checks_are_those_of_the_profile(monkeypatch):
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2 * 2**30))
+    free_disk(monkeypatch, 1.5)
     monkeypatch.setenv("PROFILE", "laptop")
-    passed = {name: {check.name: check.ok for check in preflight.checks(get_profile(name))} for name in PROFILES}
+    passed = {name: {check.name: check.ok for check in readiness.checks(get_profile(name))} for name in PROFILES}
     assert passed["smoke"]["disk"] and not passed["laptop"]["disk"]
-    assert "6 needed" in str(preflight.checks()[3])
+
+
+def test_each_disk_that_is_written_to_is_looked_at(tmp_path, monkeypatch):
+    """Runs and models may lie on two disks: the smaller one decides, and is named by what is kept there."""
+    runs, cache = tmp_path / "runs", tmp_path / "cache"
+    runs.mkdir(), cache.mkdir()
+    monkeypatch.setenv("WORKSHOP_RUNS", str(runs / "not yet made"))
+    monkeypatch.setenv("WORKSHOP_CACHE", str(cache))
+    monkeypatch.setattr(readiness, "existing", lambda folder: Disk(folder))
+    monkeypatch.setattr(readiness.shutil, "disk_usage", lambda disk: SimpleNamespace(free=disk.free * GIB))
+    free = {"runs": 50, "cache": 0.001}
+
+    class Disk:
+        def __init__(self, folder):
+            self.name = "runs" if "runs" in folder.parts else "cache"
+            self.free = free[self.name]
+
+        def stat(self):
+            return SimpleNamespace(st_dev=self.name)
+
+    check = readiness.disk_check("laptop")
+    assert not check.ok and "free for models" in check.found and "WORKSHOP_CACHE" in check.fix
+    free |= {"cache": 50}
+    assert readiness.disk_check("laptop").ok and readiness.disk_check("laptop").found.count("free") == 2
+
+
+# ── what a container may use ────────────────────────────────────────────────────────────────────────────────
+
+
+def written(folder, files: dict) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(f"{text}\n")
+
+
+@pytest.fixture
+def v2(tmp_path):
+    """A unified hierarchy: the pod's group holds 3 GiB, our own inside it has no limit of its own."""
+    written(tmp_path, {"cgroup.controllers": "cpu memory", "self": "0::/pod/ours"})
+    used = {"memory.current": 2 * GIB, "memory.stat": f"anon {GIB}\nfile {GIB}\ninactive_file {GIB // 2}"}
+    written(tmp_path / "pod", {"memory.max": 3 * GIB, "cpu.max": "50000 100000"} | used)
+    written(tmp_path / "pod" / "ours", {"memory.max": "max", "cpu.max": "max 100000"} | used)
+    return tmp_path
+
+
+@pytest.fixture
+def v1(tmp_path):
+    """One hierarchy a controller; the path in /proc is the host's, so that only the controllers' tops are seen."""
+    written(tmp_path, {"self": "5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n0::/"})
+    usage = {"memory.usage_in_bytes": GIB, "memory.stat": f"inactive_file 0\ntotal_inactive_file {GIB // 4}"}
+    written(tmp_path / "memory", {"memory.limit_in_bytes": 2 * GIB} | usage)
+    written(tmp_path / "cpu", {"cpu.cfs_quota_us": 150_000, "cpu.cfs_period_us": 100_000})
+    return tmp_path
+
+
+def test_the_tightest_limit_above_this_process_counts(v2):
+    assert limits.memory_left(v2, v2 / "self") == 3 * GIB - 2 * GIB + GIB // 2
+    assert limits.processors(v2, v2 / "self") == 0.5
+
+
+def test_the_older_control_groups_are_read_too(v1):
+    assert limits.memory_left(v1, v1 / "self") == GIB + GIB // 4
+    assert limits.processors(v1, v1 / "self") == 1.5
+
+
+def test_without_a_limit_or_without_control_groups_there_is_none(v1, tmp_path):
+    written(v1 / "memory", {"memory.limit_in_bytes": 9223372036854771712})
+    written(v1 / "cpu", {"cpu.cfs_quota_us": -1})
+    assert limits.memory_left(v1, v1 / "self") is None and limits.processors(v1, v1 / "self") is None
+    assert limits.memory_left(tmp_path / "none", tmp_path / "none") is None
+    assert limits.processors(tmp_path / "none", tmp_path / "none") is None
+
+
+def test_a_containers_limit_decides_and_is_named():
+    check = readiness.memory_check("laptop", available=30 * GIB, left=3 * GIB)
+    assert not check.ok and "3.0 GiB left under the container's limit" in check.found and "smoke" in check.fix
+    assert readiness.memory_check("smoke", available=30 * GIB, left=3 * GIB).ok
+    assert "available" in readiness.memory_check("smoke", available=3 * GIB, left=30 * GIB).found
+    assert not readiness.processors_check(0.5).ok and "0.5 of" in readiness.processors_check(0.5).found
+    assert readiness.processors_check(1.0).ok
+
+
+# ── the Jupyter around ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("version", "ok"), [("5.0.15", True), ("3.1.9", False), (None, False)])
+def test_both_halves_of_the_widgets_must_fit(tmp_path, monkeypatch, version, ok):
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "user"))
+    monkeypatch.setattr(jupyter, "SHARED", [])
+    if version:
+        package = tmp_path / "lab" / "share" / "jupyter" / "labextensions" / jupyter.FRONT_END
+        package.parent.mkdir(parents=True)
+        package.write_text(json.dumps({"version": version}))
+    check = jupyter.widgets_check(tmp_path / "lab")
+    assert check.ok is ok and (version or "missing") in check.found
+    assert f"ipywidgets=={packages.installed('ipywidgets')}" in check.fix and str(tmp_path / "lab") in check.fix
+
+
+def test_the_front_end_of_this_environment_fits_its_kernel():
+    assert jupyter.widgets_check(readiness.Path(sys.prefix)).ok
+
+
+def test_the_jupyter_around_is_the_server_that_started_the_kernel(monkeypatch):
+    code = "import sys, time; time.sleep(60)"
+    server = subprocess.Popen([sys.executable, "-c", code, "jupyter-lab"])
+    other = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        monkeypatch.setenv("JPY_PARENT_PID", str(server.pid))
+        assert jupyter.jupyter_around() == readiness.Path(sys.executable).parents[1]
+        monkeypatch.setenv("JPY_PARENT_PID", str(other.pid))
+        assert jupyter.jupyter_around() is None
+    finally:
+        server.kill(), other.kill()
+        server.wait(), other.wait()
+    monkeypatch.delenv("JPY_PARENT_PID")
+    assert jupyter.jupyter_around() is None and jupyter.widgets_check().ok
+
+
+def test_a_kernel_of_another_clone_is_named(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "00_preflight.ipynb").touch()
+    check = jupyter.kernel_check(tmp_path / "notebooks")
+    assert not check.ok and str(REPOSITORY) in check.found and f"`make setup` in {tmp_path}" in check.fix
+    assert jupyter.kernel_check(REPOSITORY / "notebooks").ok and jupyter.kernel_check(tmp_path.parent).ok
+
+
+def test_older_packages_on_pythonpath_are_named(tmp_path, monkeypatch):
+    metadata = tmp_path / "transformers-4.44.2.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: transformers\nVersion: 4.44.2\n")
+    monkeypatch.setenv("PYTHONPATH", f"{REPOSITORY}{os.pathsep}{tmp_path}")
+    check = packages.pythonpath_check()
+    assert not check.ok and f"{tmp_path} has transformers 4.44.2" in check.found and check.fix == "unset PYTHONPATH"
+    told = run_preflight(PYTHONPATH=str(tmp_path))
+    assert told.returncode == 1 and "Traceback" not in told.stderr and "unset PYTHONPATH" in told.stdout
+
+
+def test_a_torch_xla_of_another_release_is_named(monkeypatch):
+    there = packages.read_pins(REPOSITORY / "requirements-neuron.txt") | {"torch-xla": "2.5.1"}
+    monkeypatch.setattr(packages, "installed", lambda name: there.get(name, "missing"))
+    assert "torch-xla 2.5.1 (torch is 2.8.0" in packages.packages_check().found
+    there["torch-xla"] = "2.8.1"
+    assert packages.packages_check().ok
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKSHOP_RUNS", str(tmp_path / "deep" / "runs"))
-    monkeypatch.setattr(preflight.os, "access", lambda path, mode: path != tmp_path)
-    check = preflight.writable_check()
-    assert not check.ok and tmp_path.name in check.found and "WORKSHOP_RUNS" in check.mend
+    monkeypatch.setattr(readiness.os, "access", lambda path, mode: path != tmp_path)
+    check = readiness.writable_check()
+    assert not check.ok and tmp_path.name in check.found and "WORKSHOP_RUNS" in check.fix
 
 
 def test_a_model_folder_that_is_missing_is_found_out_without_network(tmp_path, monkeypatch):
-    monkeypatch.setattr(preflight, "hub_reachable", lambda: False)
+    monkeypatch.setattr("helpers.training.base_model.hub_reachable", lambda: False)
     monkeypatch.setenv("WORKSHOP_MODEL", str(tmp_path / "nowhere"))
-    assert not preflight.model_check().ok
+    assert not readiness.model_check().ok
     monkeypatch.delenv("WORKSHOP_MODEL")
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path))
-    assert "not cached yet" in preflight.model_check().found
+    assert "not cached yet" in readiness.model_check().found
 
 
 def test_as_a_program_it_prints_json_and_exits_by_its_findings(tmp_path):
     failed = run_preflight("--json", WORKSHOP_MODEL=str(tmp_path / "nowhere"), HF_HUB_OFFLINE="1")
-    checks = {check["name"]: check for check in json.loads(failed.stdout)}
-    assert failed.returncode == 1 and not checks["base model"]["ok"] and checks["base model"]["mend"]
+    found = {check["name"]: check for check in json.loads(failed.stdout)}
+    assert failed.returncode == 1 and not found["base model"]["ok"] and found["base model"]["fix"]
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     text = run_preflight(WORKSHOP_MODEL=str(tmp_path / "model"))
     lines = text.stdout.splitlines()
-    assert all(line.startswith(("OK  ", "FAIL")) for line in lines) and len(lines) == len(checks)
+    assert all(line.startswith(("OK  ", "FAIL")) for line in lines) and len(lines) == len(found)
     assert text.returncode == (1 if any(line.startswith("FAIL") for line in lines) else 0)
 
 
 def test_recorded_times_name_profile_machine_and_date():
-    head, *lines = preflight.recorded_times("laptop").splitlines()
+    head, *lines = times.recorded_times("laptop").splitlines()
     assert "laptop" in head and "cores" in head and any("04_orpo" in line for line in lines)
-    assert preflight.recorded_times("none such") == "no run of the none such profile is recorded"
+    assert times.recorded_times("none such") == "no run of the none such profile is recorded"

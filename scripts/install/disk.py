@@ -20,6 +20,7 @@ def plan(requirements: Path, build: str) -> Path | None:
     Returns None where pip and uv may keep downloads as they do; where the disk is small, a folder for them in this
     environment, to be deleted at the end.
     """
+    print(f"Setting up {environment()} with Python {platform.python_version()}, once: {requirements.name}", flush=True)
     text = requirements.read_text(encoding="utf-8")
     size = re.search(rf"^# size {build}: ([\d.]+) GB, download ([\d.]+) GB", text, re.MULTILINE)
     if not size:
@@ -28,7 +29,6 @@ def plan(requirements: Path, build: str) -> Path | None:
     here, own = Path(sys.prefix), Path(sys.prefix) / ".downloads"
     missing = max(0.0, installed - folder_size(here))
     small = own.exists() or min(free(here), free(Path.home())) < ROOMY
-    print(f"Setting up {environment()} with Python {platform.python_version()}, once: {requirements.name}")
     kept = "deleted at the end, for the disk is small" if small else "kept in the cache of pip or uv"
     print(f"  downloads up to {download / GB:.1f} GB ({kept}), installs {installed / GB:.1f} GB", flush=True)
     coming = min(download, missing)
