@@ -12,7 +12,7 @@ from peft import get_peft_model
 
 from helpers.data.collate import PreferenceCollator
 from helpers.data.load import load_preferences
-from helpers.runs.folder import Stage
+from helpers.runs.folder import Run
 from helpers.show.plots import plot_loss, plot_monitor
 from helpers.show.widgets import LiveMonitor, odds_ratio_explorer, odds_ratio_table, show_widget
 from helpers.training.base_model import smoke_model
@@ -40,7 +40,7 @@ def monitor_for(stage, tokenized, tokenizer) -> LiveMonitor:
 
 
 def test_measures_at_the_start_on_the_beat_and_at_the_end_and_logs_every_step(tmp_path, tokenized, tokenizer, capsys):
-    stage = Stage(tmp_path / "orpo")
+    stage = Run(tmp_path, PROFILES["smoke"]).stage("orpo")
     monitor = monitor_for(stage, tokenized, tokenizer)
     train(stage.checkpoints, tokenized, tokenizer, monitor)
     records = stage.read_monitor()
@@ -55,13 +55,18 @@ def test_measures_at_the_start_on_the_beat_and_at_the_end_and_logs_every_step(tm
 
 def test_watching_changes_nothing_in_training(tmp_path, tokenized, tokenizer):
     alone = train(tmp_path / "a", tokenized, tokenizer)
-    watched = train(tmp_path / "b", tokenized, tokenizer, monitor_for(Stage(tmp_path / "s"), tokenized, tokenizer))
+    watched = train(
+        tmp_path / "b",
+        tokenized,
+        tokenizer,
+        monitor_for(Run(tmp_path, PROFILES["smoke"]).stage("s"), tokenized, tokenizer),
+    )
     for (name, left), right in zip(alone.named_parameters(), watched.parameters(), strict=True):
         assert torch.equal(left, right), name
 
 
 def test_measuring_restores_mode_and_random_state(tmp_path, tokenized, tokenizer):
-    monitor = monitor_for(Stage(tmp_path / "s"), tokenized, tokenizer)
+    monitor = monitor_for(Run(tmp_path, PROFILES["smoke"]).stage("s"), tokenized, tokenizer)
     model = smoke_model(seed=0).train()
     state = type("State", (), {"global_step": 3, "max_steps": 5})()
     monitor.started = 0.0
@@ -71,7 +76,7 @@ def test_measuring_restores_mode_and_random_state(tmp_path, tokenized, tokenizer
 
 
 def test_a_resumed_run_is_not_measured_twice_and_is_timed_from_its_step(tmp_path, tokenized, tokenizer):
-    stage = Stage(tmp_path / "orpo")
+    stage = Run(tmp_path, PROFILES["smoke"]).stage("orpo")
     train(stage.checkpoints, tokenized, tokenizer, monitor_for(stage, tokenized, tokenizer), steps=4)
     monitor = monitor_for(stage, tokenized, tokenizer)
     train(stage.checkpoints, tokenized, tokenizer, monitor, steps=6, resume=stage.last_checkpoint())
