@@ -1,5 +1,6 @@
 """What SFT and ORPO share, so that only the objective differs: training arguments, adapter, settings, summary."""
 
+import os
 import time
 
 import torch
@@ -33,7 +34,7 @@ def training_arguments(profile, run, stage) -> dict:
         "seed": profile.seed,
         "optim": "adamw_torch_fused",
         "bf16": fast_bf16(run.measured_machine()),
-        "use_cpu": not torch.cuda.is_available(),
+        "use_cpu": os.environ.get("WORKSHOP_BACKEND") == "cpu" or not torch.cuda.is_available(),
         "gradient_checkpointing": False,
         "disable_tqdm": True,  # LiveMonitor shows the progress
         "report_to": [],

@@ -12,7 +12,7 @@ from helpers.show.widgets import LiveMonitor
 from helpers.training.base_model import smoke_model
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
 from helpers.training.profiles import PROFILES
-from helpers.training.recipe import lora, lora_config, merged_model, refuse_trained
+from helpers.training.recipe import lora, lora_config, merged_model, refuse_trained, training_arguments
 
 SMOKE = replace(PROFILES["smoke"], steps=1)
 
@@ -22,6 +22,29 @@ def test_a_rank_of_zero_trains_every_weight_and_a_negative_one_is_refused():
     assert (lora(SMOKE).r, lora(SMOKE).lora_alpha) == (4, 8)
     with pytest.raises(ValueError, match="rank of a LoRA adapter is -1: give 1 or more, or 0"):
         lora_config(-1)
+
+
+def test_a_gpu_is_left_unused_where_the_cpu_was_asked_for(tmp_path, monkeypatch):
+    run = Run(tmp_path / "run", SMOKE)
+    run.write_results(machine={"gflops": 1.0, "bf16_gflops": 1.0})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert not training_arguments(SMOKE, run, run.stage("sft"))["use_cpu"]
+    monkeypatch.setenv("WORKSHOP_BACKEND", "cpu")
+    assert training_arguments(SMOKE, run, run.stage("sft"))["use_cpu"]
+
+
+def test_what_orpo_can_not_follow_is_refused(tmp_path, tokenized, tokenizer):
+    quiet = {"output_dir": str(tmp_path), "use_cpu": True, "report_to": []}
+    with pytest.raises(ValueError, match="label_smoothing_factor can't be followed"):
+        ORPOConfig(**quiet, label_smoothing_factor=0.1)
+    with pytest.raises(ValueError, match="compute_metrics can't be followed: ORPOTrainer computes its own loss"):
+        ORPOTrainer(
+            model=smoke_model(),
+            args=ORPOConfig(**quiet),
+            train_dataset=tokenized,
+            processing_class=tokenizer,
+            compute_metrics=print,
+        )
 
 
 @pytest.fixture
