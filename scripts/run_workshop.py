@@ -20,13 +20,16 @@ import nbformat
 import psutil
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from helpers.evaluation import comparison_table
-from helpers.files import REPOSITORY, read_json, write_json
+from helpers.files import REPOSITORY, write_json
 from helpers.preflight.packages import pythonpath_check
 from helpers.preflight.readiness import memory_check
 from helpers.runs import Run, clock, new_run, runs_folder
+from helpers.runs.folder import latest_run, read_object, run_lock
+from helpers.runs.lock import Held
+from helpers.runs.progress import Progress
 from helpers.show import side_by_side, write_report
 from helpers.training import get_profile
 
@@ -74,7 +77,7 @@ def choose(numbers: list[str], folder: Path, profile: str) -> list[Path]:
     found = {path.name[:2]: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
     if unknown := [number for number in numbers if number not in found]:
         raise ValueError(f"no notebook {' '.join(unknown)}: choose from {' '.join(found)}")
-    notes = {number: nbformat.read(path, as_version=4).metadata.get("workshop", {}) for number, path in found.items()}
+    notes = {number: read_notebook(path).metadata.get("workshop", {}) for number, path in found.items()}
     by_default = {number for number in found if profile not in notes[number].get("only_when_named", [])}
     wanted = set(numbers) or by_default
     for number in sorted(found, reverse=True):
@@ -83,6 +86,15 @@ def choose(numbers: list[str], folder: Path, profile: str) -> list[Path]:
             print(f"notebook {number} needs {' '.join(sorted(missing))}: added")
             wanted |= missing
     return [found[number] for number in sorted(wanted)]
+
+
+def read_notebook(path: Path):
+    """A notebook; a ValueError names one that can't be read, such as an empty file or one with marks of a merge."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (ValueError, AttributeError, nbformat.validator.NotebookValidationError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path.name} is no notebook ({first[:100]}): restore it, for example with git") from error
 
 
 class Workshop:
@@ -98,24 +110,39 @@ class Workshop:
         else:
             self.run, self.state = new_run(profile), {"done": {}, "peak_memory_bytes": 0}
             print(f"Starting {self.run.path.name}")
+        try:
+            run_lock(self.run.path).take(wait=1)  # until this process ends
+        except Held as error:
+            raise SystemExit(
+                f"make run: {self.run.path.name}: {error} is still running this; wait or stop it"
+            ) from None
+        self.run.measured_machine()
+        self.progress = Progress(earlier_seconds(profile.name))
+        for name, entry in self.state["done"].items():
+            self.progress.done(name, entry["seconds"])
         (self.run.path / "notebooks").mkdir(exist_ok=True)
         self.save("running")
 
     def stopped_run(self) -> tuple[Run, dict] | None:
         """The latest run, if it was stopped or killed and would do the same; notebooks edited since are redone."""
-        latest = runs_folder() / "latest"
-        state = read_json(latest / "state.json")
-        if not state or state["status"] == "finished" or self.key() != state["key"]:
+        if (latest := latest_run()) is None:
             return None
-        if state["status"] == "running" and is_runner(state["pid"]):
-            raise SystemExit(f"make run: process {state['pid']} is still running this; wait for it or stop it")
+        try:
+            state = read_object(latest / "state.json")
+        except ValueError as error:
+            print(f"{error}; a new run is started")
+            return None
+        if not {"status", "key", "done"} <= set(state) or state["status"] == "finished" or self.key() != state["key"]:
+            return None
+        if owner := run_lock(latest).holder():
+            raise SystemExit(f"make run: {owner} is still running {latest.name}; wait for it or stop it")
         changed = False
         done = {}
         for name, entry in state["done"].items():  # what follows an edited notebook may depend on it
             changed = changed or entry["source"] != self.sources.get(name)
             if not changed:
                 done[name] = entry
-        return Run(latest.resolve(), self.profile), state | {"done": done}
+        return Run(latest, self.profile), state | {"done": done}
 
     def key(self) -> list:
         """What decides a run: a stopped one is continued only if all of it is unchanged."""
@@ -123,7 +150,7 @@ class Workshop:
 
     def save(self, status: str) -> None:
         """Write the state; whoever reads it after a kill sees the last notebook that was done."""
-        self.state |= {"status": status, "pid": os.getpid(), "key": self.key()}
+        self.state |= {"status": status, "key": self.key()}
         write_json(self.run.path / "state.json", self.state)
 
     def execute(self) -> int:
@@ -140,6 +167,7 @@ class Workshop:
                 self.finish()
                 return 1
             self.state["done"][path.stem] = {"source": self.sources[path.stem], "seconds": execution.seconds}
+            self.progress.done(path.stem, execution.seconds)
             self.save("running")
         self.save("finished")
         self.finish()
@@ -156,21 +184,9 @@ class Workshop:
         print(f"{self.state['status']} in {clock(seconds)}, peak memory {memory / 2**30:.1f} GiB")
         print(f"report: {os.path.relpath(report)}")
 
-    def seconds_left(self, current: str, elapsed: float) -> float | None:
-        """From the time that each notebook took in an earlier run of this profile; None where none is known."""
-        known = earlier_seconds(self.profile.name)
-        waiting = [path.stem for path in self.notebooks if path.stem not in self.state["done"]]
-        if any(name not in known for name in waiting):
-            return None
-        return sum(known[name] for name in waiting) - min(elapsed, known[current])
-
-
-def is_runner(pid: int) -> bool:
-    """True if that process lives and is a run of this script (a number may have been given to another)."""
-    try:
-        return pid != os.getpid() and any("run_workshop" in part for part in psutil.Process(pid).cmdline())
-    except psutil.Error:
-        return False
+    def seconds_left(self) -> float | None:
+        """Until all notebooks are done, at the pace of this machine; None where a notebook was never timed."""
+        return self.progress.left([path.stem for path in self.notebooks if path.stem not in self.state["done"]])
 
 
 def earlier_seconds(profile: str) -> dict[str, float]:
@@ -180,7 +196,10 @@ def earlier_seconds(profile: str) -> dict[str, float]:
     for path in recorded:
         seconds |= json.loads(path.read_text()).get("notebook_seconds", {})
     for path in sorted(runs_folder().glob(f"*-{profile}/state.json")):
-        seconds |= {name: entry["seconds"] for name, entry in read_json(path)["done"].items()}
+        try:
+            seconds |= {name: entry["seconds"] for name, entry in read_object(path).get("done", {}).items()}
+        except ValueError as error:
+            print(f"{error}; its times are left out")
     return seconds
 
 
@@ -201,8 +220,9 @@ class Execution(NotebookClient):
         self.started, self.seconds, self.peak_memory = time.monotonic(), 0.0, 0
         self.number, self.said = 0, ""
         super().__init__(
-            nbformat.read(path, as_version=4),
+            read_notebook(path),
             timeout=None,
+            coalesce_streams=True,
             kernel_name="python3",
             resources={"metadata": {"path": "."}},
         )
@@ -220,13 +240,18 @@ class Execution(NotebookClient):
         try:
             self.start_new_kernel(env=os.environ | environment, cwd=str(REPOSITORY))
             self.start_new_kernel_client()
+            self.workshop.progress.start(self.path.stem)
             watcher.start()
             for number, cell in enumerate(self.nb.cells):
                 self.number = number
+                self.workshop.progress.next_cell()
                 self.execute_cell(cell, number)
         except CellExecutionError as error:
             last = error.evalue.strip().splitlines() or [""]
             return f"{self.path.name}, cell {self.number + 1}: {error.ename}: {last[0]}"
+        except DeadKernelError:
+            kept = "it was killed, perhaps for want of memory"
+            return f"{self.path.name}, cell {self.number + 1}: the kernel died ({kept}); make run goes on from here"
         finally:
             done.set()
             self.seconds = time.monotonic() - self.started
@@ -237,8 +262,9 @@ class Execution(NotebookClient):
         return None
 
     def process_message(self, msg, cell, cell_index):
-        """Keep the last line that the cell printed, for the progress line."""
+        """Keep the last line that the cell printed, for the progress line and the time left."""
         self.said = last_line(msg) or self.said
+        self.workshop.progress.hear(last_line(msg))
         return super().process_message(msg, cell, cell_index)
 
     def watch(self, done: threading.Event) -> None:
@@ -249,7 +275,7 @@ class Execution(NotebookClient):
             self.sample_memory()
             if sys.stdout.isatty() or ticks % 10 == 0:
                 elapsed = time.monotonic() - self.started
-                left = self.workshop.seconds_left(self.path.stem, elapsed)
+                left = self.workshop.seconds_left()
                 all_left = f", about {clock(left)} left in all" if left is not None else ""
                 cells = f"cell {self.number + 1}/{len(self.nb.cells)}"
                 self.print_line(f"{self.path.stem:<24} {cells:<11} {clock(elapsed)}{all_left} · {self.said[:70]}")

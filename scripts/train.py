@@ -15,20 +15,17 @@ import os
 import sys
 import tempfile
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from helpers.backends import NAMES, BackendError, detect, set_xla_aside
+from helpers.backends import BackendError, set_xla_aside
 
 if __name__ == "__main__":
     set_xla_aside(sys.argv[1:])  # before transformers is imported, which would train on XLA's device
 
-import torch
-from peft import LoraConfig
-from transformers import HfArgumentParser, PrinterCallback, TrainerCallback, set_seed
+from transformers import PrinterCallback, ProgressCallback, set_seed
 
 from helpers.data import (
-    BUILT_IN,
     dpo_features,
     load_preferences,
     sft_features,
@@ -40,49 +37,32 @@ from helpers.neuron import refuse_uneven
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.fingerprint import fingerprint, remember
 from helpers.neuron.compile_cache.watch import compiled_graphs
-from helpers.runs import Run, here_and_now, peak_memory_bytes
+from helpers.runs import Run, peak_memory_bytes
 from helpers.training import PROFILES, find_base_model, load_config, load_tokenizer
+from helpers.training.callbacks import Bar, StepLog
+from helpers.training.recipe import lora_config
+from scripts.train_arguments import ScriptArguments, parse, precision, refuse_overwriting, settle
 
-PRECOMPILE_STEPS = 3  # Optimum Neuron has shown all of its graphs by then
 # All linear layers, spelled out: Optimum Neuron fuses some, and finds them by these names
 LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-@dataclass
-class ScriptArguments:
-    """What this script adds to the backend's own arguments."""
-
-    method: str = field(metadata={"help": "which objective", "choices": ["sft", "orpo", "dpo"]})
-    model: str = field(default=PROFILES["laptop"].model, metadata={"help": "a folder, a hub id, 'packaged' or 'smoke'"})
-    data: str = field(
-        default_factory=lambda: os.environ.get("SM_CHANNEL_TRAIN", BUILT_IN),
-        metadata={
-            "help": "a .jsonl or .parquet file, a folder with train.jsonl, train.parquet or their parts (train-*), "
-            "or the built-in domain"
-        },
-    )
-    pairs: int | None = field(default=None, metadata={"help": "how many training pairs; all by default"})
-    lora_rank: int = field(default=0, metadata={"help": "rank of the LoRA adapter; 0 trains every weight"})
-    backend: str | None = field(default=None, metadata={"help": "instead of the one found", "choices": [*NAMES]})
-    will_it_compile: bool = field(default=False, metadata={"help": "only say whether the compile cache has its graphs"})
-
-
-class JsonLines(TrainerCallback):
+class JsonLines(StepLog):
     """A line of JSON on the terminal and in the run folder for every logged step."""
 
     def __init__(self, stage, counts_graphs: bool):
-        self.stage, self.counts_graphs = stage, counts_graphs
+        super().__init__(stage)
+        self.counts_graphs = counts_graphs
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.is_world_process_zero:
             self.stage.go_on_from(state.global_step)
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if state.is_world_process_zero and logs and "loss" in logs:
-            record = {"step": state.global_step} | logs
-            record |= {"graphs": compiled_graphs()} if self.counts_graphs else {}
-            self.stage.log(record)
-            print(json.dumps(record), flush=True)
+    def extend(self, record: dict) -> dict:
+        return record | ({"graphs": compiled_graphs()} if self.counts_graphs else {})
+
+    def show(self, record: dict, state) -> None:
+        print(json.dumps(record), flush=True)
 
 
 def main(arguments: list[str]) -> int:
@@ -95,57 +75,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def parse(arguments: list[str]):
-    """(ScriptArguments, Backend, the backend's config). The config's class depends on the first two."""
-    if any(argument in ("-h", "--help") for argument in arguments) and "--method" not in arguments:
-        HfArgumentParser(ScriptArguments).parse_args_into_dataclasses(["--help"])
-    script, rest = HfArgumentParser(ScriptArguments).parse_args_into_dataclasses(
-        arguments, return_remaining_strings=True
-    )
-    backend = detect(script.backend)
-    (args,) = HfArgumentParser(backend.config(script.method)).parse_args_into_dataclasses(
-        defaults(backend, rest) + rest
-    )
-    return script, backend, args
-
-
-def defaults(backend, told: list[str]) -> list[str]:
-    """What holds unless told: on SageMaker the run folder is kept; precision as the backend found it, no checkpointing.
-
-    TRL's own defaults differ by method.
-    """
-    folder = os.environ.get("SM_OUTPUT_DATA_DIR")
-    found = {"output_dir": folder} if folder else {}
-    if not backend.fixed_shapes:
-        found |= {"gradient_checkpointing": False, "use_cpu": backend.name == "cpu"}
-        if not any(argument.startswith("--fp16") for argument in told):
-            found["bf16"] = backend.dtype == torch.bfloat16
-    return [part for name, value in found.items() for part in (f"--{name}", str(value))]
-
-
-def precision(args) -> str:
-    """What the run trains in, in a word."""
-    return "bf16" if args.bf16 else "fp16" if getattr(args, "fp16", False) else "float32"
-
-
-def settle(args, backend, precompiling: bool):
-    """The arguments that follow from the others: what is logged, and how short a precompile run is."""
-    if args.max_steps == 0:
-        raise ValueError("max_steps is 0: give a positive number, or leave it out to train num_train_epochs")
-    if precision(args) == "fp16" and backend.name == "cpu":
-        raise ValueError("fp16 needs a CUDA GPU: use --bf16 True, or neither")
-    args.logging_steps, args.report_to, args.disable_tqdm = 1, [], True
-    if hasattr(args, "precompute_ref_log_probs"):
-        args.precompute_ref_log_probs = True  # TRL would keep a second model for DPO's reference
-    if precompiling:
-        args.max_steps, args.save_strategy = PRECOMPILE_STEPS, "no"
-    return args
-
-
 def train(script: ScriptArguments, backend, args) -> None:
     """Train, save the model, and write the run folder at `args.output_dir`."""
     precompiling = os.environ.get("NEURON_EXTRACT_GRAPHS_ONLY") == "1"
-    settle(args, backend, precompiling)
+    settle(script, backend, args, precompiling)
     print(f"{backend}; this run in {precision(args)}", flush=True)
     if precompiling:
         print(f"Precompiling: {args.max_steps} steps are traced, nothing is saved, the loss means nothing", flush=True)
@@ -160,7 +93,9 @@ def train(script: ScriptArguments, backend, args) -> None:
             Path(passing if precompiling else args.output_dir),
             replace(PROFILES["laptop"], name=backend.name, seed=args.seed),
         )
-        trainer = make_trainer(script, backend, args, path, tokenizer, tokenized, run.stage(script.method))
+        stage = run.stage(script.method)
+        refuse_overwriting(script, args, Path(os.environ.get("SM_MODEL_DIR", stage.model_path)))
+        trainer = make_trainer(script, backend, args, path, tokenizer, tokenized, stage)
         trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
         if not precompiling:
             finish(script, backend, trainer, run)
@@ -197,7 +132,7 @@ def predict(script: ScriptArguments, backend, args) -> None:
     if not backend.fixed_shapes:
         print(f"no: {backend.name} compiles no graphs")
         return
-    settle(args, backend, precompiling=False)
+    settle(script, backend, args, precompiling=False)
     path, _ = find_base_model(script.model)
     if depends_on_data(args):
         read_pairs(script, args, load_tokenizer(path))
@@ -209,10 +144,7 @@ def make_trainer(script, backend, args, path, tokenizer, tokenized, stage):
     if backend.fixed_shapes:
         refuse_uneven(len(tokenized), args)  # making the model compiles a graph already
     features = features_of(script.method, backend, tokenized)
-    rank = script.lora_rank
-    lora = (
-        LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LINEAR_LAYERS, task_type="CAUSAL_LM") if rank else None
-    )
+    lora = lora_config(script.lora_rank, LINEAR_LAYERS) if script.lora_rank else None
     args.output_dir = str(stage.checkpoints)
     trainer = backend.trainer(script.method)(
         model=backend.load_model(path, args),
@@ -222,7 +154,8 @@ def make_trainer(script, backend, args, path, tokenizer, tokenized, stage):
         peft_config=lora,
         callbacks=[JsonLines(stage, backend.fixed_shapes)],
     )
-    trainer.remove_callback(PrinterCallback)
+    if trainer.pop_callback(PrinterCallback) is None and trainer.pop_callback(ProgressCallback):
+        trainer.add_callback(Bar)  # whose log lines would stand among those of JSON
     return trainer
 
 
@@ -240,13 +173,13 @@ def finish(script, backend, trainer, run: Run) -> None:
     stage = run.stage(script.method)
     folder = backend.save_model(trainer, os.environ.get("SM_MODEL_DIR", str(stage.model_path)))
     if trainer.is_world_process_zero():
-        log, steps = stage.read_log(), trainer.state.global_step
-        summary = {"method": script.method, "steps": steps, "seed": trainer.args.seed, "first_loss": log[0]["loss"]}
-        summary |= {"last_loss": log[-1]["loss"], "peak_memory_bytes": peak_memory_bytes()}
-        run.write_results(**here_and_now())  # an earlier run may have left its own
-        stage.finish(summary)
-        change = f"loss {log[0]['loss']:.4f} → {log[-1]['loss']:.4f}"
-        print(f"Trained {steps} steps, {change}; the model is in {folder.name}/")
+        losses, steps = [record["loss"] for record in stage.read_log()], trainer.state.global_step
+        summary = {"method": script.method, "steps": steps, "seed": trainer.args.seed}
+        summary |= {"first_loss": losses[0], "last_loss": losses[-1]} if losses else {}
+        run.measure_machine()  # an earlier run may have left its own
+        stage.finish(summary | {"peak_memory_bytes": peak_memory_bytes()})
+        change = f", loss {losses[0]:.4f} → {losses[-1]:.4f}" if losses else ""
+        print(f"Trained {steps} steps{change}; the model is in {folder.name}/")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import torch
 from helpers import backends
 from helpers.backends import NEURON_PACKAGES, BackendError, Machine, detect, has_trainium
 from helpers.files import REPOSITORY
-from scripts.train import defaults
+from scripts.train_arguments import defaults
 
 LAPTOP = Machine(
     neuron_devices=0,

@@ -1,5 +1,7 @@
 """How much memory a piece of work takes above what was loaded before: CUDA's allocator, else the resident set."""
 
+import ctypes
+import gc
 import re
 import sys
 import threading
@@ -11,6 +13,13 @@ import torch
 # glibc keeps what is freed for later unless told otherwise: with these a freed tensor's pages go back at once, and the
 # resident set of a process is what is alive in it. They must be set before the process starts.
 EXACT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system, which glibc otherwise keeps in this process; elsewhere only collect."""
+    gc.collect()
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # musl has none
+        libc.malloc_trim(0)
 
 
 class Memory:

@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from helpers.evaluation.scores import measure_pairs
 from helpers.objective.odds_ratio import log_odds, odds_ratio_loss
 from helpers.runs.machine import clock
+from helpers.training.recipe import refuse_trained
 
 
 def in_notebook() -> bool:
@@ -35,6 +36,7 @@ class LiveMonitor(TrainerCallback):
         self.seconds_spent, self.first_step, self.display = 0.0, 0, None
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
+        refuse_trained(model)
         self.started, self.first_step = time.monotonic(), state.global_step
         if not any(record["step"] == state.global_step for record in self.stage.read_monitor()):
             self.measure(state, model)

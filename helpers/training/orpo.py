@@ -43,6 +43,10 @@ class ORPOConfig(TrainingArguments):
             raise ValueError(f"layout {self.layout!r}: choose 'shared' or 'rows'")
         if self.beta < 0:
             raise ValueError(f"beta is {self.beta}: the weight of the odds-ratio term can't be negative")
+        if self.label_smoothing_factor:
+            raise ValueError(
+                "label_smoothing_factor can't be followed: ORPO's loss has no smoothed labels; leave it out"
+            )
 
 
 class ORPOTrainer(Trainer):
@@ -58,6 +62,11 @@ class ORPOTrainer(Trainer):
         peft_config=None,
         **kwargs,
     ):
+        for name in ("compute_metrics", "compute_loss_func", "preprocess_logits_for_metrics"):
+            if kwargs.get(name) is not None:
+                raise ValueError(
+                    f"{name} can't be followed: ORPOTrainer computes its own loss and returns no predictions"
+                )
         if args.n_gpu > 1:
             raise ValueError(f"{args.n_gpu} GPUs in one process: set CUDA_VISIBLE_DEVICES=0, or start with torchrun")
         if peft_config is not None:

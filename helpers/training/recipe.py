@@ -1,5 +1,6 @@
-"""What several notebooks share: training arguments, one evaluation for all methods, and showing things."""
+"""What SFT and ORPO share, so that only the objective differs: training arguments, adapter, settings, summary."""
 
+import os
 import time
 
 import torch
@@ -10,6 +11,7 @@ from helpers.data.tokenize import tokenize_preferences
 from helpers.objective.logprobs import pair_logps
 from helpers.objective.odds_ratio import orpo_loss
 from helpers.runs.machine import fast_bf16, peak_memory_bytes
+from helpers.runs.memory import release_memory
 
 PAIRS_A_BATCH = 8
 
@@ -32,26 +34,50 @@ def training_arguments(profile, run, stage) -> dict:
         "seed": profile.seed,
         "optim": "adamw_torch_fused",
         "bf16": fast_bf16(run.measured_machine()),
-        "use_cpu": not torch.cuda.is_available(),
+        "use_cpu": os.environ.get("WORKSHOP_BACKEND") == "cpu" or not torch.cuda.is_available(),
         "gradient_checkpointing": False,
         "disable_tqdm": True,  # LiveMonitor shows the progress
         "report_to": [],
     }
 
 
-def lora(profile) -> LoraConfig:
+def lora(profile) -> LoraConfig | None:
+    """The adapter of a profile; None where its rank is 0, which trains every weight."""
+    return lora_config(profile.lora_rank) if profile.lora_rank else None
+
+
+def lora_config(rank: int, target_modules="all-linear", task_type: str = "CAUSAL_LM") -> LoraConfig:
     """Train small matrices beside every linear layer of the frozen base: a third less work a step, and no optimizer
-    state for the base (LoRA, arXiv 2106.09685). The scale is alpha / rank = 2."""
-    rank = profile.lora_rank
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    state for the base (LoRA, arXiv 2106.09685). The scale is alpha / rank = 2.
+
+    Raises ValueError for a rank below 1.
+    """
+    if rank < 1:
+        raise ValueError(f"the rank of a LoRA adapter is {rank}: give 1 or more, or 0 to train every weight")
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=target_modules, task_type=task_type)
 
 
 def merged_model(trainer, stage):
-    """The trained model as one ordinary model, the adapter's matrices added to the base's; saved to the stage."""
-    model = trainer.model.merge_and_unload()
+    """The trained model as one ordinary model, an adapter's matrices added to the base's; saved to the stage.
+
+    The trainer is used up: its optimizer is let go, and the weights are now the returned model's.
+    """
+    model = trainer.model
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    trainer.optimizer, trainer.lr_scheduler = None, None
+    model.trained_as = stage.name
     model.save_pretrained(stage.model_path)
     trainer.processing_class.save_pretrained(stage.model_path)
+    release_memory()
     return model
+
+
+def refuse_trained(model) -> None:
+    """Raise a RuntimeError for a model that `merged_model` returned: each method starts from the base."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if name := getattr(base, "trained_as", None):
+        raise RuntimeError(f"this model was trained already, as {name}: run the notebook again from its first cell")
 
 
 def stage_settings(profile, run, method: str) -> dict:
@@ -64,25 +90,33 @@ def stage_settings(profile, run, method: str) -> dict:
 
 
 def price_of_a_step(trainer, pairs) -> dict[str, tuple[float, float]]:
-    """{way: (loss, seconds)} of one forward and backward pass: as in a textbook, and as this ORPOTrainer does it."""
+    """{way: (loss, seconds)} of one forward and backward pass: as in a textbook, and as this ORPOTrainer does it.
+
+    The textbook's way takes one pair after the other and adds up the gradients. That is the same loss, and the logits
+    of all pairs at once would take most of the memory of the notebook.
+    """
     args, tokenizer = trainer.args, trainer.processing_class
     rows = list(tokenize_preferences(pairs, tokenizer, args.max_length))
     ways = {"textbook: two rows, all logits": ("rows", False), "this trainer": (args.layout, trainer.chunked)}
     measured = {}
     for timed in (False, True, True):  # a round to warm up, then two, since one alone may meet a busy moment
         for name, (layout, chunked) in ways.items():
-            batch = trainer._prepare_inputs(PreferenceCollator(tokenizer.pad_token_id, layout)(rows))
-            started = time.perf_counter()
-            chosen, rejected = pair_logps(trainer.model, batch, chunked)
-            loss = orpo_loss(-chosen, chosen, rejected, args.beta)
-            loss.backward()
-            shown = loss.item()
+            parts = [rows] if chunked else [[row] for row in rows]
+            collate = PreferenceCollator(tokenizer.pad_token_id, layout)
+            batches = [trainer._prepare_inputs(collate(part)) for part in parts]
+            started, shown = time.perf_counter(), 0.0
+            for batch in batches:
+                chosen, rejected = pair_logps(trainer.model, batch, chunked)
+                loss = orpo_loss(-chosen, chosen, rejected, args.beta) / len(batches)
+                loss.backward()
+                shown += loss.item()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - started
             trainer.model.zero_grad()
             if timed:
                 measured[name] = (shown, min(seconds, measured.get(name, (0, seconds))[1]))
+    release_memory()
     return measured
 
 

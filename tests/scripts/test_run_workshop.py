@@ -242,7 +242,7 @@ def test_two_runs_do_not_work_in_one_folder(runner):
     first = runner.start()
     runner.wait_for("started", first)
     code, said = runner.run()
-    assert code == 1 and f"process {first.pid} is still running this" in said
+    assert code == 1 and f"make run: process {first.pid} on " in said and "is still running" in said
     go.touch()
     assert "finished in" in first.communicate(timeout=WAIT)[0] and first.returncode == 0
 
@@ -289,3 +289,33 @@ def test_stopped_in_training_it_resumes_from_a_checkpoint_and_says_so(runner, ho
     result = json.loads((runner.runs / "latest" / "results.json").read_text())["methods"]["sft"]
     assert result["resumed_from_step"] == int(resumed[1]) >= 4 and result["steps"] == 60
     assert not (runner.runs / "latest" / "sft" / "checkpoints").exists()
+
+
+def test_a_kernel_that_dies_is_one_line_and_the_next_run_goes_on(runner):
+    write_notebook(runner.folder, "00_good", "1")
+    write_notebook(
+        runner.folder, "01_dies", "print('before')", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    code, said = runner.run()
+    assert code == 1 and "FAILED: 01_dies.ipynb, cell 2: the kernel died" in said and "Traceback" not in said
+    write_notebook(runner.folder, "01_dies", "1")
+    code, said = runner.run()
+    assert code == 0 and "done 00_good" in said
+
+
+@pytest.mark.parametrize("content", ["", "<<<<<<< HEAD\n{}\n", "[]"], ids=["empty", "merge", "list"])
+def test_a_file_that_is_no_notebook_is_named(tmp_path, content):
+    folder = tmp_path / "notebooks"
+    write_notebook(folder, "00_a", "1")
+    (folder / "01_b.ipynb").write_text(content)
+    with pytest.raises(ValueError, match=r"01_b.ipynb is no notebook \(.*\): restore it, for example with git"):
+        choose([], folder, "smoke")
+
+
+@pytest.mark.parametrize("content", ["", '{"status": "finished"}', '{"done": {}}', "[]"])
+def test_a_damaged_state_of_an_earlier_run_does_not_stop_the_next(runner, content):
+    write_notebook(runner.folder, "00_a", "1")
+    assert runner.run()[0] == 0
+    (runner.runs / "latest" / "state.json").write_text(content)
+    code, said = runner.run()
+    assert code == 0 and "Starting" in said and "Traceback" not in said

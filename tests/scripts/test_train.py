@@ -1,5 +1,6 @@
 """scripts/train.py as a user starts it: all methods, false flags, files as data, a dry run, errors of one line."""
 
+import importlib.util
 import json
 import math
 import os
@@ -97,7 +98,10 @@ def test_a_run_folder_holds_one_run(data, tmp_path):
     out, options = tmp_path / "out", ("--method", "orpo", "--data", str(data), *SHORT)
     assert start(out, *options).returncode == 0
     (out / "orpo" / "model" / "left_over").touch()
-    again = start(out, *options, "--max_steps", "2", "--learning_rate", "1e-3")
+    refused = start(out, *options, "--max_steps", "2")
+    assert refused.returncode == 1 and "holds a trained model: name another --output_dir" in refused.stderr
+    assert len((out / "orpo" / "log.jsonl").read_text().splitlines()) == 3, "nothing was touched"
+    again = start(out, *options, "--max_steps", "2", "--learning_rate", "1e-3", "--overwrite_output_dir", "True")
     assert again.returncode == 0 and "Trained 2 steps" in again.stdout, again.stderr
     assert [record["step"] for record in map(json.loads, (out / "orpo" / "log.jsonl").open())] == [1, 2]
     assert json.loads((out / "results.json").read_text())["methods"]["orpo"]["steps"] == 2
@@ -146,6 +150,8 @@ def test_a_cpu_compiles_no_graphs_and_says_so(tmp_path):
         (("--method", "orpo", "--layout", "packed"), "layout 'packed': choose 'shared' or 'rows'"),
         (("--method", "orpo", "--max_steps", "0"), "max_steps is 0"),
         (("--method", "orpo", "--fp16", "True"), "fp16 needs a CUDA GPU"),
+        (("--method", "orpo", "--lora_rank", "-2"), "lora_rank is -2: give 1 or more, or 0"),
+        (("--method", "sft", "--pairs", "0"), "pairs is 0: give 1 or more"),
     ],
 )
 def test_errors_are_one_line(options, says, tmp_path):
@@ -160,3 +166,67 @@ def test_a_broken_row_is_named(tmp_path):
     (tmp_path / "mine.jsonl").write_text(json.dumps(PAIRS[0]) + "\n" + json.dumps(PAIRS[1] | {"chosen": " "}) + "\n")
     done = start(tmp_path / "out", "--method", "sft", "--data", str(tmp_path / "mine.jsonl"), *SHORT)
     assert done.returncode == 1 and "row 1, chosen: the response is empty" in done.stderr
+
+
+CPU = ("--backend", "cpu", "--bf16", "False", "--output_dir", "out")
+
+
+def settled(*arguments: str):
+    script, backend, args = train.parse([*CPU, *arguments])
+    return train.settle(script, backend, args, precompiling=False)
+
+
+def test_what_is_logged_and_where_follows_what_is_given(monkeypatch):
+    monkeypatch.setenv("WORKSHOP_BACKEND", "cpu")
+    silent = settled("--method", "orpo")
+    assert (silent.logging_steps, silent.report_to, silent.disable_tqdm) == (1, [], True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    told = settled(
+        "--method", "dpo", "--logging_steps", "5", "--report_to", "tensorboard,mlflow", "--disable_tqdm", "0"
+    )
+    assert (told.logging_steps, told.report_to, told.disable_tqdm) == (5, ["tensorboard", "mlflow"], False)
+    assert told.precompute_ref_log_probs, "the default of this script"
+    assert not settled("--method", "dpo", "--precompute_ref_log_probs", "False").precompute_ref_log_probs
+
+
+def test_the_workshops_variables_are_defaults_here_too(monkeypatch):
+    monkeypatch.setenv("WORKSHOP_SEED", "7")
+    monkeypatch.setenv("WORKSHOP_MODEL", "smoke")
+    script, _, args = train.parse([*CPU, "--method", "orpo"])
+    assert (script.model, args.seed) == ("smoke", 7)
+    script, _, args = train.parse([*CPU, "--method", "orpo", "--model", "packaged", "--seed", "3"])
+    assert (script.model, args.seed) == ("packaged", 3)
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+def test_a_reporter_whose_package_is_missing_is_named_with_its_fix(name, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    with pytest.raises(ValueError, match=f"report_to {name} needs the package {name}: pip install {name}"):
+        settled("--method", "orpo", "--report_to", name)
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "value", "says"),
+    [
+        ("orpo", "do_eval", "True", "do_eval can't be followed: train.py evaluates nothing"),
+        ("sft", "eval_strategy", "epoch", "eval_strategy can't be followed|eval_strategy"),
+        (
+            "dpo",
+            "max_completion_length",
+            "9",
+            "max_completion_length can't be followed: the pairs are tokenised before",
+        ),
+        ("sft", "assistant_only_loss", "True", "assistant_only_loss can't be followed"),
+    ],
+)
+def test_what_nothing_would_act_on_is_refused(method, option, value, says):
+    with pytest.raises(ValueError, match=says):
+        settled("--method", method, f"--{option}", value)
+
+
+def test_logging_every_other_step_and_with_a_bar_leaves_whole_json_lines(data, tmp_path):
+    options = ("--method", "orpo", "--data", str(data), "--logging_steps", "2", "--disable_tqdm", "False")
+    done = start(tmp_path / "out", *options, *SHORT)
+    assert done.returncode == 0, done.stderr
+    assert [record["step"] for record in records(done.stdout)] == [2]
+    assert "3/3" in done.stderr, "the bar"

@@ -1,0 +1,152 @@
+"""The arguments of scripts/train.py: what it adds to the backend's own, its defaults, and what it refuses.
+
+Whatever is given is followed, or refused in one line before anything is trained.
+"""
+
+import importlib.util
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import torch
+from transformers import HfArgumentParser
+
+from helpers.backends import NAMES, detect
+from helpers.data.load import BUILT_IN
+from helpers.training.profiles import PROFILES, get_profile
+
+PRECOMPILE_STEPS = 3  # Optimum Neuron has shown all of its graphs by then
+REPORTERS = {"tensorboard": ("tensorboard", "tensorboardX"), "mlflow": ("mlflow",), "wandb": ("wandb",)}
+REPORTERS |= {"comet_ml": ("comet_ml",), "clearml": ("clearml",), "dvclive": ("dvclive",), "swanlab": ("swanlab",)}
+EVALUATION = "train.py evaluates nothing: leave it out, and measure the model afterwards"
+TOKENIZED = "the pairs are tokenised before TRL sees them: leave it out"
+UNFOLLOWED = {
+    "do_eval": EVALUATION,
+    "do_predict": EVALUATION,
+    "eval_strategy": EVALUATION,
+    "max_completion_length": f"{TOKENIZED}, and set max_length",
+    "truncation_mode": TOKENIZED,
+    "tools": TOKENIZED,
+    "dataset_text_field": TOKENIZED,
+    "dataset_kwargs": TOKENIZED,
+    "dataset_num_proc": TOKENIZED,
+    "chat_template_path": TOKENIZED,
+    "eos_token": TOKENIZED,
+    "assistant_only_loss": f"{TOKENIZED}; the loss covers the answer only",
+}
+
+
+@dataclass
+class ScriptArguments:
+    """What this script adds to the backend's own arguments."""
+
+    method: str = field(metadata={"help": "which objective", "choices": ["sft", "orpo", "dpo"]})
+    model: str = field(
+        default_factory=lambda: os.environ.get("WORKSHOP_MODEL") or PROFILES["laptop"].model,
+        metadata={"help": "a folder, a hub id, 'packaged' or 'smoke'"},
+    )
+    data: str = field(
+        default_factory=lambda: os.environ.get("SM_CHANNEL_TRAIN", BUILT_IN),
+        metadata={
+            "help": "a .jsonl or .parquet file, a folder with train.jsonl, train.parquet or their parts (train-*), "
+            "or the built-in domain"
+        },
+    )
+    pairs: int | None = field(default=None, metadata={"help": "how many training pairs; all by default"})
+    lora_rank: int = field(default=0, metadata={"help": "rank of the LoRA adapter; 0 trains every weight"})
+    backend: str | None = field(default=None, metadata={"help": "instead of the one found", "choices": [*NAMES]})
+    will_it_compile: bool = field(default=False, metadata={"help": "only say whether the compile cache has its graphs"})
+    overwrite_output_dir: bool = field(default=False, metadata={"help": "replace the model that output_dir holds"})
+
+
+def parse(arguments: list[str]):
+    """(ScriptArguments, Backend, the backend's config). The config's class depends on the first two."""
+    if any(argument in ("-h", "--help") for argument in arguments) and "--method" not in arguments:
+        HfArgumentParser(ScriptArguments).parse_args_into_dataclasses(["--help"])
+    script, rest = HfArgumentParser(ScriptArguments).parse_args_into_dataclasses(
+        arguments, return_remaining_strings=True
+    )
+    backend = detect(script.backend)
+    config = backend.config(script.method)
+    preset = defaults(backend, rest)
+    if any(each.name == "precompute_ref_log_probs" for each in fields(config)):
+        preset += ["--precompute_ref_log_probs", "True"]  # else TRL keeps a second model for DPO's reference
+    (args,) = HfArgumentParser(config).parse_args_into_dataclasses(preset + rest)
+    args.report_to = [name for part in args.report_to for name in part.split(",")]
+    return script, backend, args
+
+
+def defaults(backend, told: list[str]) -> list[str]:
+    """What holds unless told: every step is logged, as JSON and nowhere else; precision as the backend found it.
+
+    On SageMaker the run folder is kept. TRL's own defaults differ by method.
+    """
+    found = {"logging_steps": 1, "report_to": "none", "disable_tqdm": True}
+    if folder := os.environ.get("SM_OUTPUT_DATA_DIR"):
+        found["output_dir"] = folder
+    if os.environ.get("WORKSHOP_SEED"):
+        found["seed"] = get_profile("laptop").seed
+    if not backend.fixed_shapes:
+        found |= {"gradient_checkpointing": False, "use_cpu": backend.name == "cpu"}
+        if not any(argument.startswith("--fp16") for argument in told):
+            found["bf16"] = backend.dtype == torch.bfloat16
+    return [part for name, value in found.items() for part in (f"--{name}", str(value))]
+
+
+def precision(args) -> str:
+    """What the run trains in, in a word."""
+    return "bf16" if args.bf16 else "fp16" if getattr(args, "fp16", False) else "float32"
+
+
+def refuse_arguments(script: ScriptArguments, backend, args) -> None:
+    """Raise a ValueError for what can't be followed here."""
+    if args.max_steps == 0:
+        raise ValueError("max_steps is 0: give a positive number, or leave it out to train num_train_epochs")
+    if precision(args) == "fp16" and backend.name == "cpu":
+        raise ValueError("fp16 needs a CUDA GPU: use --bf16 True, or neither")
+    if getattr(args, "use_cpu", False) and backend.name not in ("cpu", "neuron"):
+        raise ValueError(f"use_cpu contradicts the backend {backend.name}: use --backend cpu")
+    if script.lora_rank < 0:
+        raise ValueError(f"lora_rank is {script.lora_rank}: give 1 or more, or 0 to train every weight")
+    if script.pairs is not None and script.pairs < 1:
+        raise ValueError(f"pairs is {script.pairs}: give 1 or more, or leave it out to train on all")
+    refuse_unfollowed(args)
+    refuse_reporters(args.report_to, backend)
+
+
+def refuse_unfollowed(args) -> None:
+    """Arguments of the config that nothing here would act on, where they are not at their default."""
+    known = {each.name: each for each in fields(args)}
+    for name, reason in UNFOLLOWED.items():
+        if name in known:
+            value, default = getattr(args, name), known[name].default
+            if getattr(value, "value", value) != getattr(default, "value", default):
+                raise ValueError(f"{name} can't be followed: {reason}")
+
+
+def refuse_reporters(names: list[str], backend) -> None:
+    """Each is known, its package is installed, and the backend is one whose trainers report."""
+    if names and backend.fixed_shapes:
+        raise ValueError(
+            f"report_to {names[0]} is untried with Optimum Neuron: leave it out, each step is in log.jsonl"
+        )
+    for name in names:
+        packages = REPORTERS.get(name, ())
+        if packages and not any(importlib.util.find_spec(package) for package in packages):
+            raise ValueError(f"report_to {name} needs the package {packages[0]}: pip install {packages[0]}")
+
+
+def refuse_overwriting(script: ScriptArguments, args, model: Path) -> None:
+    """A model that an earlier run left in the folder is replaced only if that is asked for."""
+    if model.is_dir() and any(model.iterdir()) and not (script.overwrite_output_dir or args.resume_from_checkpoint):
+        raise ValueError(
+            f"{model} holds a trained model: name another --output_dir, or replace it with --overwrite_output_dir True"
+        )
+
+
+def settle(script: ScriptArguments, backend, args, precompiling: bool):
+    """The arguments, once none is refused; to precompile, a few steps do."""
+    refuse_arguments(script, backend, args)
+    if precompiling:
+        args.max_steps, args.save_strategy = PRECOMPILE_STEPS, "no"
+    return args
