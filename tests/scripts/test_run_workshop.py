@@ -289,3 +289,17 @@ def test_stopped_in_training_it_resumes_from_a_checkpoint_and_says_so(runner, ho
     result = json.loads((runner.runs / "latest" / "results.json").read_text())["methods"]["sft"]
     assert result["resumed_from_step"] == int(resumed[1]) >= 4 and result["steps"] == 60
     assert not (runner.runs / "latest" / "sft" / "checkpoints").exists()
+
+
+def test_notebooks_run_in_this_python_whatever_kernels_the_user_has(tmp_path, monkeypatch):
+    """A kernel python3 of another environment lies where Jupyter looks first."""
+    kernel = tmp_path / "jupyter" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    spec = {"argv": ["/bin/false", "{connection_file}"], "display_name": "another", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    runner = Runner(tmp_path)
+    write_notebook(runner.folder, "00_a", f"import sys\nassert sys.prefix == {sys.prefix!r}, sys.prefix")
+    code, said = runner.run()
+    assert code == 0, said
