@@ -319,3 +319,17 @@ def test_a_damaged_state_of_an_earlier_run_does_not_stop_the_next(runner, conten
     (runner.runs / "latest" / "state.json").write_text(content)
     code, said = runner.run()
     assert code == 0 and "Starting" in said and "Traceback" not in said
+
+
+def test_notebooks_run_in_this_python_whatever_kernels_the_user_has(tmp_path, monkeypatch):
+    """A kernel python3 of another environment lies where Jupyter looks first."""
+    kernel = tmp_path / "jupyter" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    spec = {"argv": ["/bin/false", "{connection_file}"], "display_name": "another", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    runner = Runner(tmp_path)
+    write_notebook(runner.folder, "00_a", f"import sys\nassert sys.prefix == {sys.prefix!r}, sys.prefix")
+    code, said = runner.run()
+    assert code == 0, said
