@@ -10,15 +10,15 @@ from helpers.data.schema import COLUMNS, ROLES, SIDES
 
 @dataclass
 class Problem:
-    """One thing wrong with one row, and how to mend it."""
+    """One thing wrong with one row, and how to fix it."""
 
     row: int
     column: str
     wrong: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"row {self.row}, {self.column}: {self.wrong}; {self.mend}"
+        return f"row {self.row}, {self.column}: {self.wrong}; {self.fix}"
 
 
 @dataclass
@@ -44,8 +44,8 @@ def validate_preferences(dataset: Dataset, name: str = "preferences") -> Validat
     """Check every row: columns, messages, empty or equal responses, a prompt repeated inside a response."""
     missing = [column for column in COLUMNS if column not in dataset.column_names]
     if missing:
-        mend = f"give each row {', '.join(COLUMNS)}"
-        return ValidationReport(name, len(dataset), [Problem(0, column, "is missing", mend) for column in missing])
+        fix = f"give each row {', '.join(COLUMNS)}"
+        return ValidationReport(name, len(dataset), [Problem(0, column, "is missing", fix) for column in missing])
     problems = [problem for row, example in enumerate(dataset) for problem in row_problems(row, example)]
     return ValidationReport(name, len(dataset), problems)
 

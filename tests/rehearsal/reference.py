@@ -1,7 +1,7 @@
 """What plain PyTorch gets: helpers.training.orpo.ORPOTrainer in its own process, without torch_xla.
 
 The process gets a JSON file with {"path", "pairs", "length", "settings"} and writes the outcome. With the setting
-`method="dpo"` it is DPO, with the reference log-probs of `helpers.training.dpo`.
+`method="dpo"` it is DPO, with the reference log-probs of `helpers.training.dpo_reference`.
 """
 
 import json
@@ -95,7 +95,7 @@ def plain_pytorch(folder: Path, path: str, pairs: int, length: int, **settings) 
 
 def main(request: str, out: str) -> None:
     from helpers.training.base_model import SMOKE, load_model, load_tokenizer
-    from helpers.training.dpo import with_reference_logps
+    from helpers.training.dpo_reference import with_reference_logps
     from tests.rehearsal.tiny import real_pairs, torch_trainer
 
     asked = json.loads(Path(request).read_text())

@@ -10,7 +10,7 @@ from peft import LoraConfig
 from helpers.data.schema import REFERENCE
 from helpers.neuron import NeuronDPOConfig, NeuronDPOTrainer
 from helpers.training.base_model import SMOKE, load_model, load_tokenizer
-from helpers.training.dpo import summed_logps, with_columns
+from helpers.training.dpo_reference import summed_logps, with_columns
 from tests.rehearsal.reference import assert_agreement, outcome, plain_pytorch
 from tests.rehearsal.tiny import LENGTH, neuron_dpo_trainer, real_pairs, save_tiny_model
 

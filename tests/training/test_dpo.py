@@ -14,11 +14,10 @@ from helpers.data.collate import PreferenceCollator
 from helpers.data.schema import REFERENCE, SIDES
 from helpers.data.tokenize import render, response_tokens, tokenize_preferences
 from helpers.data.trl_format import dpo_features
+from helpers.objective.dpo import dpo_loss, dpo_metrics
 from helpers.objective.logprobs import pair_logps
 from helpers.training.base_model import smoke_model
-from helpers.training.dpo import (
-    dpo_loss,
-    dpo_metrics,
+from helpers.training.dpo_reference import (
     refuse_other_reference,
     summed_logps,
     with_columns,

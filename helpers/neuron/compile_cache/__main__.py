@@ -22,7 +22,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     status = commands.add_parser("status", help="how many graphs are in which state")
     status.add_argument("--json", action="store_true", help="for scripts")
-    commands.add_parser("problems", help="what is wrong, with the mend; exits with 1 if anything is")
+    commands.add_parser("problems", help="what is wrong, with the fix; exits with 1 if anything is")
     repair = commands.add_parser("repair", help="show what would be moved away; --yes moves it")
     repair.add_argument("--yes", action="store_true", help="move it to <cache>/.removed/")
     repair.add_argument("--kind", action="append", choices=MOVED, help="only this kind; may be given several times")
@@ -30,7 +30,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--older-than", type=float, metavar="SECONDS", help="when a lock that no process holds is stale"
     )
     push = commands.add_parser("push", help="send finished graphs")
-    push.add_argument("--force", action="store_true", help="also those that are there, to mend damaged ones")
+    push.add_argument("--force", action="store_true", help="also those that are there, to fix damaged ones")
     pull = commands.add_parser("pull", help="fetch finished graphs")
     for command in (push, pull):
         command.add_argument("url", help="a folder or s3://bucket/prefix")

@@ -34,7 +34,7 @@ class CompileCache:
         return layout.summarise(self.path, self.compiler)
 
     def problems(self, older_than: float | None = None) -> list[Problem]:
-        """What is wrong, each with its mend. older_than: seconds after which what no process holds is left over."""
+        """What is wrong, each with its fix. older_than: seconds after which what no process holds is left over."""
         return list(problems.problems(self.path, self.compiler, older_than))
 
     def repair(self, dry_run: bool = True, kinds=BLOCKING, older_than: float | None = None) -> list[Problem]:
@@ -42,14 +42,14 @@ class CompileCache:
 
         kinds: also "other compiler" and "foreign file", if asked for. What a process compiles is never touched.
         """
-        mended = problems.repair(self.path, self.compiler, dry_run, tuple(kinds), older_than)
-        for problem in mended:
+        fixed = problems.repair(self.path, self.compiler, dry_run, tuple(kinds), older_than)
+        for problem in fixed:
             print(f"{'would move' if dry_run else 'moved'}: {problem.path.relative_to(self.path)} ({problem.kind})")
-        if not mended:
+        if not fixed:
             print("nothing to repair")
         elif dry_run:
-            print(f"{len(mended)} to move, nothing was changed: repair(dry_run=False) moves them to {layout.REMOVED}/")
-        return mended
+            print(f"{len(fixed)} to move, nothing was changed: repair(dry_run=False) moves them to {layout.REMOVED}/")
+        return fixed
 
     def push(self, url: str, force: bool = False) -> Transfer:
         """Send finished graphs of this compiler to a folder or s3://bucket/prefix (`transfer.push`)."""

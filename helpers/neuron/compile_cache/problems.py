@@ -33,7 +33,7 @@ MOVED = (*BLOCKING, *ON_REQUEST)
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong, where, and the mend. `path` is what a repair moves away, or None where it can't help.
+    """What is wrong, where, and the fix. `path` is what a repair moves away, or None where it can't help.
 
     `says` has a line for each line of a failed compile's log, else one.
     """
@@ -41,11 +41,11 @@ class Problem:
     kind: str
     where: str
     says: str
-    mend: str
+    fix: str
     path: Path | None = None
 
     def __str__(self) -> str:
-        lines = [f"{self.kind}: {self.where}", *self.says.splitlines(), f"→ {self.mend}"]
+        lines = [f"{self.kind}: {self.where}", *self.says.splitlines(), f"→ {self.fix}"]
         return "\n    ".join(lines)
 
 
@@ -67,8 +67,8 @@ def problems(root: Path, compiler: str | None = None, older_than: float | None =
                 yield from _of_entry(entry, holders)
     for other, total in sorted(others.items()):
         says = f"{graphs_text(total['graphs'])}, {size_text(total['size'])}, of no use to {compiler}"
-        mend = 'repair(kinds=["other compiler"]) moves them away'
-        yield Problem("other compiler", other, says, mend, root / other)
+        fix = 'repair(kinds=["other compiler"]) moves them away'
+        yield Problem("other compiler", other, says, fix, root / other)
 
 
 def _around(root: Path) -> Iterator[Problem]:
@@ -88,15 +88,15 @@ def _strange(root: Path, item: Item, holders: Holders) -> Iterator[Problem]:
             yield Problem("unfinished transfer", where, "a pull that was killed left it", "repair moves it away", path)
         return
     outside = f"a symbolic link to {os.readlink(path)}, not followed" if item.found.is_symlink() else None
-    mend = 'repair(kinds=["foreign file"]) moves it away'
-    yield Problem("foreign file", where, outside or "not of a Neuron cache", mend, path)
+    fix = 'repair(kinds=["foreign file"]) moves it away'
+    yield Problem("foreign file", where, outside or "not of a Neuron cache", fix, path)
 
 
 def _of_entry(entry: Entry, holders: Holders) -> Iterator[Problem]:
     where = f"{entry.compiler}/{entry.name}"
     if entry.state == "failed":
-        mend = "repair moves it away, so that the graph is tried again (or --retry_failed_compilation)"
-        yield Problem("failed compile", where, log_tail(entry.path) or "its log is empty", mend, entry.path)
+        fix = "repair moves it away, so that the graph is tried again (or --retry_failed_compilation)"
+        yield Problem("failed compile", where, log_tail(entry.path) or "its log is empty", fix, entry.path)
     elif entry.lock and not entry.holder:
         says = f"no process holds its lock, which is {age_text(_age(entry.path / entry.lock))} old"
         yield Problem("stale lock", where, says, "repair takes the lock away", entry.path / entry.lock)

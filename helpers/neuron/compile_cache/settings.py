@@ -61,28 +61,28 @@ def configure(path: Path, environment: MutableMapping = os.environ, links: Path 
 def refuse_url(location: str) -> None:
     """Raise ValueError unless `location` is a path."""
     if re.match(r"[A-Za-z0-9]+:/", location):
-        mend = "keep the cache in a local folder, and share it with push and pull"
-        raise ValueError(f"{location}: a cache there would be misread by Optimum Neuron: {mend}")
+        fix = "keep the cache in a local folder, and share it with push and pull"
+        raise ValueError(f"{location}: a cache there would be misread by Optimum Neuron: {fix}")
 
 
 def safe_link(path: Path, links: Path) -> Path:
     """A symbolic link to `path` with a name of safe characters, in a folder that only this user can write to."""
-    mend = "choose a cache path of the characters A-Z a-z 0-9 _ - / only"
+    fix = "choose a cache path of the characters A-Z a-z 0-9 _ - / only"
     folder = links / f"neuron-cache-{os.getuid()}"
     if not SAFE.fullmatch(str(folder)):
-        raise ValueError(f"no safe name for {path} can be made in {links}: {mend}")
+        raise ValueError(f"no safe name for {path} can be made in {links}: {fix}")
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
         if folder.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o022:
-            raise ValueError(f"{folder} is not this user's alone: {mend}")
+            raise ValueError(f"{folder} is not this user's alone: {fix}")
         link = folder / hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
         if not link.is_symlink():
             link.symlink_to(path)
     except OSError as error:
-        raise ValueError(f"no safe name for {path} can be made in {links} ({error.strerror}): {mend}") from error
+        raise ValueError(f"no safe name for {path} can be made in {links} ({error.strerror}): {fix}") from error
     if os.readlink(link) != str(path):
-        raise ValueError(f"{link} leads elsewhere: remove it, or {mend}")
+        raise ValueError(f"{link} leads elsewhere: remove it, or {fix}")
     return link
 
 

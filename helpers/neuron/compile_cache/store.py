@@ -26,8 +26,8 @@ UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 ATTEMPTS = 10  # of one request; boto3 waits longer each time, up to 20 s
 READ_ONLY = ("AccessDenied", "AllAccessDisabled", "MethodNotAllowed")
 DAMAGED = ("BadDigest", "NoSuchKey", "404")
-MENDS = {
-    "NoSuchBucket": "create the bucket, or mend its name",
+FIXES = {
+    "NoSuchBucket": "create the bucket, or fix its name",
     "NoSuchKey": "an object is missing: push it again with force",
     "404": "an object is missing: push it again with force",
     "AccessDenied": "the role needs s3:ListBucket and s3:GetObject there",
@@ -36,7 +36,7 @@ MENDS = {
 
 
 class TransferError(RuntimeError):
-    """A push or pull that can't go on; one line, with the mend."""
+    """A push or pull that can't go on; one line, with the fix."""
 
 
 class ReadOnlyError(TransferError):
@@ -204,7 +204,7 @@ class S3Store:
 
     @contextlib.contextmanager
     def told(self):
-        """boto3's errors in one line with the mend. They carry no secret: request, error code, host."""
+        """boto3's errors in one line with the fix. They carry no secret: request, error code, host."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError, NoCredentialsError
 
@@ -215,8 +215,8 @@ class S3Store:
         except FlexibleChecksumError as error:
             raise CorruptError("S3 sent contents that are not those of its checksum: pull again") from error
         except NoCredentialsError as error:
-            mend = "give the instance a role, or run `aws configure`"
-            raise TransferError(f"{self}: no AWS credentials were found: {mend}") from error
+            fix = "give the instance a role, or run `aws configure`"
+            raise TransferError(f"{self}: no AWS credentials were found: {fix}") from error
         except (BotoCoreError, Boto3Error) as error:
             raise TransferError(f"{self}: {error}") from error
 
@@ -224,4 +224,4 @@ class S3Store:
         if code in READ_ONLY and operation == "PutObject":
             return ReadOnlyError(f"{self} can't be written to ({code})")
         kind = CorruptError if code in DAMAGED else TransferError
-        return kind(f"{self}: S3 answered {code}: {MENDS.get(code, 'try again later')}")
+        return kind(f"{self}: S3 answered {code}: {FIXES.get(code, 'try again later')}")

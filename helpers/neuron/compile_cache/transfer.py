@@ -177,7 +177,7 @@ def finished(root: Path, compiler: str | None) -> Iterator[tuple[str, str, Path]
 
 
 def push(root: Path, url: str, compiler: str | None = None, force: bool = False) -> Transfer:
-    """Send what is finished and not there yet. `force` sends it all again, to mend damaged objects.
+    """Send what is finished and not there yet. `force` sends it all again, to fix damaged objects.
 
     A place that can't be written to is a warning. Raises TransferError or ValueError, in one line, for one that can't
     be reached or named.
@@ -259,7 +259,7 @@ def pull(root: Path, url: str, compiler: str | None = None) -> Transfer:
     started, store, transfer = time.monotonic(), open_store(url), Transfer("fetched", str(url))
     refuse_inside(root, store)
     if isinstance(store, FolderStore) and not store.root.is_dir():
-        raise TransferError(f"{store}: there is no such folder: push to it first, or mend its name")
+        raise TransferError(f"{store}: there is no such folder: push to it first, or fix its name")
     newest: dict[tuple[str, str], Remote] = {}
     foreign = []
     for found in listed(store, compiler):
@@ -275,8 +275,8 @@ def pull(root: Path, url: str, compiler: str | None = None) -> Transfer:
             transfer.count(outcome)
     except OSError as error:
         if error.errno in NO_ROOM:
-            mend = "what was fetched whole stays; free some space and pull again"
-            raise OSError(error.errno, f"no room for another graph in {root}: {mend}") from error
+            fix = "what was fetched whole stays; free some space and pull again"
+            raise OSError(error.errno, f"no room for another graph in {root}: {fix}") from error
         if error.errno not in UNWRITABLE:
             raise
         transfer.warnings.append(f"{root} can't be written to ({error.strerror}): nothing more was fetched")

@@ -26,8 +26,8 @@ from helpers.neuron.compile_cache.sample import (
     make_sample,
 )
 from helpers.neuron.compile_cache.store import CorruptError, S3Store, TransferError, open_store
-from tests.s3_server import Server
-from tests.transfers import contents, in_bucket, in_folder
+from tests.neuron.compile_cache.s3_server import Server
+from tests.neuron.compile_cache.transfers import contents, in_bucket, in_folder
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""moto's S3 in a process of its own, with faults to order: `python -m tests.s3_server`.
+"""moto's S3 in a process of its own, with faults to order: `python -m tests.neuron.compile_cache.s3_server`.
 
 GET /_faults?status=503&count=20 lets the next 20 requests fail; GET /_requests tells the requests since the last call.
 """
@@ -82,7 +82,7 @@ class Server:
 
     def __init__(self, folder: Path):
         self.log = (folder / "s3.log").open("w")
-        command = [sys.executable, "-m", "tests.s3_server"]
+        command = [sys.executable, "-m", "tests.neuron.compile_cache.s3_server"]
         self.process = subprocess.Popen(
             command, cwd=REPOSITORY, env=os.environ | CREDENTIALS, stdout=subprocess.PIPE, stderr=self.log, text=True
         )

@@ -389,12 +389,12 @@ def test_a_plan_reads_the_cache_again(tmp_path):
     cache.repair(dry_run=False)  # as another cell does
     shown.repair.click()
     assert "Nothing to repair" in shown.said.value and "✗" not in shown.table.value
-    assert "that Repair mends" not in shown.problems.value and shown.confirm.layout.display == "none"
+    assert "that Repair fixes" not in shown.problems.value and shown.confirm.layout.display == "none"
 
 
 def test_after_a_repair_it_says_what_stays_and_why(tmp_path):
     shown = browser.Browser(CompileCache(make_sample(tmp_path / "cache"), COMPILER))
-    assert shown.problems.value.index("that Repair mends") < shown.problems.value.index("that Repair leaves alone")
+    assert shown.problems.value.index("that Repair fixes") < shown.problems.value.index("that Repair leaves alone")
     shown.repair.click()
     shown.confirm.click()
     assert "1 × foreign file, 1 × other compiler" in shown.said.value

@@ -1,18 +1,11 @@
-"""DPO in plain PyTorch, with reference log-probs computed once, before training, and kept beside the data.
+"""DPO's reference log-probs: computed once, before training, and kept beside the data.
 
-Source: Rafailov et al., "Direct Preference Optimization: Your Language Model is Secretly a Reward Model",
-arXiv 2305.18290, equation 7. With L the *sum* of the log-probs of a response's tokens (ORPO takes their mean),
-
-    L_DPO = mean over pairs of −log σ( β · [ (L_chosen − L_ref_chosen) − (L_rejected − L_ref_rejected) ] )
-
-The reference is the model as it is before the first step. So no second model is needed: one pass over the data, whose
-two numbers a pair are kept as the columns `ref_chosen_logps` and `ref_rejected_logps`.
+The reference is the model as it is before the first step. So no second model is needed: one pass over the data gives
+two numbers a pair, the columns `ref_chosen_logps` and `ref_rejected_logps` (sums over the response's tokens, nats).
 """
 
 import math
 
-import torch
-import torch.nn.functional as F
 from datasets import Dataset
 from tqdm.auto import tqdm
 
@@ -27,38 +20,7 @@ from helpers.training.layout_check import shared_row_obstacle
 # its weights in bf16 was within 0.42 of that on the built-in domain (0.6 nats of 25 to 130), where after SFT it is off
 # by tens of nats.
 NATS, TOLERANCE = 1.0, 0.01
-MEND = "recompute them with with_reference_logps"
-
-
-# ── the loss ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def dpo_loss(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta: float) -> torch.Tensor:
-    """L_DPO, a float32 scalar, from summed log-probs (nats) of shape (pairs,) in any floating dtype.
-
-    β says how dear it is to move away from the reference: 0.1 in the paper's experiments.
-    """
-    chosen, rejected = implicit_rewards(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta)
-    return -F.logsigmoid(chosen - rejected).mean()
-
-
-def dpo_metrics(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta: float) -> dict:
-    """The values that TRL's DPOTrainer logs of log-probs, each a scalar tensor. Its `logps` are sums, ORPO's means."""
-    chosen, rejected = implicit_rewards(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta)
-    return {
-        "rewards/chosen": chosen.mean(),
-        "rewards/rejected": rejected.mean(),
-        "rewards/accuracies": (chosen > rejected).float().mean(),
-        "rewards/margins": (chosen - rejected).mean(),
-        "logps/chosen": chosen_logps.float().mean(),
-        "logps/rejected": rejected_logps.float().mean(),
-    }
-
-
-def implicit_rewards(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta: float):
-    """β · (L − L_ref) of the chosen and of the rejected responses, float32: two of shape (pairs,)."""
-    chosen = beta * (chosen_logps.float() - ref_chosen_logps.float())
-    return chosen, beta * (rejected_logps.float() - ref_rejected_logps.float())
+FIX = "recompute them with with_reference_logps"
 
 
 # ── the reference ───────────────────────────────────────────────────────────────────────────────────────────
@@ -127,7 +89,7 @@ def refuse_difference(few: Dataset, logps: dict[str, list[float]], tolerance: fl
             if not abs(stored - found) <= NATS + tolerance * abs(found):
                 raise ValueError(
                     f"row {row}: {name} is {stored:.2f} and this model gives {found:.2f}: the reference log-probs "
-                    f"were made with another model or tokenizer: {MEND}"
+                    f"were made with another model or tokenizer: {FIX}"
                 )
 
 
@@ -138,5 +100,5 @@ def refuse_non_finite_reference(tokenized: Dataset) -> Dataset:
             raise ValueError(f"the data set has no column {name}: make it with with_reference_logps")
         for row, value in zip(tokenized["row"], tokenized[name], strict=True):
             if value is None or not math.isfinite(value):
-                raise ValueError(f"row {row}: {name} is {value}: look at that row; if it reads well, {MEND} in float32")
+                raise ValueError(f"row {row}: {name} is {value}: look at that row; if it reads well, {FIX} in float32")
     return tokenized

@@ -15,9 +15,9 @@ import pytest
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.sample import COMPILER, add_compiled, add_locked, graph_name
 from helpers.neuron.compile_cache.store import TransferError
-from tests import transfers
-from tests.s3_server import Server
-from tests.transfers import contents, in_bucket, in_folder, stored
+from tests.neuron.compile_cache import transfers
+from tests.neuron.compile_cache.s3_server import Server
+from tests.neuron.compile_cache.transfers import contents, in_bucket, in_folder, stored
 
 KILLS = {"folder": 100, "s3": 20}
 GRAPHS = 12

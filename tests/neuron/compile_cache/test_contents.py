@@ -197,7 +197,7 @@ def test_every_problem_is_named_with_its_mend(cache):
     assert "exceeds the 16 GB of a core" in found["failed compile"].says
     assert "2 days old" in found["stale lock"].says
     assert OLDER_COMPILER in found["other compiler"].where and "3 graphs" in found["other compiler"].says
-    assert all(str(problem).endswith(f"\n    → {problem.mend}") and problem.mend for problem in found.values())
+    assert all(str(problem).endswith(f"\n    → {problem.fix}") and problem.fix for problem in found.values())
 
 
 def test_without_a_current_compiler_no_version_is_another(cache, monkeypatch):
@@ -227,7 +227,7 @@ def test_a_graph_that_only_waits_to_be_compiled_is_no_problem(tmp_path):
 def test_a_location_read_differently_is_a_problem(tmp_path, monkeypatch):
     monkeypatch.setenv("NEURON_COMPILE_CACHE_URL", str(tmp_path))
     (problem,) = CompileCache().problems()
-    assert problem.kind == "location" and str(tmp_path) in problem.says and "configure()" in problem.mend
+    assert problem.kind == "location" and str(tmp_path) in problem.says and "configure()" in problem.fix
 
 
 def test_a_link_out_of_the_cache_is_foreign_and_never_followed(tmp_path):

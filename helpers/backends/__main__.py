@@ -1,0 +1,8 @@
+"""`python -m helpers.backends`: the backend in one line; exit code 1 if the accelerator can't be used."""
+
+import sys
+
+from helpers.backends.choice import explain
+
+print(line := explain())
+sys.exit(line.startswith("FAIL"))
