@@ -60,13 +60,14 @@ def train_over(folder: Path, cases: list[dict], processes: int = 2) -> dict[str,
 
 
 def small_pairs():
-    """Tokenised pairs of the domain, in a small vocabulary, so that logits stay small."""
+    """Tokenised pairs of the domain, in a small vocabulary, so that logits stay small. 0 is padding and nothing else:
+    an ordinary embedding keeps that row without gradient, a split one does not."""
     from helpers.training.base_model import SMOKE, load_tokenizer
     from tests.rehearsal.tiny import real_pairs
 
     def small(row: dict) -> dict:
         names = [name for name in row if name.endswith(("_input_ids", "_labels"))]
-        return row | {name: [token if token < 0 else token % VOCABULARY for token in row[name]] for name in names}
+        return row | {name: [t if t < 0 else 1 + t % (VOCABULARY - 1) for t in row[name]] for name in names}
 
     return real_pairs(PAIRS, load_tokenizer(SMOKE), LENGTH).map(small)
 

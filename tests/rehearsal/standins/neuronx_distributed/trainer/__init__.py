@@ -46,6 +46,7 @@ def _on_the_host(content):
 
 
 def _write(todo, folder, use_xser):
+    folder.mkdir(parents=True, exist_ok=True)  # a data-parallel rank may come before the first one
     for file, content in todo:
         file.parent.mkdir(parents=True, exist_ok=True)
         if use_xser:
