@@ -1,6 +1,7 @@
 """Generated answers, and how near they are to the right ones (chrF)."""
 
 import numpy as np
+import torch
 from sacrebleu.metrics import CHRF
 from tqdm.auto import tqdm
 
@@ -9,15 +10,30 @@ from helpers.objective.logprobs import evaluating
 
 
 def generate_answers(
-    model, tokenizer, prompts: list[list[dict]], max_new_tokens: int, batch_size: int = 16, desc: str = "answers"
+    model,
+    tokenizer,
+    prompts: list[list[dict]],
+    max_new_tokens: int,
+    batch_size: int = 16,
+    desc: str = "answers",
+    temperature: float = 0.0,
+    seed: int = 0,
 ) -> list[str]:
-    """Greedy answers to chat prompts, new text only. Greedy, so that the same model always says the same.
+    """Answers to chat prompts, new text only. Greedy at temperature 0, so that the same model always says the same.
 
-    Shows its progress under the name `desc` where there is more than one batch.
+    Above 0, each token is drawn from the whole distribution at that temperature, from `seed`; the caller's random
+    state stays as it was. Raises ValueError for a negative temperature. Shows its progress under the name `desc`
+    where there is more than one batch.
     """
+    if temperature < 0:
+        raise ValueError(f"temperature is {temperature}: give 0 for greedy answers, or more to sample")
+    sampling = {"do_sample": False}
+    if temperature:
+        sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     texts = [tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True) for prompt in prompts]
     answers = []
-    with evaluating(model):
+    with evaluating(model), torch.random.fork_rng():
+        torch.manual_seed(seed)
         for start in tqdm(range(0, len(texts), batch_size), desc=desc, disable=len(texts) <= batch_size):
             inputs = tokenizer(
                 texts[start : start + batch_size],
@@ -30,7 +46,7 @@ def generate_answers(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
                 max_new_tokens=max_new_tokens,
-                do_sample=False,
+                **sampling,
                 pad_token_id=tokenizer.pad_token_id,
                 eos_token_id=tokenizer.eos_token_id,
             )

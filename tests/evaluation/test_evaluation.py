@@ -137,6 +137,21 @@ def test_answers_of_a_padded_batch_equal_those_given_one_by_one(model, pairs, to
     assert any(together)
 
 
+def test_sampled_answers_follow_the_seed_and_leave_the_random_state(model, pairs, tokenizer):
+    model.lm_head.weight = torch.nn.Parameter(0.5 * torch.randn_like(model.lm_head.weight))
+    prompts = list(pairs["prompt"])
+    before = torch.get_rng_state()
+    first, again, other = (
+        generate_answers(model, tokenizer, prompts, 6, temperature=1.0, seed=seed) for seed in (0, 0, 1)
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+    assert first == again != other
+    cold = generate_answers(model, tokenizer, prompts, 6, temperature=1e-4)
+    assert cold == generate_answers(model, tokenizer, prompts, 6), "near temperature 0 it is greedy"
+    with pytest.raises(ValueError, match="temperature is -1"):
+        generate_answers(model, tokenizer, prompts, 6, temperature=-1)
+
+
 ANSWERS = ["Lists the topics.", "Deletes a queue now.", "", "Starts a job run in the catalog."]
 REFERENCES = ["Lists the topics in a cluster.", "Returns the URL of a queue.", "Creates a stream.", "Starts a job run."]
 
