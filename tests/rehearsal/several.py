@@ -115,8 +115,6 @@ def train_case(case: dict, pairs, folder: Path) -> dict:
         LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LINEAR_LAYERS, task_type="CAUSAL_LM") if rank else None
     )
     given = SETTINGS | settings
-    if case["method"] == "sft":
-        given = {name: value for name, value in given.items() if name not in ("layout", "beta")}
     gradients = FirstGradients()
     trainer = neuron_trainer(
         case["path"], pairs, folder / "out", peft_config=lora if rank else None, callbacks=[gradients], **given
@@ -137,9 +135,19 @@ def train_case(case: dict, pairs, folder: Path) -> dict:
     with torch.no_grad():
         for name, parameter in trainer.model.named_parameters():
             if parameter.requires_grad:
-                parameter.copy_(gradients.first[name])
+                parameter.copy_(over_data_parallel_ranks(gradients.first[name], trainer.dp_size))
     save_ordinary(trainer, str(folder / "gradients"))
     return measured
+
+
+def over_data_parallel_ranks(gradient: torch.Tensor, ranks: int) -> torch.Tensor:
+    """The mean of a gradient over the data-parallel ranks, which ZeRO-1 takes only inside of its step."""
+    import torch_xla.core.xla_model as xm
+    from neuronx_distributed.parallel_layers.parallel_state import get_data_parallel_replica_groups
+
+    if ranks == 1:
+        return gradient
+    return xm.all_reduce(xm.REDUCE_SUM, gradient.clone(), groups=get_data_parallel_replica_groups()) / ranks
 
 
 def is_copied(parameter) -> bool:
@@ -163,7 +171,7 @@ def says(trainer) -> float:
     from neuronx_distributed.parallel_layers.parallel_state import get_data_parallel_replica_groups
 
     batch = next(iter(trainer.get_train_dataloader()))
-    batch |= {"share": torch.ones(1)} if trainer.args.__class__.__name__ != "NeuronSFTConfig" else {}
+    batch |= {"share": torch.ones(1)}
     with torch.no_grad():
         loss = trainer.compute_loss(trainer.model, batch)
     total = xm.all_reduce(xm.REDUCE_SUM, loss.float().reshape(1), groups=get_data_parallel_replica_groups())
@@ -209,10 +217,6 @@ def loss_of(model, case: dict, rows: list[dict], reference=None) -> torch.Tensor
     from helpers.objective.odds_ratio import orpo_loss
 
     batch = PreferenceCollator(0, "rows", LENGTH)(rows)
-    if case["method"] == "sft":
-        chosen, labels = batch["input_ids"][: len(rows)], batch["labels"][: len(rows)]
-        logits = model(chosen).logits[:, :-1].flatten(0, 1)
-        return torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:].flatten(), ignore_index=-100)
     chosen, rejected = pair_logps(model, batch)
     if case["method"] == "orpo":
         return orpo_loss(-chosen, chosen, rejected, BETA)

@@ -36,7 +36,6 @@ def cases_of_tensor_parallelism(folder) -> list[dict]:
         {"name": "qwen3-lora-off", "path": qwen3, "lora": 16} | off,
         {"name": "qwen3-lora-bf16", "path": qwen3, "lora": 16, "dtype": "bfloat16"},
         {"name": "qwen3-lora-shared", "path": qwen3, "lora": 16, "layout": "shared"},
-        {"name": "qwen3-lora-sft", "path": qwen3, "lora": 16, "method": "sft"},
         {"name": "qwen3-lora-async", "path": qwen3, "lora": 16, "async_save": True, "max_steps": 2},
     ]
 
@@ -54,7 +53,6 @@ NAMES = [
     "qwen3-lora-off",
     "qwen3-lora-bf16",
     "qwen3-lora-shared",
-    "qwen3-lora-sft",
     "qwen3-lora-async",
 ]
 
@@ -78,13 +76,11 @@ def test_tensor_parallelism_trains_what_one_process_trains(tensor_parallel, name
 def data_parallel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data-parallel")
     path = save_tiny_model(folder / "qwen3", "qwen3", vocabulary=VOCABULARY)
-    cases = [
-        {"name": method, "path": path, "method": method, "tensor_parallel_size": 1} for method in ("sft", "orpo", "dpo")
-    ]
+    cases = [{"name": method, "path": path, "method": method, "tensor_parallel_size": 1} for method in ("orpo", "dpo")]
     return folder, {case["name"]: case for case in cases}, train_over(folder / "trained", cases)
 
 
-@pytest.mark.parametrize("method", ["sft", "orpo", "dpo"])
+@pytest.mark.parametrize("method", ["orpo", "dpo"])
 def test_data_parallelism_trains_what_one_process_trains(data_parallel, method):
     folder, cases, measured = data_parallel
     compare(folder / "trained", cases[method], measured[method], processes=2)

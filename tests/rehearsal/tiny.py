@@ -108,11 +108,6 @@ def neuron_trainer(
             return SequentialSampler(self.train_dataset)
 
     settings = COMMON | {"bf16": dtype == "bfloat16"} | settings
-    if method == "sft":
-        from helpers.data.trl_format import sft_features
-
-        settings.pop("beta")
-        pairs = sft_features(pairs)
     args = config_class(output_dir=str(output), **settings)
     model = NeuronModelForCausalLM.from_pretrained(path, args.trn_config, dtype=getattr(torch, dtype))
     return NeuronInOrder(
