@@ -1,6 +1,7 @@
 """Small real things that several tests share: the workshop's tokenizer, a two-layer model, four pairs."""
 
 import pytest
+import setuptools  # noqa: F401  (torch.compile imports it, which fails once the standard library's distutils is loaded)
 from datasets import Dataset
 
 from helpers.data.tokenize import tokenize_preferences
