@@ -164,12 +164,13 @@ def least_seconds(work, tries: int = 3) -> float:
     return min(taken)
 
 
-def test_ten_thousand_graphs_are_summed_up_in_a_second_and_searched_in_three(large):
+def test_ten_thousand_graphs_are_summed_up_and_searched_about_as_fast_as_their_files_are_listed(large):
     cache = CompileCache(large, COMPILER)
+    listing = least_seconds(lambda: [path.stat() for path in large.rglob("*")])
     summing, searching = least_seconds(cache.summary), least_seconds(cache.problems)
-    print(f"\nsummary {summing:.2f} s, problems {searching:.2f} s")
+    print(f"\nlisting {listing:.2f} s, summary {summing:.2f} s, problems {searching:.2f} s")
     assert cache.summary().states == {"compiled": 9000, "failed": 1000} and len(cache.problems()) == 1000
-    assert summing < 1 and searching < 3
+    assert summing < 2 * listing and searching < 3 * listing
 
 
 def test_memory_stays_flat(large, tmp_path):
