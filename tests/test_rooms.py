@@ -1,6 +1,8 @@
 """The order of the rooms: nobody imports upwards, lazily neither, and every name that a room offers exists."""
 
 import importlib
+import subprocess
+import sys
 
 import networkx
 import pytest
@@ -61,3 +63,9 @@ def test_a_module_is_one_idea_of_readable_length(name):
 
 def test_the_picture_in_contributing_is_the_code():
     assert rooms.picture() in (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8"), "run make figures"
+
+
+def test_make_run_starts_without_loading_torch():
+    """The kernels load it; the process that starts them would keep people waiting, and hold the memory all the time."""
+    code = "import sys, scripts.run_workshop; sys.exit(bool({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)

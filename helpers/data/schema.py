@@ -51,3 +51,8 @@ def without_nulls(value):
     if isinstance(value, dict):
         return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
     return [without_nulls(inner) for inner in value] if isinstance(value, list) else value
+
+
+def references(dataset) -> list[str]:
+    """The chosen answers as plain text."""
+    return [chosen[-1]["content"] for chosen in dataset["chosen"]]

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from helpers.data.collate import PreferenceCollator
-from helpers.data.schema import COLUMNS
+from helpers.data.schema import COLUMNS, references
 from helpers.data.tokenize import tokenize_preferences
 from helpers.evaluation.answers import chrf_with_ci, generate_answers
 from helpers.evaluation.scores import PairScores, measure_pairs
@@ -51,7 +51,7 @@ def evaluate(run, method: str, model, tokenizer, heldout, profile, training: dic
 
 
 def measure_rules(run, method: str, model, tokenizer, heldout, profile) -> dict[str, dict]:
-    """Preference accuracy of a measured model by each of `scoring.RULES`, from the same answers without a question."""
+    """Preference accuracy of a measured model by each of `RULES`, from the same answers without a question."""
     asked = read_scores(run.stage(method))
     batches = heldout_batches(without_question(heldout), model, tokenizer, profile.max_length)
     unasked = measure_pairs(model, tqdm(batches, desc=f"{method}: without the question"))
@@ -107,11 +107,6 @@ def load_heldout(run, method: str) -> tuple[PairScores, list[str]]:
     run.require(method)
     stage = run.stage(method)
     return read_scores(stage), read_json(stage.path / "heldout.json")["answers"]
-
-
-def references(dataset) -> list[str]:
-    """The chosen answers as plain text."""
-    return [chosen[-1]["content"] for chosen in dataset["chosen"]]
 
 
 def accuracy_by_kind(run, heldout, methods=COMPARED) -> dict[str, dict]:

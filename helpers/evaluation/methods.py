@@ -42,3 +42,9 @@ BASELINES = {  # without a language model: label, colour, and the line that mark
     "rare_words": ("rare words matched", "#009E73", (0, (5, 2, 1, 2))),
     "logistic_regression": ("logistic regression", "#D55E00", (0, (6, 2))),
 }
+RULES = {
+    "mean": "mean log-prob",
+    "sum": "summed log-prob",
+    "mean_question": "mean, minus that without a question",
+    "sum_question": "sum, minus that without a question",
+}

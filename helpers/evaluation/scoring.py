@@ -10,14 +10,8 @@ from datasets import Dataset
 
 from helpers.data.schema import SIDES
 from helpers.data.tokenize import response_tokens, tokenize_preferences
+from helpers.evaluation.methods import RULES
 from helpers.evaluation.scores import PairScores, accuracy
-
-RULES = {
-    "mean": "mean log-prob",
-    "sum": "summed log-prob",
-    "mean_question": "mean, minus that without a question",
-    "sum_question": "sum, minus that without a question",
-}
 
 
 def without_question(dataset: Dataset) -> Dataset:

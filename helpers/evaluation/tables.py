@@ -4,8 +4,7 @@ import numpy as np
 
 from helpers.data.schema import SIDES
 from helpers.evaluation.intervals import interval_text
-from helpers.evaluation.methods import BASELINES, METHODS
-from helpers.evaluation.scoring import RULES
+from helpers.evaluation.methods import BASELINES, METHODS, RULES
 from helpers.runs.machine import clock
 from helpers.runs.recorded import provenance_of_runs
 

@@ -7,7 +7,7 @@ import re
 import matplotlib.pyplot as plt
 from IPython.display import HTML, Image, display
 
-from helpers.evaluation.heldout import references
+from helpers.data.schema import references
 from helpers.runs.recorded import provenance
 from helpers.show.run_plots import plot_monitor
 
