@@ -21,9 +21,9 @@ REPORTERS |= {"comet_ml": ("comet_ml",), "clearml": ("clearml",), "dvclive": ("d
 EVALUATION = "train.py evaluates nothing: leave it out, and measure the model afterwards"
 TOKENIZED = "the pairs are tokenised before TRL sees them: leave it out"
 UNFOLLOWED = {
+    "eval_strategy": EVALUATION,  # before do_eval, which transformers sets along with it
     "do_eval": EVALUATION,
     "do_predict": EVALUATION,
-    "eval_strategy": EVALUATION,
     "max_completion_length": f"{TOKENIZED}, and set max_length",
     "truncation_mode": TOKENIZED,
     "tools": TOKENIZED,

@@ -209,7 +209,7 @@ def test_a_reporter_whose_package_is_missing_is_named_with_its_fix(name, monkeyp
     ("method", "option", "value", "says"),
     [
         ("orpo", "do_eval", "True", "do_eval can't be followed: train.py evaluates nothing"),
-        ("sft", "eval_strategy", "epoch", "eval_strategy can't be followed|eval_strategy"),
+        ("sft", "eval_strategy", "epoch", "^eval_strategy can't be followed: train.py evaluates nothing"),
         (
             "dpo",
             "max_completion_length",
