@@ -1,4 +1,4 @@
-"""The cache folder: what is made once and read from then on, whole or absent."""
+"""Where things are kept, and files that are whole or absent: JSON, text, JSON Lines, folders made once."""
 
 import errno
 import json

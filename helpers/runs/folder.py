@@ -1,7 +1,7 @@
 """The run folder: everything that is measured goes in, and plots, tables and the report read from it.
 
     runs/<time>-<profile>/
-      results.json                  what was measured, each result once (schema: README, "The run folder")
+      results.json                  what was measured, each result once (schema: docs/reference.md)
       notebooks/, report.html       when the notebooks were executed headless
       <method>/                     one stage for each of base, sft, orpo (see `helpers.runs.stage`)
     runs/latest                     points to the newest run
