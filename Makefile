@@ -47,7 +47,7 @@ lab: $(READY) ## JupyterLab with the kernel "ORPO workshop"
 	@$(BIN)/python -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_preflight.ipynb $(LAB_ARGS)
 
 test: $(DEV) ## the tests; notebooks are executed with PROFILE=smoke (TESTS="-k odds" selects)
-	@$(BIN)/python -m pytest $(TESTS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 $(TESTS)
 
 $(REHEARSAL_READY): $(call alive,$(REHEARSAL))
 	@bash scripts/setup.sh $(REHEARSAL) $@ $(REHEARSAL_REQUIREMENTS) 3.11

@@ -56,6 +56,13 @@ def test_every_public_name_of_a_room_exists_and_a_wrong_one_is_refused(room):
         _ = package.no_such_name
 
 
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("helpers.")])
+def test_a_module_has_the_name_of_nothing_that_its_room_offers(name):
+    """Importing helpers.data.pairs sets the attribute `pairs` of helpers.data to the module, over what it offers."""
+    room, module = name.rpartition(".")[::2]
+    assert module not in getattr(importlib.import_module(room), "__all__", ())
+
+
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith("scripts")])
 def test_a_module_is_one_idea_of_readable_length(name):
     assert len(MODULES[name].splitlines()) <= LONGEST

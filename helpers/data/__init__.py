@@ -13,7 +13,7 @@ __all__, __getattr__, __dir__ = exports(
         "validate": "validate_preferences",
         "tokenize": "render tokenize_preferences truncation_report",
         "collate": "PreferenceCollator shared_row_length",
-        "random_pairs": "random_pairs",
+        "synthetic": "random_pairs",
         "house_style": "build_house_style documentation_drafts",
         "trl_format": "as_text dpo_features sft_features",
     },

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from helpers.data.random_pairs import random_pairs
+from helpers.data.synthetic import random_pairs
 from helpers.data.tokenize import response_tokens, tokenize_preferences
 from helpers.files import REPOSITORY
 from helpers.objective.shared_row import common_beginning

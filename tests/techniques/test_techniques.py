@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerControl, TrainerState
 
-from helpers.data.random_pairs import random_pairs
+from helpers.data.synthetic import random_pairs
 from helpers.data.tokenize import tokenize_preferences
 from helpers.evaluation import intervals
 from helpers.files import REPOSITORY
