@@ -45,10 +45,18 @@ def result_cell(result: dict, key: str, form: str, scale: float = 1) -> str:
 
 
 def comparison_table(methods: dict[str, dict], baselines: dict[str, dict] | None = None) -> str:
-    """Aligned Markdown of results.json's `methods` and `baselines`: a column each, 95% intervals in brackets."""
-    columns = labelled(methods, baselines)
+    """Aligned Markdown of results.json's `methods`, a column each, 95% intervals in brackets; below it `baselines`.
+
+    Baselines have an accuracy and nothing else, so they are a table of their own, which keeps both narrow.
+    """
+    columns = {METHODS[name].label: result for name, result in methods.items()}
     rows = [[label, *(result_cell(result, *row) for result in columns.values())] for label, row in ROWS.items()]
-    return markdown_table(["held out", *columns], rows, aligned=True)
+    tables = [markdown_table(["held out", *columns], rows, aligned=True)]
+    if baselines:
+        label = "preference accuracy"
+        rows = [[BASELINES[name][0], result_cell(result, *ROWS[label])] for name, result in baselines.items()]
+        tables.append(markdown_table(["without a language model", label], rows, aligned=True))
+    return "\n\n".join(tables)
 
 
 def scoring_table(methods: dict[str, dict]) -> str:

@@ -17,7 +17,7 @@ __all__, __getattr__, __dir__ = exports(
         "run_plots": "plot_curves plot_lengths plot_monitor plot_results",
         "bench_plot": "plot_bench",
         "style": "stamp",
-        "notebook": "draw_monitor run_stamp show show_answers",
+        "notebook": "draw_monitor run_stamp show show_answers show_table",
         "widgets": "LiveMonitor odds_ratio_explorer",
         "report": "side_by_side write_report",
         "cache_browser": "browse",

@@ -11,6 +11,9 @@ from helpers.data.schema import references
 from helpers.runs.recorded import provenance
 from helpers.show.run_plots import plot_monitor
 
+PAGE_WIDE = "table-layout:fixed;width:100%;max-width:60em;margin:0 0 1em 0"  # columns of like width, text wrapped
+CELL = "text-align:left;vertical-align:top;white-space:normal;overflow-wrap:anywhere"
+
 
 def show(figure, alt: str) -> None:
     """Show a matplotlib figure with a text for those who can't see it, and close it."""
@@ -25,17 +28,31 @@ def figure_image(figure, alt: str) -> Image:
     return Image(buffer.getvalue(), format="png", alt=alt)
 
 
+def show_table(table: str) -> None:
+    """Show Markdown as a table that fits its page; where no page is, in a terminal or a log, as the text it is."""
+    display({"text/markdown": table, "text/plain": table}, raw=True)
+
+
 def show_answers(dataset, answers: dict[str, list[str]]) -> None:
-    """Question, right answer and what each model said, side by side."""
-    head = "".join(
-        f"<th style='text-align:left'>{html.escape(name)}</th>" for name in ("question", "documentation", *answers)
-    )
-    rows = []
+    """Each question with the right answer, and below it what each model said, side by side.
+
+    A block for each question, so that three answers fit a projected page of 700 pixels without scrolling sideways.
+    """
+    blocks = []
     for i, (prompt, reference) in enumerate(zip(dataset["prompt"], references(dataset), strict=True)):
-        cells = [prompt[-1]["content"], reference, *(said[i] or "(nothing)" for said in answers.values())]
-        rows.append("".join(f"<td style='text-align:left;vertical-align:top'>{as_html(cell)}</td>" for cell in cells))
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    display(HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"))
+        asked = f"<b>{as_html(prompt[-1]['content'])}</b><br>documentation: {as_html(reference)}"
+        head = "".join(f"<th style='{CELL}'>{html.escape(name)}</th>" for name in answers)
+        said = "".join(f"<td style='{CELL}'>{as_html(spoken(texts[i]))}</td>" for texts in answers.values())
+        asked = f"<tr><td colspan='{len(answers)}' style='{CELL}'>{asked}</td></tr>"
+        blocks.append(f"<table style='{PAGE_WIDE}'>{asked}<tr>{head}</tr><tr>{said}</tr></table>")
+    display(HTML("".join(blocks)))
+
+
+def spoken(answer: str) -> str:
+    """An answer to show: one that stops in the middle of a sentence, as where its tokens ran out, ends with "…"."""
+    if not answer:
+        return "(nothing)"
+    return answer if answer.rstrip("`*\"')”").endswith((".", "!", "?", ":", "…")) else f"{answer} …"
 
 
 def as_html(text: str) -> str:
