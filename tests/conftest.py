@@ -24,6 +24,12 @@ ANSWERS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def precision_of_no_other_test(monkeypatch):
+    """transformers leaves the precision of the last config in the environment, where the next config finds it."""
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+
+
 LONGEST_FIRST = ("test_attendee.py", "test_notebooks.py")
 
 

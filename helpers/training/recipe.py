@@ -21,6 +21,8 @@ def training_arguments(profile, run, stage) -> dict:
 
     Where the run's machine multiplies faster in bf16, both train under autocast: weights and sums stay float32.
     """
+    # transformers keeps the precision of a process's last config here, and a later `bf16=False` would not undo it
+    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
     return {
         "output_dir": str(stage.checkpoints),
         "max_steps": profile.steps,

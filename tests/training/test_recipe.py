@@ -88,3 +88,13 @@ def test_a_merged_model_is_what_was_trained(trained):
         before = trainer.model(**batch).logits
         after = merged_model(trainer, stage).eval()(**batch).logits
     assert torch.allclose(before, after, atol=1e-5) and (stage.model_path / "model.safetensors").is_file()
+
+
+def test_a_config_in_bf16_leaves_the_next_one_in_float32(tmp_path, tokenized, tokenizer):
+    """transformers 4.57: TrainingArguments(bf16=True) sets a variable of the process that bf16=False doesn't unset."""
+    run = Run(tmp_path / "run", SMOKE)
+    run.write_results(machine={"gflops": 1.0, "bf16_gflops": 1.0})
+    ORPOConfig(output_dir=str(tmp_path), bf16=True, use_cpu=True, report_to=[])
+    args = ORPOConfig(**training_arguments(SMOKE, run, run.stage("orpo")))
+    trainer = ORPOTrainer(smoke_model(0), args, tokenized, processing_class=tokenizer)
+    assert not args.bf16 and trainer.accelerator.mixed_precision == "no"
