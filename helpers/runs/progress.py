@@ -13,6 +13,25 @@ STEPS = re.compile(r"\bstep (\d+)/(\d+)")
 PERCENT = re.compile(r"^(.*?):\s*(\d+)%")
 
 
+class Pace:
+    """How long counted work still takes, at the speed since it was first seen. `now` returns seconds."""
+
+    def __init__(self, name: str, first: int, total: int, now=time.monotonic):
+        self.name, self.first, self.done, self.total, self.now = name, first, first, total, now
+        self.since = self.at = now()
+
+    def reach(self, done: int) -> None:
+        """`done` of `total` are done now."""
+        self.done, self.at = done, self.now()
+
+    def left(self) -> float:
+        """Seconds until `total`; 0 where nothing was done yet that could be timed."""
+        if self.done == self.first:
+            return 0.0
+        a_part = (self.at - self.since) / (self.done - self.first)
+        return max(0.0, a_part * (self.total - self.done) - (self.now() - self.at))
+
+
 class Progress:
     """An estimate of the seconds left. recorded: {notebook: seconds} of an earlier run; `now` returns seconds."""
 
@@ -43,9 +62,9 @@ class Progress:
             name, done, total = percent[1], int(percent[2]), 100
         else:
             return
-        if self.bar is None or self.bar["name"] != name or done < self.bar["done"]:
-            self.bar = {"name": name, "first": done, "since": self.now()}
-        self.bar |= {"done": done, "total": total, "at": self.now()}
+        if self.bar is None or self.bar.name != name or done < self.bar.done:
+            self.bar = Pace(name, done, total, self.now)
+        self.bar.reach(done)
 
     @property
     def elapsed(self) -> float:
@@ -64,11 +83,8 @@ class Progress:
         return pace
 
     def left_in_cell(self) -> float:
-        """Seconds that the running cell's bar or steps still take, at the speed since they were first seen."""
-        if self.bar is None or self.bar["done"] == self.bar["first"]:
-            return 0.0
-        a_part = (self.bar["at"] - self.bar["since"]) / (self.bar["done"] - self.bar["first"])
-        return max(0.0, a_part * (self.bar["total"] - self.bar["done"]) - (self.now() - self.bar["at"]))
+        """Seconds that the running cell's bar or steps still take."""
+        return self.bar.left() if self.bar else 0.0
 
     def left(self, waiting: list[str]) -> float | None:
         """Seconds until the notebooks `waiting`, the running one among them, are done; None where none is recorded."""

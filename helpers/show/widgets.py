@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from helpers.evaluation.scores import measure_pairs
 from helpers.objective.odds_ratio import log_odds, odds_ratio_loss
 from helpers.runs.machine import clock
+from helpers.runs.progress import Pace
 from helpers.training.recipe import refuse_trained
 
 
@@ -33,11 +34,12 @@ class LiveMonitor(TrainerCallback):
     def __init__(self, batches: list[dict], stage, every: int, draw=None):
         self.batches, self.stage, self.every = batches, stage, every
         self.draw = draw if in_notebook() else None
-        self.seconds_spent, self.first_step, self.display = 0.0, 0, None
+        self.seconds_spent, self.first_step, self.display, self.pace = 0.0, 0, None, None
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         refuse_trained(model)
         self.started, self.first_step = time.monotonic(), state.global_step
+        self.pace = None
         if not any(record["step"] == state.global_step for record in self.stage.read_monitor()):
             self.measure(state, model)
 
@@ -64,12 +66,12 @@ class LiveMonitor(TrainerCallback):
 
     def report(self, state, record: dict | None = None) -> None:
         """Progress on one line that rewrites itself; a measurement stays, and updates the figure."""
-        done = state.global_step - self.first_step
-        elapsed = time.monotonic() - self.started
-        left = elapsed / done * (state.max_steps - state.global_step) if done else 0
-        line = f"step {state.global_step}/{state.max_steps}  {clock(elapsed)} gone" + (
-            f", {clock(left)} left" if done else ""
-        )
+        if self.pace is None:  # the first measurement is done: what follows are steps
+            self.pace = Pace("step", state.global_step, state.max_steps)
+        self.pace.reach(state.global_step)
+        line = f"step {state.global_step}/{state.max_steps}  {clock(time.monotonic() - self.started)} gone"
+        if left := self.pace.left():
+            line += f", {clock(left)} left"
         if record:
             line += (
                 f"  validation: chosen {record['chosen_logp']:.2f}, rejected {record['rejected_logp']:.2f},"
