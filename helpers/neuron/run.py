@@ -7,20 +7,20 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from helpers.files import REPOSITORY, write_json
+from helpers.neuron.process import lines_of
 from helpers.runs.machine import clock, machine_info
 
 REHEARSAL_PYTHON = REPOSITORY / ".venv-rehearsal" / "bin" / "python"
 Listener = Callable[[str], None]
 RECORDED = REPOSITORY / "docs" / "results" / "rehearsal.json"
+NUM_CORES, VISIBLE_CORES = "NEURON_RT_NUM_CORES", "NEURON_RT_VISIBLE_CORES"
 
 
 @dataclass
@@ -38,13 +38,16 @@ class TrainingRun:
     new_graphs: int | None = None
 
     def __str__(self) -> str:
-        first, last = self.records[0]["loss"], self.records[-1]["loss"]
         graphs = f", {self.graphs} graphs compiled" if self.graphs is not None else ""
         graphs += f", {self.new_graphs} of them new" if self.new_graphs is not None else ""
         return (
-            f"{self.where}: {self.method}, {len(self.records)} steps in {clock(self.seconds)}{graphs}, "
-            f"loss {first:.3f} → {last:.3f}"
+            f"{self.where}: {self.method}, {len(self.records)} steps in {clock(self.seconds)}{graphs}, {self._losses()}"
         )
+
+    def _losses(self) -> str:
+        if not self.records:
+            return "no step was logged"
+        return f"loss {self.records[0]['loss']:.3f} → {self.records[-1]['loss']:.3f}"
 
     def told_graphs(self) -> str:
         """How many graphs were compiled, and how many of them after some of the steps, where the records tell it."""
@@ -97,9 +100,40 @@ def on_cores(command: list[str], cores: int = 2) -> list[str]:
 
 
 def train_on_trainium(method: str, cores: int = 2, listen: Listener | None = None, **settings) -> TrainingRun:
-    """Train on this machine's NeuronCores. `listen` gets every line: the `hear` of a `CompileCache.watch()`."""
+    """Train on this machine's NeuronCores. `listen` gets every line: the `hear` of a `CompileCache.watch()`.
+
+    Raises ValueError where the environment names other cores than those asked for, RuntimeError for a run that fails.
+    """
+    check_cores(cores)
     command = on_cores(train_command(method, **settings), cores)
     return follow(command, method, f"{cores} NeuronCores", listen)
+
+
+def check_cores(cores: int, environment: Mapping[str, str] = os.environ) -> None:
+    """Raise ValueError unless the runtime can give `cores` processes one NeuronCore each.
+
+    A collective runs over one core or an even number of them. NEURON_RT_VISIBLE_CORES lists cores such as 0-3,6 and
+    wins over NEURON_RT_NUM_CORES, as in the AWS Neuron documentation ("NeuronX Runtime Configuration").
+    """
+    if cores < 1 or (cores > 1 and cores % 2):
+        raise ValueError(f"cores={cores}: training runs on 1 NeuronCore or an even number of them: choose 1 or 2")
+    for name, count in ((VISIBLE_CORES, _count_listed), (NUM_CORES, int)):
+        if value := environment.get(name, "").strip():
+            try:
+                number = count(value)
+            except ValueError:
+                raise ValueError(f"{name}={value} names no cores: unset it, or give such as 0-1 or 2") from None
+            if number != cores:
+                raise ValueError(
+                    f"cores={cores}, but {name}={value} gives {number}: unset it, or ask for cores={number}"
+                )
+            return
+
+
+def _count_listed(value: str) -> int:
+    """How many cores a list such as 0-3,6 has."""
+    ranges = [[int(end) for end in part.split("-")] for part in value.split(",")]
+    return len({core for ends in ranges for core in range(ends[0], ends[-1] + 1)})
 
 
 def follow(command: list[str], method: str, where: str, listen: Listener | None = None) -> TrainingRun:
@@ -110,8 +144,8 @@ def follow(command: list[str], method: str, where: str, listen: Listener | None 
     for line in lines_of(command, environment):
         if listen:
             listen(line)
-        if line.startswith("{"):
-            records.append(json.loads(line))
+        if found := step_records(line):
+            records += found
             progress = f"{method}: step {records[-1]['step']}, loss {records[-1]['loss']:.3f}"
             print(f"\r{progress}, {clock(time.monotonic() - started)}", end="", flush=True)
         elif found := re.search(r"XLA compiled (\d+) graphs(?:, (\d+) of them new)?", line):
@@ -125,17 +159,23 @@ def follow(command: list[str], method: str, where: str, listen: Listener | None 
     return TrainingRun(method, records, graphs, seconds, where, new_graphs)
 
 
-def lines_of(command: list[str], environment: dict[str, str]) -> Iterator[str]:
-    """Run a command from the repository's root and yield its lines; if it fails, a RuntimeError shows the last ones."""
-    tail = []
-    with subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        for line in process.stdout:
-            tail = [*tail, line.rstrip()][-15:]
-            yield line.rstrip()
-    if process.returncode:
-        raise RuntimeError(f"{Path(command[0]).name} ended with {process.returncode}:\n" + "\n".join(tail))
+def step_records(line: str) -> list[dict]:
+    """The log records in a line: JSON objects with a step and a loss, wherever they stand in it.
+
+    The compiler's progress dots, another process's bar or its next line may share the line. Anything else that begins
+    with a brace is no record of ours and is passed over.
+    """
+    records, start = [], line.find("{")
+    while start >= 0:
+        try:
+            found, end = json.JSONDecoder().raw_decode(line, start)
+        except (ValueError, RecursionError):
+            end = start + 1
+        else:
+            step, loss = found.get("step"), found.get("loss")
+            records += [found] if type(step) is int and type(loss) in (int, float) else []
+        start = line.find("{", end)
+    return records
 
 
 def recorded_rehearsal() -> dict[str, TrainingRun]:

@@ -6,7 +6,8 @@ import shutil
 import sys
 
 from helpers.neuron.compile_cache.layout import path_text
-from helpers.neuron.run import command_text, lines_of
+from helpers.neuron.process import lines_of
+from helpers.neuron.run import command_text
 
 TOOL = "neuron_parallel_compile"
 FAILURES = re.compile(r"Total failed compilations: (\d+)")

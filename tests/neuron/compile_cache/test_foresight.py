@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -24,7 +25,8 @@ from helpers.neuron.compile_cache.sample import (
     graph_name,
     make_sample,
 )
-from helpers.neuron.run import command_text, lines_of, on_cores, train_command
+from helpers.neuron.process import lines_of
+from helpers.neuron.run import command_text, on_cores, train_command
 from helpers.show import cache_browser as browser
 from helpers.training.base_model import SMOKE, load_config
 
@@ -285,7 +287,7 @@ def test_the_tool_is_run_on_the_command_and_followed(cache, tool, capsys):
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ("sys.exit('the tool broke')", r"ended with 1:\n.*\n?.*the tool broke"),
+        ("sys.exit('the tool broke')", r"ended with 1 .*:\n.*\n?.*the tool broke"),
         ("add_compiled(cache, 1); print('... Total failed compilations: 3')", "3 graphs failed to compile"),
         ("add_compiled(cache, 1); add_failed(cache, 2)", "1 graphs failed to compile"),
         ("pass", "ended well but left no graph"),
@@ -300,9 +302,12 @@ def test_failures_are_loud(cache, tool, body, says):
 def test_lines_come_as_they_are_said_and_the_last_ones_with_a_failure():
     code = "import sys\nfor n in range(30): print('line', n)\nsys.exit(3)"
     said = []
-    with pytest.raises(RuntimeError, match=r"ended with 3:\nline 15\n") as error:
+    with pytest.raises(RuntimeError, match=r"ended with 3 \(all it said: \S+\):\nline 15\n") as error:
         said.extend(lines_of([sys.executable, "-c", code], dict(os.environ)))
     assert str(error.value).endswith("line 29")
+    log = Path(str(error.value).split(": ")[1].split(")")[0])
+    assert log.read_text().splitlines() == [f"line {n}" for n in range(30)]
+    log.unlink()
 
 
 # ── terminal and notebook ───────────────────────────────────────────────────────────────────────────────────
