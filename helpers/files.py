@@ -1,8 +1,10 @@
 """Where things are kept, and files that are whole or absent: JSON, text, JSON Lines, folders made once."""
 
 import errno
+import io
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 def cache_folder() -> Path:
     """Where the dequantised model and the domain are kept: $WORKSHOP_CACHE, or .cache/ beside the notebooks."""
     return Path(os.environ.get("WORKSHOP_CACHE", REPOSITORY / ".cache"))
+
+
+def replace_unprintable() -> None:
+    """Let a terminal that knows ASCII only show what it can't encode as "?", in place of a UnicodeEncodeError."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's, or a test's, is none
+            stream.reconfigure(errors="replace")
 
 
 def make_atomically(target: Path, make: Callable[[Path], None]) -> None:

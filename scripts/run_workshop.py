@@ -23,7 +23,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from helpers.evaluation import comparison_table
-from helpers.files import REPOSITORY, write_json
+from helpers.files import REPOSITORY, replace_unprintable, write_json
 from helpers.preflight.packages import pythonpath_check
 from helpers.preflight.readiness import memory_check
 from helpers.runs import Run, clock, new_run, runs_folder
@@ -37,6 +37,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def main() -> int:
+    replace_unprintable()
     arguments = parse_arguments()
     os.environ["WORKSHOP_RUNS"] = str(Path(arguments.runs_dir).resolve()) if arguments.runs_dir else str(runs_folder())
     try:

@@ -33,6 +33,7 @@ from helpers.data import (
     tokenize_preferences,
     truncation_report,
 )
+from helpers.files import replace_unprintable
 from helpers.neuron import refuse_uneven
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.fingerprint import fingerprint, remember
@@ -66,6 +67,7 @@ class JsonLines(StepLog):
 
 
 def main(arguments: list[str]) -> int:
+    replace_unprintable()
     try:
         script, backend, args = parse(arguments)
         (predict if script.will_it_compile else train)(script, backend, args)

@@ -4,11 +4,13 @@ import json
 import sys
 from dataclasses import asdict
 
+from helpers.files import replace_unprintable
 from helpers.preflight.readiness import checks
 
 
 def main(arguments: list[str]) -> int:
     """Print the checks, as JSON with --json; 0 if all passed, else 1."""
+    replace_unprintable()
     if unknown := set(arguments) - {"--json"}:
         print(f"preflight: unknown argument {' '.join(sorted(unknown))}: only --json is known", file=sys.stderr)
         return 2

@@ -9,10 +9,11 @@ import argparse
 import json
 import sys
 
+from helpers.files import replace_unprintable
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.layout import path_text
 from helpers.neuron.compile_cache.problems import BLOCKING, MOVED
-from helpers.neuron.compile_cache.store import TransferError
+from helpers.neuron.compile_cache.store import UNWRITABLE, TransferError
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -38,12 +39,22 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    replace_unprintable()
     asked = parse(arguments)
     try:
         return run(CompileCache(asked.cache, asked.compiler), asked)
     except (ValueError, TransferError, OSError) as error:
-        print(f"compile_cache: {error}", file=sys.stderr)
+        print(f"compile_cache: {told(error)}", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
+
+
+def told(error: Exception) -> str:
+    """An error in one line. What another user owns, or a read-only disk, is named with the fix."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return getattr(error, "strerror", None) or str(error)
+    fix = "run as the user who owns the cache, or choose another with --cache"
+    why = f": {fix}" if error.errno in UNWRITABLE else ""
+    return f"{error.filename}: {error.strerror}{why}"
 
 
 def run(cache: CompileCache, asked: argparse.Namespace) -> int:

@@ -8,8 +8,9 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,6 +37,11 @@ SHAPES = (
     "optimizer_use_fp32_grad_acc tensor_parallel_size pipeline_parallel_size pipeline_parallel_num_microbatches "
     "disable_sequence_parallel kv_size_multiplier fuse_qkv recompute_causal_mask use_autocast label_smoothing_factor "
     "nll_on_prompt"
+)
+# Variables that reach the compiler or the runtime but shape no graph: places, cores, logs, the tools' own
+NO_SHAPE = re.compile(
+    r"NEURON_CC_FLAGS|NEURON_COMPILE_CACHE_URL|NEURON_EXTRACT_GRAPHS_ONLY|NEURON_PARALLEL_COMPILE\w*|NEURON_DUMP\w*"
+    r"|NEURON_PROFILE\w*|NEURON_RT_(?!VIRTUAL_CORE_SIZE|STOCHASTIC)\w*|XLA_PERSISTENT_CACHE\w*|XLA_METRICS\w*"
 )
 LISTED = 1000  # graphs that a fingerprint lists at most
 
@@ -71,7 +77,15 @@ def fingerprint(method: str, config, args, lora_rank: int, targets: Iterable[str
         known["lora_targets"] = sorted(targets)
     flags = settings.CACHE_DIR.sub("", os.environ.get(settings.FLAGS, "")).split()
     known |= {"compiler": current_compiler(), "compiler_flags": sorted(flags)}
+    known |= {f"environment.{name}": value for name, value in shaping(os.environ)}
     return known | {f"version.{name}": version for name, version in installed(PACKAGES.split()).items()}
+
+
+def shaping(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """(name, value) of the variables that may change a graph or its key, such as XLA_FLAGS or the compiler's target."""
+    for name, value in sorted(environment.items()):
+        if name.startswith(("XLA_", "NEURON_")) and not NO_SHAPE.fullmatch(name):
+            yield name, value
 
 
 def architecture(config) -> dict:
@@ -190,8 +204,10 @@ def told(differs: dict[str, tuple]) -> Answer:
     """The answer for a run that differs from the nearest known one."""
     changes = ", ".join(f"{name} {then} → {now}" for name, (then, now) in list(differs.items())[:5])
     more = f" and {len(differs) - 5} more" if len(differs) > 5 else ""
-    if set(differs) <= set(NUMBERS.split()):
-        why = "a number in the step, which may or may not be part of a graph"
+    environment = {name for name in differs if name.startswith("environment.")}
+    if set(differs) <= set(NUMBERS.split()) | environment:
+        what = "a variable of the compiler or of XLA" if environment else "a number in the step"
+        why = f"{what}, which may or may not be part of a graph"
         return Answer("unknown", f"against the nearest known run, {changes} differs: {why}", differs)
     return Answer("yes", f"against the nearest known run, {changes}{more} differs", differs)
 

@@ -7,6 +7,7 @@
         model.neff, model.done            the compiled graph, and the empty file that says it is whole
         model.log                         what a failed compile said; while it lies here, the graph is not tried again
         model.hlo_module.pb.lock          while it is compiled; a killed compile leaves it, and later runs wait for ever
+        pulled.json               what a pull put there: sizes and SHA-256, so that a file cut later is noticed
       0_FINGERPRINTS/<digest>.json        what decided the graphs of a finished run (`fingerprint`)
       0_REGISTRY/                         Optimum Neuron's own notes: left alone
     <cache>/xla-cpu-<version>/<number>    the rehearsal's graphs: one file each, written by XLA's CPU device
@@ -26,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.neuron.compile_cache.locks import Holders
+from helpers.neuron.compile_cache.locks import Holders, seconds_since
 
 DEFAULT_PATH = Path("/var/tmp/neuron-compile-cache")
 NEURON, XLA = "neuronxcc-", "xla-cpu-"
@@ -36,6 +37,7 @@ XLA_GRAPH = re.compile(r"\d+")
 FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 FINGERPRINTS, REGISTRY, REMOVED, MAKING = "0_FINGERPRINTS", "0_REGISTRY", ".removed", ".making-"
 NEFF, DONE, LOG, FLAGS, LOCK = "model.neff", "model.done", "model.log", "compile_flags.json", ".lock"
+PULLED = "pulled.json"
 WAITING = "not compiled yet"
 STATES = ("compiled", "failed", "compiling", "abandoned", "incomplete")
 
@@ -60,8 +62,8 @@ class Entry:
 
     @property
     def age(self) -> float:
-        """Seconds since anything in it changed."""
-        return time.time() - self.modified
+        """Seconds since anything in it changed; infinite for a date in the future."""
+        return seconds_since(self.modified)
 
     @property
     def flags(self) -> list[str]:
@@ -145,7 +147,10 @@ def read_entry(path: Path, compiler: str, holders: Holders) -> Entry | None:
     if links:
         state, reason = "incomplete", f"{links[0]} is a symbolic link"
     else:
-        state, reason = state_of({name: stat.st_size for name, stat in files.items()}, lock, holder)
+        sizes = {name: stat.st_size for name, stat in files.items()}
+        state, reason = state_of(sizes, lock, holder)
+        if state == "compiled" and PULLED in files and (cut := cut_since(path, sizes)):
+            state, reason = "incomplete", cut
     return Entry(path, compiler, state, size, modified, reason, lock, holder)
 
 
@@ -162,6 +167,20 @@ def state_of(sizes: dict[str, int], lock: str | None, holder: str | None) -> tup
     if DONE in sizes:
         return "incomplete", f"{DONE} and no whole {NEFF}"
     return "incomplete", f"{NEFF} without {DONE}" if NEFF in sizes else WAITING
+
+
+def cut_since(path: Path, sizes: dict[str, int]) -> str | None:
+    """Which file of a pulled graph is not as long as it was then; None if all are, or the graph was compiled since."""
+    try:
+        pulled = {
+            name: facts["size"] for name, facts in json.loads((path / PULLED).read_text("utf-8"))["files"].items()
+        }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return f"{PULLED} is damaged"
+    for name, size in pulled.items():
+        if sizes.get(name) != size:
+            return f"{name} has {sizes.get(name, 0)} of the {size} bytes that were pulled"
+    return None
 
 
 def fingerprint_files(root: Path) -> Iterator[tuple[str, Path]]:
@@ -243,6 +262,8 @@ def wrapped(said: str) -> str:
 
 def age_text(seconds: float) -> str:
     """Seconds for people: the largest unit that fits."""
+    if seconds == float("inf"):
+        return "future"
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"

@@ -17,19 +17,9 @@ from pathlib import Path
 import psutil
 
 LOCK_AGE = 3600.0  # seconds: "this may take up to one hour for large models", says Optimum Neuron of one graph
-NETWORK = (
-    "nfs",
-    "nfs4",
-    "lustre",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "fuse.s3fs",
-    "fuse.mount-s3",
-    "fuse.sshfs",
-    "beegfs",
-    "ceph",
-)
+SKEW = 60.0  # seconds that another host's clock may be ahead
+NETWORK = ["nfs", "nfs4", "efs", "lustre", "cifs", "smb3", "smbfs", "beegfs", "ceph", "gpfs", "9p", "virtiofs"]
+LOCAL_FUSE = ("fuse.fuse-overlayfs", "fuse.portal", "fuse.lxcfs")  # other FUSE mounts are S3's, SSH's and such
 NAMED_GRAPH = re.compile(r"MODULE_[A-Za-z0-9_-]+\+[A-Za-z0-9]+")
 
 
@@ -74,10 +64,17 @@ class Holders:
         real = os.path.realpath(lock)
         if holder := self.naming.get(lock.parent.name) or self.opened.get(real) or locked_by_somebody(real):
             return holder
-        age = time.time() - modified
-        if age < self.older_than:
+        if (age := seconds_since(modified)) < self.older_than:
             return f"no process here holds its lock, but it may be elsewhere: {age / 60:.0f} min old"
+        if self.older_than == float("inf"):
+            return "no process here holds its lock, but it may be on another host"
         return None
+
+
+def seconds_since(modified: float) -> float:
+    """The age of what was changed then; infinite for a date in the future, which a wrong clock made: it never ends."""
+    age = time.time() - modified
+    return age if age > -SKEW else float("inf")
 
 
 def locked_by_somebody(path: str) -> str | None:
@@ -99,9 +96,13 @@ def locked_by_somebody(path: str) -> str | None:
 
 
 def network_file_system(path: Path) -> str | None:
-    """The type of the network file system that `path` is on, or None."""
-    mounts = {mount.mountpoint: mount.fstype for mount in psutil.disk_partitions(all=True)}
+    """The network file system that `path` is on, in words, or None. Mountpoint for Amazon S3 is one, of type fuse."""
+    mounts = {mount.mountpoint: mount for mount in psutil.disk_partitions(all=True)}
     real = Path(os.path.realpath(path))
-    mount = next((str(parent) for parent in (real, *real.parents) if str(parent) in mounts), None)
-    kind = mounts.get(mount, "")
-    return kind if kind in NETWORK else None
+    mount = next((mounts[str(parent)] for parent in (real, *real.parents) if str(parent) in mounts), None)
+    if mount is None:
+        return None
+    fuse = mount.fstype == "fuse" or (mount.fstype.startswith("fuse.") and mount.fstype not in LOCAL_FUSE)
+    if fuse:
+        return f"{mount.device} ({mount.fstype})"
+    return mount.fstype if mount.fstype in NETWORK else None

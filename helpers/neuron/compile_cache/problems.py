@@ -1,12 +1,16 @@
 """What is wrong in a cache, and its repair: moved to <cache>/.removed/, never deleted, never while in use."""
 
+import errno
+import filecmp
 import itertools
 import os
-import time
+import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from helpers.neuron.compile_cache import settings
@@ -23,9 +27,10 @@ from helpers.neuron.compile_cache.layout import (
     size_text,
     walk,
 )
-from helpers.neuron.compile_cache.locks import Holders, network_file_system
+from helpers.neuron.compile_cache.locks import Holders, network_file_system, seconds_since
 
 LOG_LINES = 3
+CAUSE = re.compile(r"\bERROR\b|\[NCC_|\b[A-Za-z_.]*(?:Error|Exception)\b: ")
 BLOCKING = ("stale lock", "failed compile", "incomplete entry", "unfinished transfer")  # what `repair` moves unasked
 ON_REQUEST = ("other compiler", "foreign file")  # in nobody's way, and perhaps somebody's
 MOVED = (*BLOCKING, *ON_REQUEST)
@@ -96,7 +101,7 @@ def _of_entry(entry: Entry, holders: Holders) -> Iterator[Problem]:
     where = f"{entry.compiler}/{entry.name}"
     if entry.state == "failed":
         fix = "repair moves it away, so that the graph is tried again (or --retry_failed_compilation)"
-        yield Problem("failed compile", where, log_tail(entry.path) or "its log is empty", fix, entry.path)
+        yield Problem("failed compile", f"{where}/{LOG}", log_text(entry.path) or "its log is empty", fix, entry.path)
     elif entry.lock and not entry.holder:
         says = f"no process holds its lock, which is {age_text(_age(entry.path / entry.lock))} old"
         yield Problem("stale lock", where, says, "repair takes the lock away", entry.path / entry.lock)
@@ -104,20 +109,22 @@ def _of_entry(entry: Entry, holders: Holders) -> Iterator[Problem]:
         yield Problem("incomplete entry", where, entry.reason, "repair moves it away", entry.path)
 
 
-def log_tail(folder: Path, lines: int = LOG_LINES) -> str:
-    """The last lines of a failed compile's log, of which no more than 4 KiB are read."""
+def log_text(folder: Path, lines: int = LOG_LINES) -> str:
+    """Lines of a failed compile's log that name the cause, and its last ones; no more than 256 KiB are read."""
     try:
         with (folder / LOG).open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 2**18))
             text = file.read().decode("utf-8", "replace")
     except OSError as error:
         return f"its log can't be read ({error.strerror})"
-    return "\n".join([line.strip() for line in text.splitlines() if line.strip()][-lines:])
+    said = [line.strip() for line in text.splitlines() if line.strip()]
+    causes = list(dict.fromkeys(line for line in said[:-lines] if CAUSE.search(line)))
+    return "\n".join([*causes[-lines:], *said[-lines:]])
 
 
 def _age(path: Path) -> float:
     try:
-        return time.time() - path.lstat().st_mtime
+        return seconds_since(path.lstat().st_mtime)
     except FileNotFoundError:
         return 0.0
 
@@ -135,15 +142,22 @@ def repair(
     """Move what is wrong to <cache>/.removed/<time>/ and return it; by default only return what would be moved.
 
     Each thing is looked at again just before: whatever a process has taken up meanwhile stays. Raises ValueError for
-    a kind that does not exist.
+    a kind that does not exist, OSError for what can't be moved, which then stays as it was.
     """
     if unknown := set(kinds) - set(MOVED):
         raise ValueError(f"no problem is called {', '.join(sorted(unknown))}: choose from {', '.join(MOVED)}")
     found = [problem for problem in problems(root, compiler, older_than) if problem.kind in kinds]
     if dry_run or not found:
         return found
-    removed = _removed_folder(root)
-    return [problem for problem in found if _move(problem, root, removed, older_than)]
+    removed, moved = _removed_folder(root), []
+    for problem in found:
+        try:
+            moved += [problem] if _move(problem, root, removed, older_than) else []
+        except OSError as error:
+            why = f"{problem.path} can't be moved away ({error.strerror or error}) and stays as it was"
+            fix = f"{len(moved)} moved before it; repair as the user who owns the cache, where it can be written to"
+            raise OSError(error.errno or errno.EIO, f"{why}: {fix}") from error
+    return moved
 
 
 def _removed_folder(root: Path) -> Path:
@@ -184,25 +198,66 @@ def set_aside(path: Path, target: Path, holders: Holders) -> bool:
     entry = read_entry(path, path.parent.name, holders)
     if entry is None or entry.state == "compiled" or entry.holder:
         return False
-    if entry.lock is None and not path.is_file() and not _take_lock(path):
+    lock = None
+    if entry.lock is None and not path.is_file() and (lock := _take_lock(path)) is None:
         return False
-    return move(path, target)
-
-
-def _take_lock(folder: Path) -> bool:
-    graph = next((file.name for file in folder.glob("model.hlo_module.pb*")), "model.hlo_module.pb")
     try:
-        os.close(os.open(folder / f"{graph}.lock", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        return move(path, target)
+    except OSError:
+        if lock:
+            lock.unlink(missing_ok=True)  # else what stays would read as being compiled
+        raise
+
+
+def _take_lock(folder: Path) -> Path | None:
+    graph = next((file.name for file in folder.glob("model.hlo_module.pb*")), "model.hlo_module.pb")
+    lock = folder / f"{graph}.lock"
+    try:
+        os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except (FileExistsError, FileNotFoundError):
-        return False
-    return True
+        return None
+    return lock
 
 
 def move(path: Path, target: Path) -> bool:
-    """Rename, with the folders above the target made; False if it has gone meanwhile."""
+    """Rename, with the folders above the target made; False if it has gone meanwhile.
+
+    What can't be renamed (to another file system, or from a layer of an image) is copied, compared, then removed.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.rename(path, target)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy_and_remove(path, target)
     return True
+
+
+def _copy_and_remove(path: Path, target: Path) -> None:
+    """Move by copying. A step that fails is undone: the copy goes, and what was removed comes back from it."""
+    copy, remove = partial(shutil.copy2, follow_symlinks=False), os.unlink
+    if path.is_dir() and not path.is_symlink():
+        copy, remove = partial(shutil.copytree, symlinks=True, dirs_exist_ok=True), shutil.rmtree
+    copied = False
+    try:
+        copy(path, target)
+        _refuse_different(path, target)
+        copied = True
+        remove(path)
+    except OSError:
+        if copied:
+            copy(target, path)
+        if target.exists():
+            remove(target)
+        raise
+
+
+def _refuse_different(path: Path, copy: Path) -> None:
+    """OSError (EIO) if a file of a folder, or a file, is not the same in its copy."""
+    for file in (path, *path.rglob("*")):
+        twin = copy / file.relative_to(path)
+        if file.is_file() and not file.is_symlink() and not filecmp.cmp(file, twin, shallow=False):
+            raise OSError(errno.EIO, f"the copy of {file.name} differs")

@@ -8,11 +8,13 @@ s3:// locations. Optimum Neuron 0.4.5 reads NEURON_CC_FLAGS only, with the patte
 import hashlib
 import os
 import re
-from collections.abc import MutableMapping
+import tempfile
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.neuron.compile_cache.layout import DEFAULT_PATH
+from helpers.neuron.compile_cache.locks import network_file_system
 
 FLAGS, URL = "NEURON_CC_FLAGS", "NEURON_COMPILE_CACHE_URL"
 SAFE = re.compile(r"/[A-Za-z0-9_/-]+")
@@ -38,7 +40,8 @@ def configure(path: Path, environment: MutableMapping = os.environ, links: Path 
     """Set NEURON_COMPILE_CACHE_URL and `--cache_dir` in NEURON_CC_FLAGS to `path`; other flags stay as they are.
 
     A path that Optimum Neuron would misread is reached through a symbolic link in `links` that it reads rightly. With
-    --no_cache in the flags nothing is set. Raises ValueError for an s3:// location, or where no safe link can be made.
+    --no_cache in the flags nothing is set. What the compiler can't write to, or lock, is a remark. Raises ValueError
+    for an s3:// location, a folder that can't be made, or where no safe link can be made.
     """
     flags = environment.get(FLAGS, "")
     if NO_CACHE.search(flags):
@@ -48,7 +51,7 @@ def configure(path: Path, environment: MutableMapping = os.environ, links: Path 
         remarks.append(f"before, {was}")
     refuse_url(str(path))
     path = Path(os.path.abspath(path.expanduser()))
-    path.mkdir(parents=True, exist_ok=True)
+    remarks += [f"warning: {warning}" for warning in unfit(path)]
     safe = path if SAFE.fullmatch(str(path)) else safe_link(path, links)
     if safe != path:
         remarks.append(f"Optimum Neuron would misread {path}, so it is reached through a link")
@@ -56,6 +59,20 @@ def configure(path: Path, environment: MutableMapping = os.environ, links: Path 
     wanted = {URL: str(safe), FLAGS: f"{kept} --cache_dir={safe}".strip()}
     environment.update(wanted)
     return Configuration(safe, wanted, tuple(remarks))
+
+
+def unfit(path: Path) -> Iterator[str]:
+    """Make the folder, and say why a compiler could not use it; ValueError where it can't be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{path} can't be made ({error.strerror}): choose another folder for the cache") from error
+    try:
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        yield f"{path} can't be written to ({error.strerror}): new graphs will not be kept there; choose another folder"
+    if kind := network_file_system(path):
+        yield f"{path} is on {kind}, where locks are not reliable: use a local folder, and share with push and pull"
 
 
 def refuse_url(location: str) -> None:

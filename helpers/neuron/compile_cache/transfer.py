@@ -7,12 +7,13 @@ import os
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.files import make_atomically
+from helpers.files import make_atomically, write_json
 from helpers.neuron.compile_cache.layout import (
     COMPILER,
     DONE,
@@ -22,6 +23,7 @@ from helpers.neuron.compile_cache.layout import (
     MAKING,
     MODULE,
     NEFF,
+    PULLED,
     REMOVED,
     XLA,
     XLA_GRAPH,
@@ -80,7 +82,7 @@ class Transfer:
 
     @property
     def ok(self) -> bool:
-        """False if anything failed; a read-only target is a warning."""
+        """False if anything failed, could not be written, or there was nothing to move."""
         return not self.failed
 
     def __str__(self) -> str:
@@ -162,7 +164,10 @@ def files_of(path: Path) -> dict[str, Path]:
     return {
         item.name: Path(item.path)
         for item in os.scandir(path)
-        if item.is_file(follow_symlinks=False) and FILE.fullmatch(item.name) and not item.name.endswith(LOCK)
+        if item.is_file(follow_symlinks=False)
+        and FILE.fullmatch(item.name)
+        and not item.name.endswith(LOCK)
+        and item.name != PULLED
     }
 
 
@@ -179,8 +184,8 @@ def finished(root: Path, compiler: str | None) -> Iterator[tuple[str, str, Path]
 def push(root: Path, url: str, compiler: str | None = None, force: bool = False) -> Transfer:
     """Send what is finished and not there yet. `force` sends it all again, to fix damaged objects.
 
-    A place that can't be written to is a warning. Raises TransferError or ValueError, in one line, for one that can't
-    be reached or named.
+    A place that can't be written to, or nothing to send, is told in `failed`. Raises TransferError or ValueError, in
+    one line, for one that can't be reached or named.
     """
     started, store, transfer = time.monotonic(), open_store(url), Transfer("sent", str(url))
     refuse_inside(root, store)
@@ -189,12 +194,20 @@ def push(root: Path, url: str, compiler: str | None = None, force: bool = False)
     try:
         if isinstance(store, FolderStore):
             store.sweep()
-        for outcome in each(sender.send, list(finished(root, compiler)), "push"):
+        graphs = list(finished(root, compiler))
+        for outcome in each(sender.send, graphs, "push"):
             transfer.count(outcome)
+        if not graphs:
+            transfer.failed.append(f"no finished graph{of(compiler)} is in {root}: train once, or fix the cache's path")
     except ReadOnlyError as error:
-        transfer.warnings.append(f"{error}: nothing more was sent; pull still works")
+        transfer.failed.append(f"{error}: nothing more was sent; pull still works")
     transfer.seconds = time.monotonic() - started
     return transfer
+
+
+def of(compiler: str | None) -> str:
+    """Whose graphs, in words."""
+    return f" of {compiler}" if compiler else ""
 
 
 def refuse_inside(root: Path, store: Store) -> None:
@@ -253,7 +266,8 @@ def object_key(sha256: str) -> str:
 def pull(root: Path, url: str, compiler: str | None = None) -> Transfer:
     """Fetch what is there and not finished here. Failed and abandoned graphs make way, running compiles do not.
 
-    A cache that can't be written to is a warning; damaged graphs are left out and told in `failed`. Raises
+    A cache that can't be written to, damaged graphs (which are left out), and a place that holds nothing for this
+    compiler are told in `failed`. Raises
     TransferError or ValueError, in one line, for a place that can't be reached, OSError for a full disk.
     """
     started, store, transfer = time.monotonic(), open_store(url), Transfer("fetched", str(url))
@@ -269,6 +283,8 @@ def pull(root: Path, url: str, compiler: str | None = None) -> Transfer:
             newest[found.compiler, found.name] = found
     if foreign:
         transfer.warnings.append(f"{len(foreign)} keys are of no graph and were left there, such as {foreign[0]!r}")
+    if not newest:
+        transfer.failed.append(nothing_for(compiler, store))
     receiver = Receiver(store, root)
     try:
         for outcome in each(receiver.receive, list(newest.values()), "pull"):
@@ -279,9 +295,19 @@ def pull(root: Path, url: str, compiler: str | None = None) -> Transfer:
             raise OSError(error.errno, f"no room for another graph in {root}: {fix}") from error
         if error.errno not in UNWRITABLE:
             raise
-        transfer.warnings.append(f"{root} can't be written to ({error.strerror}): nothing more was fetched")
+        transfer.failed.append(f"{root} can't be written to ({error.strerror}): nothing more was fetched")
     transfer.seconds = time.monotonic() - started
     return transfer
+
+
+def nothing_for(compiler: str | None, store: Store) -> str:
+    """What a place holds instead of this compiler's graphs."""
+    found = listed(store, None) if compiler else ()
+    others = Counter(remote.compiler for remote in found if isinstance(remote, Remote))
+    there = ", ".join(f"{number} of {name}" for name, number in sorted(others.items()))
+    if not there:
+        return f"no graph is in {store}: nothing was pushed there, or its name is mistyped"
+    return f"no graph{of(compiler)} is in {store}, which holds {there}: push from a machine with this compiler"
 
 
 class Receiver:
@@ -339,6 +365,7 @@ class Receiver:
         def fill(folder: Path) -> None:
             for name, facts in files.items():
                 self.fetch(folder / name, facts)
+            write_json(folder / PULLED, {"files": files})
 
         if MODULE.fullmatch(target.name):
             make_atomically(target, fill)

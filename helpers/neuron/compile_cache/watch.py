@@ -30,6 +30,7 @@ class Watch:
         self.every, self.say = every, say
         self.seconds: list[float] = []
         self.failed = self.again = self.reused = 0
+        self.unread = False
 
     @property
     def compiled(self) -> int:
@@ -57,7 +58,13 @@ class Watch:
             self._look()
 
     def _look(self) -> None:
-        new, failed, again, self.reused = self.source.look()
+        try:
+            new, failed, again, self.reused = self.source.look()
+        except OSError as error:  # a cache that can't be read ends no training
+            if not self.unread:
+                self.say(f"the compile cache can't be read ({error.strerror}): its graphs are not counted")
+            self.unread = True
+            return
         for seconds in new:
             self.seconds.append(seconds)
             self.say(f"graph {self.compiled + self.again} compiled ({seconds:.1f} s); {self.reused} reused")
