@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from helpers.neuron.compile_cache import fingerprint, layout, precompile, problems, settings, transfer
+from helpers.neuron.compile_cache import fingerprint, layout, precompile, problems, pull, push, settings
 from helpers.neuron.compile_cache.fingerprint import Answer
 from helpers.neuron.compile_cache.layout import Entry, Summary
 from helpers.neuron.compile_cache.problems import BLOCKING, Problem
@@ -52,12 +52,12 @@ class CompileCache:
         return fixed
 
     def push(self, url: str, force: bool = False) -> Transfer:
-        """Send finished graphs of this compiler to a folder or s3://bucket/prefix (`transfer.push`)."""
-        return transfer.push(self.path, url, self.compiler, force)
+        """Send finished graphs of this compiler to a folder or s3://bucket/prefix (`push.push`)."""
+        return push.push(self.path, url, self.compiler, force)
 
     def pull(self, url: str) -> Transfer:
-        """Fetch finished graphs of this compiler from a folder or s3://bucket/prefix (`transfer.pull`)."""
-        return transfer.pull(self.path, url, self.compiler)
+        """Fetch finished graphs of this compiler from a folder or s3://bucket/prefix (`pull.pull`)."""
+        return pull.pull(self.path, url, self.compiler)
 
     def configure(self) -> Configuration:
         """Let compiler and Optimum Neuron use this cache, here and in child processes; print what was set."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from helpers.files import REPOSITORY
-from helpers.neuron.compile_cache import CompileCache, store, transfer
+from helpers.neuron.compile_cache import CompileCache, push, store, transfer
 from helpers.neuron.compile_cache.layout import FINGERPRINTS
 from helpers.neuron.compile_cache.sample import (
     COMPILER,
@@ -116,7 +116,7 @@ def test_an_unchanged_push_of_a_thousand_graphs_lists_once_and_sends_nothing(buc
     cache = CompileCache(tmp_path / "cache", COMPILER)
     for number in range(1000):
         add_compiled(cache.path, number, size=10)
-    for compiler, name, path in transfer.finished(cache.path, COMPILER):  # as a push leaves it, without the objects
+    for compiler, name, path in push.finished(cache.path, COMPILER):  # as a push leaves it, without the objects
         description = transfer.describe(transfer.files_of(path))
         bucket.put(transfer.Remote(compiler, name, transfer.digest_of(description), 0).key, description)
     s3.requests()
@@ -367,11 +367,11 @@ def test_a_missing_folder_bucket_or_credential_is_told_in_one_line(bucket, tmp_p
         second.pull(bucket.url)
 
 
-def test_a_bucket_that_forbids_writing_is_a_warning(bucket, s3, cache):
+def test_a_bucket_that_forbids_writing_fails(bucket, s3, cache):
     s3.fail(403, 1000, "PUT")
     sent = cache.push(bucket.url)
     s3.fail(403, 0)
-    assert sent.sent == 0 and sent.ok
+    assert sent.sent == 0 and not sent.ok
     assert "can't be written to (AccessDenied): nothing more was sent; pull still works" in str(sent)
 
 
@@ -399,7 +399,7 @@ def as_nobody(*arguments: str) -> str:
     return done.stdout
 
 
-def test_a_read_only_folder_or_cache_is_a_warning():
+def test_a_read_only_folder_or_cache_fails_in_one_line():
     with tempfile.TemporaryDirectory() as folder:  # pytest's folders are closed to other users
         cache, shared, second = (Path(folder) / name for name in ("cache", "shared", "second"))
         CompileCache(make_sample(cache), COMPILER).push(str(shared))

@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from helpers.neuron.compile_cache import CompileCache
+from helpers.neuron.compile_cache.layout import PULLED
 from helpers.neuron.compile_cache.sample import COMPILER
 
 # Its usual lock is one between processes, and each process that is killed would leave its own.
@@ -31,9 +32,9 @@ def pull(root: str, url: str, environment: dict[str, str]) -> None:
 
 
 def contents(cache: CompileCache) -> dict[str, dict[str, bytes]]:
-    """{graph: {file: bytes}} of every graph that looks finished."""
+    """{graph: {file: bytes}} of every graph that looks finished, without a pull's own note."""
     return {
-        entry.name: {path.name: path.read_bytes() for path in entry.path.iterdir()}
+        entry.name: {path.name: path.read_bytes() for path in entry.path.iterdir() if path.name != PULLED}
         for entry in cache.entries()
         if entry.state == "compiled"
     }
