@@ -5,6 +5,7 @@ Exit codes: 0 all passed, 1 a notebook failed, 2 a bad argument or a machine tha
 """
 
 import argparse
+import errno
 import hashlib
 import json
 import os
@@ -13,17 +14,19 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
 import psutil
+import zmq
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from helpers.evaluation import comparison_table
-from helpers.files import REPOSITORY, replace_unprintable, write_json
+from helpers.files import REPOSITORY, replace_unprintable, write_json, write_text
 from helpers.preflight.packages import pythonpath_check
 from helpers.preflight.readiness import memory_check
 from helpers.runs import Run, clock, new_run, runs_folder
@@ -33,6 +36,12 @@ from helpers.runs.progress import Progress
 from helpers.show import side_by_side, write_report
 from helpers.training import get_profile
 
+FIXES = {
+    errno.ENOSPC: "no space is left: free some, or set WORKSHOP_RUNS to a folder elsewhere",
+    errno.EDQUOT: "the quota is used up: free some space, or set WORKSHOP_RUNS to a folder elsewhere",
+    errno.EMFILE: "too many open files: raise the limit with `ulimit -n 1024`",
+    errno.ENAMETOOLONG: "the kernel's sockets lie in TMPDIR: set it to a shorter path, such as /tmp",
+}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -50,14 +59,26 @@ def main() -> int:
         if not check.ok:
             print(f"make run: {check.name}: {check.found} → {check.fix}", file=sys.stderr)
             return 2
-    workshop = Workshop(profile, notebooks, fresh=arguments.fresh)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    workshop = None
     try:
+        workshop = Workshop(profile, notebooks, fresh=arguments.fresh)
         return workshop.execute()
+    except OSError as error:
+        print(f"make run: {told(error, runs_folder())}; then `make run` goes on from here", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        workshop.save("stopped")
+        if workshop:
+            workshop.save("stopped")
         print(f"\nStopped. `make run PROFILE={profile.name}` continues from here; FRESH=1 starts anew.", flush=True)
         return 130
+
+
+def told(error: OSError, folder: Path) -> str:
+    """What the system refused, where, and the fix, in one line."""
+    why = error.strerror or str(error)
+    fix = FIXES.get(error.errno, "see that it is there and can be written to, or set WORKSHOP_RUNS")
+    return f"{error.filename or folder}: {why}: {fix}"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -208,7 +229,9 @@ class ThisPython(KernelSpecManager):
     """One kernel under every name: the Python of this process. A kernel of the user's may be another's."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        keep_all = "__import__('sys').stdout.pub_thread.socket.setsockopt(__import__('zmq').SNDHWM, 0)"
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        argv += [f"--IPKernelApp.exec_lines={keep_all}"]  # else the kernel drops output that comes too fast
         return KernelSpec(argv=argv, display_name=kernel_name, language="python")
 
 
@@ -220,9 +243,12 @@ class Execution(NotebookClient):
         self.target = workshop.run.path / "notebooks" / path.name
         self.started, self.seconds, self.peak_memory = time.monotonic(), 0.0, 0
         self.number, self.said = 0, ""
+        self.heard, self.lost = 0, Counter()
         super().__init__(
             read_notebook(path),
             timeout=None,
+            iopub_timeout=600,  # seconds to read what a cell printed after it has ended
+            raise_on_iopub_timeout=True,
             coalesce_streams=True,
             kernel_name="python3",
             resources={"metadata": {"path": "."}},
@@ -237,6 +263,7 @@ class Execution(NotebookClient):
         sockets = tempfile.TemporaryDirectory(prefix="workshop-")
         manager = self.create_kernel_manager()
         manager.kernel_spec_manager = ThisPython()
+        manager.context.setsockopt(zmq.RCVHWM, 0)  # and so does this end
         manager.transport, manager.ip = "ipc", f"{sockets.name}/kernel"  # on disk: nobody on the network can listen
         try:
             self.start_new_kernel(env=os.environ | environment, cwd=str(REPOSITORY))
@@ -253,12 +280,17 @@ class Execution(NotebookClient):
         except DeadKernelError:
             kept = "it was killed, perhaps for want of memory"
             return f"{self.path.name}, cell {self.number + 1}: the kernel died ({kept}); make run goes on from here"
+        except (zmq.ZMQError, RuntimeError) as error:
+            failed = OSError(error.errno, str(error)) if isinstance(error, zmq.ZMQError) else OSError(str(error))
+            return f"{self.path.name}: the kernel can't be started or reached: {told(failed, sockets.name)}"
         finally:
             done.set()
             self.seconds = time.monotonic() - self.started
-            self._cleanup_kernel()
+            if self.km is not None and self.kc is not None:
+                self._cleanup_kernel()
             sockets.cleanup()
-            write_atomically(self.target, nbformat.writes(tidied(self.nb)))
+            self.name_what_was_lost()
+            write_text(self.target, nbformat.writes(tidied(self.nb)))
         self.print_line(f"{self.path.stem:<24} done in {clock(self.seconds)}", last=True)
         return None
 
@@ -266,7 +298,22 @@ class Execution(NotebookClient):
         """Keep the last line that the cell printed, for the progress line and the time left."""
         self.said = last_line(msg) or self.said
         self.workshop.progress.hear(last_line(msg))
+        self.count_lost(msg, cell_index)
         return super().process_message(msg, cell, cell_index)
+
+    def count_lost(self, msg: dict, cell_index: int) -> None:
+        """The kernel numbers its messages: a gap before one of a cell's output means that some never arrived."""
+        number = int(msg["header"]["msg_id"].rsplit("_", 1)[-1])
+        if msg["msg_type"] != "status" and self.heard and number > self.heard + 1:
+            self.lost[cell_index] += number - self.heard - 1
+        self.heard = number
+
+    def name_what_was_lost(self) -> None:
+        """Say so in the cell and on the terminal: the rest of the output would look whole."""
+        for index, number in self.lost.items():
+            said = f"{number} pieces of this cell's output were lost: they came faster than they could be kept"
+            self.nb.cells[index].outputs.append(nbformat.v4.new_output("stream", name="stderr", text=f"[{said}]\n"))
+            self.print_line(f"{self.path.name}, cell {index + 1}: {said}", last=True)
 
     def watch(self, done: threading.Event) -> None:
         """Every second: sample memory and rewrite the progress line (every ten where the output is no terminal)."""
@@ -340,12 +387,6 @@ def joined(outputs) -> list:
         else:
             kept.append(output)
     return kept
-
-
-def write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 """The compile cache's states, problems and repair, in the documented layout; real processes hold real locks."""
 
+import errno
 import fcntl
+import os
+import shutil
 import subprocess
 import sys
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -13,6 +17,7 @@ import pytest
 from helpers.files import REPOSITORY
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.layout import REMOVED, STATES
+from helpers.neuron.compile_cache.locks import network_file_system
 from helpers.neuron.compile_cache.sample import (
     COMPILER,
     COMPILER_FLAGS,
@@ -381,3 +386,104 @@ def test_a_compile_that_starts_while_repair_looks_keeps_its_graph(tmp_path, monk
     monkeypatch.setattr(problems, "_removed_folder", lock_first)
     assert CompileCache(tmp_path).repair(dry_run=False) == []
     assert (folder / "model.log").is_file()
+
+
+def test_a_date_in_the_future_keeps_no_lock_alive(tmp_path):
+    add_locked(tmp_path, 1, age=-TWO_DAYS)
+    make_older(add_torn(tmp_path, 2), -TWO_DAYS)
+    cache = CompileCache(tmp_path)
+    assert set(states(cache).values()) == {"abandoned", "incomplete"} and "in the future" not in str(cache.summary())
+    assert sorted(problem.kind for problem in cache.repair(dry_run=False)) == ["incomplete entry", "stale lock"]
+
+
+def add_torn(root: Path, number: int) -> Path:
+    folder = add_compiled(root, number)
+    (folder / "model.done").unlink()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("device", "fstype", "remote"),
+    [
+        ("mountpoint-s3", "fuse", True),
+        ("s3fs", "fuse.s3fs", True),
+        ("bucket", "fuse.geesefs", True),
+        ("fs-1.efs.amazonaws.com:/", "nfs4", True),
+        ("fuse-overlayfs", "fuse.fuse-overlayfs", False),
+        ("/dev/nvme0n1p1", "ext4", False),
+    ],
+)
+def test_amazons_s3_mounts_are_network_file_systems(device, fstype, remote, tmp_path, monkeypatch):
+    mount = SimpleNamespace(device=device, fstype=fstype, mountpoint=str(tmp_path))
+    monkeypatch.setattr("psutil.disk_partitions", lambda all: [mount])
+    assert bool(network_file_system(tmp_path / "cache")) == remote
+    assert kinds(CompileCache(tmp_path / "cache")) == (["location"] if remote else [])
+
+
+# ── a repair that can't rename ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def no_rename(monkeypatch):
+    """As between file systems, or from the layer of an image."""
+
+    def refuse(source, target):
+        raise OSError(errno.EXDEV, "Invalid cross-device link", str(source))
+
+    monkeypatch.setattr(os, "rename", refuse)
+
+
+def test_repair_moves_by_copying_where_it_cannot_rename(cache, no_rename):
+    before = files(cache.path)
+    assert len(cache.repair(dry_run=False)) == 3
+    assert kinds(cache) == ["foreign file", "other compiler"]
+    after = files(cache.path)
+    assert sorted(content for content in after.values() if content) == sorted(c for c in before.values() if c)
+
+
+def copy_half(source, target, **_):
+    Path(target).mkdir()
+    (Path(target) / "half").write_bytes(b"x")
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def remove_half(path):
+    next(file for file in Path(path).iterdir() if not file.name.endswith(".lock")).unlink()
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def copy_wrongly(source, target, **_):
+    Path(target).mkdir()
+    for file in Path(source).iterdir():
+        (Path(target) / file.name).write_bytes(b"something else")
+
+
+@pytest.mark.parametrize(
+    ("step", "breaks", "says"),
+    [
+        ("copytree", copy_half, "No space left on device"),
+        ("copytree", copy_wrongly, "the copy of .* differs"),
+        ("rmtree", remove_half, "Operation not permitted"),
+    ],
+)
+def test_a_repair_that_fails_undoes_what_it_did(tmp_path, monkeypatch, no_rename, step, breaks, says):
+    folder = add_failed(tmp_path, 1)
+    before, real, calls = files(tmp_path), getattr(shutil, step), []
+
+    def once(*arguments, **options):
+        calls.append(arguments)
+        return (real if len(calls) > 1 else breaks)(*arguments, **options)
+
+    monkeypatch.setattr(shutil, step, once)
+    with pytest.raises(OSError, match=rf"{folder.name} can't be moved away \({says}\) and stays as it was: 0 moved"):
+        CompileCache(tmp_path).repair(dry_run=False)
+    assert files(tmp_path) == before, "no new lock, no copy"
+
+
+def test_a_log_shows_its_cause_before_its_last_lines(tmp_path):
+    folder = add_failed(tmp_path, 1)
+    cause = "[ERROR] [NCC_EVRF007] Estimated peak HBM usage exceeds 16 GB"
+    (folder / "model.log").write_text("\n".join(["start", cause, *(f"line {n}" for n in range(500))]))
+    (problem,) = CompileCache(tmp_path).problems()
+    assert problem.says.splitlines() == [cause, "line 497", "line 498", "line 499"]
+    assert problem.where.endswith(f"{folder.name}/model.log")

@@ -112,6 +112,30 @@ def test_a_number_in_the_step_may_or_may_not_be_in_a_graph(cache):
     assert answer.verdict == "unknown" and "learning_rate 0.001 → 0.002" in str(answer)
 
 
+@pytest.mark.parametrize(
+    "variable", ["XLA_FLAGS", "XLA_USE_BF16", "NEURON_PLATFORM_TARGET_OVERRIDE", "NEURON_LOGICAL_NC_CONFIG"]
+)
+def test_variables_of_the_compiler_and_of_xla_are_part_of_the_question(cache, monkeypatch, variable):
+    finished_run(cache, range(3), count=3)
+    monkeypatch.setenv(variable, "2")
+    answer = cache.will_it_compile(known())
+    assert answer.verdict == "unknown" and f"environment.{variable} None → 2" in str(answer)
+
+
+def test_places_logs_and_cores_are_not(cache, monkeypatch):
+    finished_run(cache, range(3), count=3)
+    for name in ("NEURON_RT_VISIBLE_CORES", "NEURON_RT_LOG_LEVEL", "XLA_PERSISTENT_CACHE_PATH", "NEURON_DUMP_PATH"):
+        monkeypatch.setenv(name, "0")
+    assert cache.will_it_compile(known()).verdict == "no"
+
+
+def test_a_cache_that_cannot_be_read_ends_no_training(cache, monkeypatch, capsys):
+    with cache.watch(every=0.01) as seen:
+        monkeypatch.setattr(seen.source, "look", lambda: os.listdir("/nowhere/at/all"))
+        time.sleep(0.1)
+    assert capsys.readouterr().out.count("the compile cache can't be read (No such file or directory)") == 1
+
+
 def test_package_versions_count(cache, monkeypatch):
     finished_run(cache, range(3), count=3)
     newer = known() | {"version.transformers": "9.0"}
@@ -291,6 +315,8 @@ def test_the_tool_is_run_on_the_command_and_followed(cache, tool, capsys):
         ("add_compiled(cache, 1); print('... Total failed compilations: 3')", "3 graphs failed to compile"),
         ("add_compiled(cache, 1); add_failed(cache, 2)", "1 graphs failed to compile"),
         ("pass", "ended well but left no graph"),
+        ("add_compiled(cache, 1); add_locked(cache, 2)", "1 graphs stay locked and are not compiled"),
+        ("add_compiled(cache, 1); print('items are 0, locked are 2, failed are 0')", "2 graphs stay locked"),
     ],
 )
 def test_failures_are_loud(cache, tool, body, says):

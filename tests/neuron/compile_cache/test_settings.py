@@ -155,3 +155,14 @@ def test_the_traps_are_known(environment, compiler, optimum):
     assert (compiler_reads(environment), optimum_reads(environment)) == (compiler, optimum)
     assert as_documented(environment.get(FLAGS, "")) == optimum
     assert bool(disagreement(environment)) == (compiler != optimum)
+
+
+def test_a_folder_that_cannot_be_written_to_or_made_is_told(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    assert "can't be written to (Read-only file system)" in str(configure(tmp_path, {}))
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="can't be made .*: choose another folder"):
+        configure(tmp_path / "file" / "cache", {})

@@ -431,3 +431,68 @@ def test_without_boto3_s3_says_what_to_install(cache, monkeypatch):
 def test_requests_are_retried_by_boto3_itself(bucket):
     config = S3Store(bucket.url).client.meta.config
     assert config.retries["mode"] == "standard" and config.retries["total_max_attempts"] == store.ATTEMPTS
+
+
+@pytest.mark.parametrize("change", [lambda neff: neff.write_bytes(neff.read_bytes()[:100]), lambda neff: neff.unlink()])
+def test_a_pulled_graph_that_is_cut_later_is_noticed_and_fetched_again(place, cache, second, change):
+    cache.push(place.url)
+    second.pull(place.url)
+    change(second.path / COMPILER / graph_name(2) / "model.neff")
+    assert second.summary().states == {"compiled": 5, "incomplete": 1}
+    if second.repair(older_than=0):
+        assert "of the 120000 bytes that were pulled" in str(second.problems(older_than=0)[0])
+    assert second.pull(place.url).sent == 1 and contents(second).keys() == contents(cache).keys() - {
+        entry.name for entry in cache.entries() if entry.compiler != COMPILER
+    }
+
+
+def test_a_place_with_nothing_for_this_compiler_says_what_it_holds(place, cache, second):
+    CompileCache(cache.path, OLDER_COMPILER).push(place.url)
+    fetched = second.pull(place.url)
+    assert not fetched.ok and f"which holds 3 of {OLDER_COMPILER}" in str(fetched)
+
+
+def test_a_mistyped_prefix_and_an_empty_cache_do_not_read_like_success(bucket, second):
+    fetched, sent = second.pull(f"{bucket.url}-tpyo"), second.push(bucket.url)
+    assert not fetched.ok and "nothing was pushed there, or its name is mistyped" in str(fetched)
+    assert not sent.ok and "no finished graph" in str(sent)
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"AWS_PROFILE": "nosuch"}, "set AWS_PROFILE to one that"),
+        ({"AWS_CONFIG_FILE": "broken"}, "Unable to parse config file: .*broken: fix that file"),
+        ({"AWS_ENDPOINT_URL_S3": "localhost:9"}, "set AWS_ENDPOINT_URL to one such as https://host"),
+        ({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": ""}, "set both AWS_ACCESS_KEY_ID"),
+        ({"AWS_DEFAULT_REGION": "us east 1"}, "fix AWS_DEFAULT_REGION"),
+    ],
+)
+def test_a_wrong_aws_setting_is_one_line_with_its_fix(environment, says, bucket, second, tmp_path, monkeypatch):
+    (tmp_path / "broken").write_text("[default\nregion = x\n")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(tmp_path / value) if value == "broken" else value)
+        if not value:
+            monkeypatch.delenv(name)
+    with pytest.raises(TransferError, match=says) as error:
+        second.pull(bucket.url)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "fix"),
+    [
+        ("ExpiredToken", "have expired"),
+        ("RequestTimeTooSkewed", "clock is wrong"),
+        ("InvalidAccessKeyId", "aws configure"),
+        ("SignatureDoesNotMatch", "aws configure"),
+        ("PermanentRedirect", "AWS_DEFAULT_REGION"),
+        ("SomethingNew", "S3 API's list of error responses"),
+    ],
+)
+def test_each_answer_of_s3_has_its_own_fix(bucket, code, fix):
+    from botocore.exceptions import ClientError
+
+    with pytest.raises(TransferError, match=fix) as error, open_store(bucket.url).told():
+        raise ClientError({"Error": {"Code": code}}, "ListObjectsV2")
+    assert "try again later" not in str(error.value)
