@@ -149,8 +149,9 @@ def read_entry(path: Path, compiler: str, holders: Holders) -> Entry | None:
     else:
         sizes = {name: stat.st_size for name, stat in files.items()}
         state, reason = state_of(sizes, lock, holder)
-        if state == "compiled" and PULLED in files and (cut := cut_since(path, sizes)):
-            state, reason = "incomplete", cut
+        if state == "compiled" and PULLED in files and files[DONE].st_mtime <= files[PULLED].st_mtime:
+            cut = cut_since(path, sizes)  # it was not compiled anew since the pull
+            state, reason = ("incomplete", cut) if cut else (state, reason)
     return Entry(path, compiler, state, size, modified, reason, lock, holder)
 
 
@@ -170,7 +171,7 @@ def state_of(sizes: dict[str, int], lock: str | None, holder: str | None) -> tup
 
 
 def cut_since(path: Path, sizes: dict[str, int]) -> str | None:
-    """Which file of a pulled graph is not as long as it was then; None if all are, or the graph was compiled since."""
+    """Which file of a pulled graph is not as long as it was then; None if all are."""
     try:
         pulled = {
             name: facts["size"] for name, facts in json.loads((path / PULLED).read_text("utf-8"))["files"].items()

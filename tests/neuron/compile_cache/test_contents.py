@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -475,7 +476,9 @@ def test_a_repair_that_fails_undoes_what_it_did(tmp_path, monkeypatch, no_rename
         return (real if len(calls) > 1 else breaks)(*arguments, **options)
 
     monkeypatch.setattr(shutil, step, once)
-    with pytest.raises(OSError, match=rf"{folder.name} can't be moved away \({says}\) and stays as it was: 0 moved"):
+    with pytest.raises(
+        OSError, match=rf"{re.escape(folder.name)} can't be moved away \({says}\) and stays as it was: 0 moved"
+    ):
         CompileCache(tmp_path).repair(dry_run=False)
     assert files(tmp_path) == before, "no new lock, no copy"
 

@@ -265,7 +265,7 @@ COMMAND = [sys.executable, "-c", "import os; print('traced with', os.environ['NE
 TOOL = """#!{python}
 import os, subprocess, sys
 sys.path.insert(0, {repository!r})
-from helpers.neuron.compile_cache.sample import add_compiled, add_failed
+from helpers.neuron.compile_cache.sample import add_compiled, add_failed, add_locked
 from pathlib import Path
 done = subprocess.run(sys.argv[1:], env=os.environ | {{"NEURON_EXTRACT_GRAPHS_ONLY": "1"}})
 cache = Path(os.environ["NEURON_COMPILE_CACHE_URL"])

@@ -164,5 +164,5 @@ def test_a_folder_that_cannot_be_written_to_or_made_is_told(tmp_path, monkeypatc
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     assert "can't be written to (Read-only file system)" in str(configure(tmp_path, {}))
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="can't be made .*: choose another folder"):
+    with pytest.raises(ValueError, match=r"can't be made .*: choose another folder"):
         configure(tmp_path / "file" / "cache", {})
