@@ -10,6 +10,7 @@ import pytest
 
 from helpers.files import REPOSITORY
 from helpers.preflight import jupyter, limits, packages, readiness, times
+from helpers.preflight.cores import cores_check
 from helpers.training.profiles import PROFILES, get_profile
 
 
@@ -264,3 +265,17 @@ def test_recorded_times_name_profile_machine_and_date():
     head, *lines = times.recorded_times("laptop").splitlines()
     assert "laptop" in head and "cores" in head and any("04_orpo" in line for line in lines)
     assert times.recorded_times("none such") == "no run of the none such profile is recorded"
+
+
+def test_who_holds_a_neuron_core_is_named(tmp_path):
+    devices, processes = tmp_path / "dev", tmp_path / "proc"
+    for folder in (devices, processes / str(os.getppid()) / "fd", processes / str(os.getpid()) / "fd"):
+        folder.mkdir(parents=True)
+    assert cores_check(devices, processes) is None
+    (devices / "neuron0").touch()
+    (processes / str(os.getpid()) / "fd" / "3").symlink_to(devices / "neuron0")
+    (processes / str(os.getppid()) / "fd" / "3").symlink_to(tmp_path / "other")
+    assert cores_check(devices, processes).ok, "this process's own are no other's"
+    (processes / str(os.getppid()) / "fd" / "4").symlink_to(devices / "neuron0")
+    check = cores_check(devices, processes)
+    assert not check.ok and f"process {os.getppid()} (" in check.found

@@ -10,6 +10,7 @@ import psutil
 from helpers.files import cache_folder
 from helpers.preflight import limits
 from helpers.preflight.check import Check
+from helpers.preflight.cores import cores_check
 from helpers.preflight.jupyter import kernel_check, widgets_check
 from helpers.preflight.packages import installed, packages_check, pythonpath_check
 from helpers.runs.folder import runs_folder
@@ -30,7 +31,8 @@ def checks(profile: Profile | None = None) -> list[Check]:
     around = [kernel_check(), widgets_check(), memory_check(name), processors_check(), disk_check(name)]
     broken = not all(check.ok for check in packages)
     model = Check("base model", False, "not looked for", "first the packages") if broken else model_check()
-    return [*packages, *around, writable_check(), model]
+    cores = cores_check()
+    return [*packages, *around, *([cores] if cores else []), writable_check(), model]
 
 
 def python_check(version: tuple = sys.version_info[:3]) -> Check:
