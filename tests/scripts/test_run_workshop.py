@@ -1,5 +1,6 @@
 """`make run`'s runner, as real processes on small notebooks: exit codes, stopping, continuing, and what is kept."""
 
+import errno
 import json
 import os
 import re
@@ -7,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
 from helpers.files import REPOSITORY
-from scripts.run_workshop import choose, last_line, tidied
+from scripts.run_workshop import Execution, choose, last_line, tidied, told
 
 WAIT = 120  # seconds that a loaded machine may take to start a kernel
 
@@ -333,3 +336,36 @@ def test_notebooks_run_in_this_python_whatever_kernels_the_user_has(tmp_path, mo
     write_notebook(runner.folder, "00_a", f"import sys\nassert sys.prefix == {sys.prefix!r}, sys.prefix")
     code, said = runner.run()
     assert code == 0, said
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [
+        (errno.ENOSPC, "free some, or set WORKSHOP_RUNS"),
+        (errno.EMFILE, "ulimit -n 1024"),
+        (errno.ENAMETOOLONG, "set it to a shorter path"),
+        (errno.EACCES, "see that it is there and can be written to"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_with_its_fix(number, fix):
+    said = told(OSError(number, os.strerror(number)), Path("runs"))
+    assert said.startswith(f"runs: {os.strerror(number)}: ") and fix in said and "\n" not in said
+    assert told(OSError(number, "no", "runs/state.json"), Path("runs")).startswith("runs/state.json: no: ")
+
+
+def test_output_that_was_lost_is_named_in_its_cell(capsys):
+    run = Execution.__new__(Execution)
+    run.path, run.heard, run.lost = Path("00_a.ipynb"), 0, Counter()
+    run.nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1"), nbformat.v4.new_code_cell("2")])
+    for number, kind, cell in [
+        (5, "status", 0),
+        (6, "stream", 0),
+        (10, "stream", 0),
+        (12, "status", 0),
+        (13, "stream", 1),
+    ]:
+        run.count_lost({"header": {"msg_id": f"ab_12_{number}"}, "msg_type": kind}, cell)
+    run.name_what_was_lost()
+    assert [len(cell.outputs) for cell in run.nb.cells] == [1, 0]
+    assert "3 pieces of this cell's output were lost" in run.nb.cells[0].outputs[0].text
+    assert "00_a.ipynb, cell 1: 3 pieces" in capsys.readouterr().out
