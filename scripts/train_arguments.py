@@ -53,6 +53,9 @@ class ScriptArguments:
         },
     )
     pairs: int | None = field(default=None, metadata={"help": "how many training pairs; all by default"})
+    system_in_user: bool = field(
+        default=False, metadata={"help": "put the system text in front of the first user message (Gemma, Mistral)"}
+    )
     lora_rank: int = field(default=0, metadata={"help": "rank of the LoRA adapter; 0 trains every weight"})
     backend: str | None = field(default=None, metadata={"help": "instead of the one found", "choices": [*NAMES]})
     will_it_compile: bool = field(default=False, metadata={"help": "only say whether the compile cache has its graphs"})

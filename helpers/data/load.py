@@ -10,14 +10,20 @@ import botocore
 from datasets import Dataset, DatasetDict, load_from_disk
 
 from helpers.data.read import read_rows
-from helpers.data.schema import ABOUT, COLUMNS, TEMPLATE, as_messages, encoded
+from helpers.data.schema import ABOUT, COLUMNS, TEMPLATE, as_messages, encoded, system_text_first
 from helpers.data.validate import ValidationReport, row_problems
 from helpers.files import cache_folder, make_atomically
 
 BUILT_IN = "aws-api"
 
 
-def load_preferences(source=BUILT_IN, split: str = "train", limit: int | None = None, seed: int = 0) -> Dataset:
+def load_preferences(
+    source=BUILT_IN,
+    split: str = "train",
+    limit: int | None = None,
+    seed: int = 0,
+    system_in_user: bool = False,
+) -> Dataset:
     """Preference pairs from the built-in domain ("aws-api"), a .jsonl or .parquet file, or a folder of them.
 
     A folder holds `<split>.jsonl` or `<split>.parquet`, or the hub's parts, `<split>-00000-of-00002.parquet` and so on.
@@ -26,6 +32,9 @@ def load_preferences(source=BUILT_IN, split: str = "train", limit: int | None = 
     and `chat_template_kwargs` go to the chat template; columns that nothing reads are left out, and a printed line
     says so. `limit` keeps a seeded random sample of the rows.
 
+    With `system_in_user` the system text stands in front of the first user message, for models whose template has no
+    system role (Gemma, Mistral); a printed line says in how many rows.
+
     Raises ValueError for a bad file or row (file, row or line, and the fix), FileNotFoundError where there is none.
     """
     if limit is not None and limit < 1:
@@ -33,7 +42,24 @@ def load_preferences(source=BUILT_IN, split: str = "train", limit: int | None = 
     dataset = _built_in(split) if source == BUILT_IN else _from_files(_find_files(Path(source), split))
     if limit is not None and limit < len(dataset):
         dataset = dataset.shuffle(seed=seed).select(range(limit))
-    return dataset
+    return system_texts_moved(dataset) if system_in_user else dataset
+
+
+def system_texts_moved(dataset: Dataset) -> Dataset:
+    """The pairs with the text of system messages in front of the first user message; prints in how many rows."""
+    rows = dataset.map(
+        lambda row, number: {"prompt": _moved(row["prompt"], number)}, with_indices=True, load_from_cache_file=False
+    )
+    moved = sum(old != new for old, new in zip(dataset["prompt"], rows["prompt"], strict=True))
+    print(f"system text put in front of the first user message in {moved} of {len(dataset)} rows")
+    return rows
+
+
+def _moved(prompt: list[dict], number: int) -> list[dict]:
+    try:
+        return system_text_first(prompt)
+    except ValueError as error:
+        raise ValueError(f"row {number}, prompt: {error}") from error
 
 
 @functools.cache

@@ -29,6 +29,22 @@ def messages_of(example: dict, column: str) -> list[dict]:
     ]
 
 
+def system_text_first(messages: list[dict]) -> list[dict]:
+    """The messages with the system text in front of the first user message, for templates without a system role.
+
+    This is what Gemma's makers advise. Raises ValueError where no user message follows.
+    """
+    system = [message["content"] for message in messages if message["role"] == "system"]
+    if not system:
+        return messages
+    others = [message for message in messages if message["role"] != "system"]
+    first = next((i for i, message in enumerate(others) if message["role"] == "user"), None)
+    if first is None:
+        raise ValueError("the system text has no user message to stand in front of; add one")
+    merged = others[first] | {"content": "\n\n".join([*system, others[first]["content"]])}
+    return [*others[:first], merged, *others[first + 1 :]]
+
+
 def template_arguments(example: dict) -> dict:
     """`tools` and the entries of `chat_template_kwargs` of a row, for `apply_chat_template`."""
     tools, more = (_decoded(example.get(name)) for name in TEMPLATE)

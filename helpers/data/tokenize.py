@@ -2,13 +2,14 @@
 
 import re
 import unicodedata
+from itertools import pairwise
 
 from datasets import Dataset
-from jinja2 import TemplateError
 
 from helpers.data.schema import COLUMNS, SIDES, messages_of, template_arguments
 from helpers.objective.labels import IGNORE
 
+MERGE = "load the pairs with system_in_user=True, which puts the system text in front of the first user message"
 SHORTEST_PROMPT = 8  # tokens of the prompt that are kept even when a response alone would fill the row
 
 
@@ -30,12 +31,21 @@ def _apply(tokenizer, example: dict, messages: list[dict], **how) -> str:
         )
     try:
         return tokenizer.apply_chat_template(messages, tokenize=False, **template_arguments(example), **how)
-    except (TemplateError, TypeError) as error:
-        roles = ", ".join(message["role"] for message in messages)
+    except Exception as error:  # a template is a program of the model's maker: it may fail in any way
+        roles = [message["role"] for message in messages]
+        cause = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"the chat template refuses the messages ({roles}): {str(error).splitlines()[0]}; change the row's "
-            "messages, such as a system text put in front of the first user message, or use another model's template"
+            f"the chat template refuses the messages ({', '.join(roles)}): {cause}; {_fix(roles)}"
         ) from error
+
+
+def _fix(roles: list[str]) -> str:
+    """What to do about messages that a template refuses."""
+    if "system" in roles:
+        return f"{MERGE}, or use another model's template"
+    if any(one == next_ for one, next_ in pairwise(roles)):
+        return "join neighbouring messages of one role into one, or use another model's template"
+    return "change the row's messages, or use another model's template"
 
 
 def _rendered_response(prompt: str, example: dict, side: str, tokenizer) -> str:
@@ -50,8 +60,8 @@ def _rendered_response(prompt: str, example: dict, side: str, tokenizer) -> str:
         lost = [text for message in asked if (text := message["content"].strip()) in prompt and text not in whole]
         if lost:
             raise ValueError(
-                f"the chat template leaves out {lost[0][:40]!r} once an answer follows: put that text into the first "
-                "user message, or use another model's template"
+                f"the chat template leaves out {lost[0][:40]!r} once an answer follows: {MERGE}, "
+                "or use another model's template"
             )
         raise ValueError(
             "the chat template renders prompt + response so that the prompt is no prefix of it: "
