@@ -6,7 +6,7 @@ COLUMNS = ("prompt", "chosen", "rejected")
 SIDES = ("chosen", "rejected")
 REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")  # DPO's, made by helpers.training.dpo_reference
 TEMPLATE = ("tools", "chat_template_kwargs")  # TRL's names for what else changes the prompt
-ABOUT = ("service", "operation", "rejected_kind", "rejected_from")  # what a row is about, for evaluation
+ABOUT = ("group", "service", "operation", "rejected_kind", "rejected_from")  # what a row is about, for evaluation
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 

@@ -1,11 +1,14 @@
 """Check preference pairs row by row, before a run costs an hour."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from datasets import Dataset
 
 from helpers.data.schema import COLUMNS, ROLES, SIDES
+
+TEXT_KEYS = ("name", "tool_call_id", "reasoning_content", "thinking")  # of a message; text where they are there
 
 
 @dataclass
@@ -56,6 +59,7 @@ def row_problems(row: int, example: dict) -> Iterator[Problem]:
     if malformed:
         yield from malformed
         return
+    yield from _template_problems(row, example)
     prompt = example["prompt"][-1]["content"].strip()
     for column in SIDES:
         text = _text(example[column])
@@ -67,6 +71,20 @@ def row_problems(row: int, example: dict) -> Iterator[Problem]:
         yield Problem(row, "rejected", "equals the chosen response", "a pair needs two different answers")
 
 
+def _template_problems(row: int, example: dict) -> Iterator[Problem]:
+    """What is wrong with the columns that go to the chat template."""
+    for column, kind, name in (("tools", list, "list of tools"), ("chat_template_kwargs", dict, "dict")):
+        value = example.get(column)
+        if isinstance(value, str) and value.strip():
+            try:
+                value = json.loads(value)
+            except ValueError:
+                yield Problem(row, column, "is text that is no JSON", f"give a {name}, or its JSON")
+                continue
+        if value not in (None, "") and not isinstance(value, kind):
+            yield Problem(row, column, f"is {type(value).__name__}", f"give a {name}")
+
+
 def _malformed(column: str, messages) -> tuple[str, str] | None:
     wanted = 'a list of {"role", "content"} messages'
     if not isinstance(messages, list) or not messages:
@@ -74,6 +92,8 @@ def _malformed(column: str, messages) -> tuple[str, str] | None:
     for message in messages:
         if not isinstance(message, dict) or not all(isinstance(message.get(k), str) for k in ("role", "content")):
             return f"holds {str(message)[:60]!r}", f"give {wanted}, both strings"
+        if key := next((k for k in TEXT_KEYS if not isinstance(message.get(k) or "", str)), None):
+            return f"has a message whose {key} is {type(message[key]).__name__}", "write a string"
         if message["role"] not in ROLES:
             return f"has the role {message['role']!r}", f"write one of {', '.join(ROLES)}"
     if column == "prompt" and messages[-1]["role"] == "assistant":

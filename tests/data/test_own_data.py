@@ -179,7 +179,10 @@ def test_columns_that_nobody_reads_may_hold_anything_and_are_named(tmp_path, cap
     rows = (GOOD | {"score": 1, "id": 10**30}, GOOD | {"score": "high"})
     data = load_preferences(write(tmp_path / "d.jsonl", *rows))
     assert data.column_names == ["prompt", "chosen", "rejected"] and len(data) == 2
-    assert capsys.readouterr().out == "d.jsonl: nothing reads id, score; left out\n"
+    assert capsys.readouterr().out == (
+        "d.jsonl: 2 pairs (prompt from prompt, answers from chosen and rejected)\n"
+        "d.jsonl: nothing reads id, score; left out\n"
+    )
 
 
 # ── templates ──
@@ -221,7 +224,7 @@ def test_a_refused_system_message_may_stand_in_front_of_the_first_user_message(t
         tokenize_preferences(load_preferences(path), gemma, 128)
     data = load_preferences(path, system_in_user=True)
     assert data["prompt"][:] == [[user("What is S3?")], [user("Be brief.\n\nWhat is SQS?")]]
-    assert "system text put in front of the first user message in 1 of 2 rows" in capsys.readouterr().out
+    assert "1 rows have their system text put in front of the first user message" in capsys.readouterr().out
     alone = write(tmp_path / "e.jsonl", GOOD | {"prompt": prompt[:1]})
     with pytest.raises(ValueError, match="row 0, prompt: the system text has no user message to stand in front of"):
         load_preferences(alone, system_in_user=True)
