@@ -36,5 +36,5 @@ def places_by_time(times: list) -> list[float]:
         ordered = sorted(times)
     except TypeError as error:
         raise ValueError("its values can't be compared: write all times in one way, such as 2026-01-31") from error
-    newest_first = {time: 1 - (index + 1) / len(ordered) for index, time in enumerate(ordered)}
-    return [newest_first[time] for time in times]
+    newer = {time: len(ordered) - 1 - index for index, time in enumerate(ordered)}  # rows that are newer
+    return [newer[time] / len(ordered) for time in times]
