@@ -204,7 +204,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
 def _arrow_errors(path: Path, kind: str):
     try:
         yield
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError: text that is no UTF-8
         name = {".parquet": "Parquet", ".arrow": "Arrow"}[kind]
         cause = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path.name}: not a whole {name} file ({cause}); write it again") from error
@@ -233,7 +233,9 @@ def _batches(path: Path, kind: str, columns: list[str]):
         streamed = isinstance(reader, pyarrow.ipc.RecordBatchStreamReader)
         batches = reader if streamed else map(reader.get_batch, range(reader.num_record_batches))
         for batch in batches:
-            yield batch.select(columns)
+            chosen = batch.select(columns)
+            chosen.validate(full=True)  # offsets of a broken file would lead anywhere in memory
+            yield chosen
 
 
 def _arrow_rows(path: Path, kind: str, columns: list[str]) -> Iterator[tuple[str, dict]]:
