@@ -60,7 +60,7 @@ def conversation(column: str, value, transcript: bool = False):
 def _message(message: dict) -> dict:
     if "from" in message and "role" not in message:
         speaker = message["from"]
-        if speaker not in FROM:
+        if not isinstance(speaker, str) or speaker not in FROM:
             raise ValueError(f"has a message from {speaker!r}; write one of {', '.join(FROM)}")
         return {"role": FROM[speaker], "content": message.get("value")}
     return {
