@@ -18,6 +18,7 @@ SECRETS = {
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
     "a JSON web token": re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"),
 }
+MAY_BE_SECRET = re.compile("A(?:KI|SI)A|gh[pousr]_|hf_|sk-|PRIVATE KEY|eyJ")  # most texts need no closer look
 EMAIL = re.compile(r"\b[\w.+-]+@(?!example\.)[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}\b", re.IGNORECASE)
 PHONE = re.compile(r"(?<!\w)\+\d{1,3}[ .-]?(?:\(?\d{1,4}\)?[ .-]?){2,5}\d{2,4}\b")
 CARD = re.compile(r"\b(?:\d[ -]?){13,19}\b")
@@ -49,12 +50,20 @@ def warnings_of(pair: dict) -> Iterator[tuple[str, str, str, str]]:
                 f"ends with {text.rstrip()[-20:]!r}, as if cut off",
                 "write its end, or drop the row",
             )
-    if texts["chosen"] != texts["rejected"] and plain(texts["chosen"]) == plain(texts["rejected"]):
+    if _near_identical(texts["chosen"], texts["rejected"]):
         yield "near-identical", "rejected", "differs from chosen in case or punctuation only", "give another answer"
     systems = {column: system for column, text in texts.items() if (system := writing_system(text))}
     if len({systems[side] for side in ("chosen", "rejected") if side in systems}) == 2:
         wrong = f"is written in {systems['rejected']}, the chosen one in {systems['chosen']}"
         yield "writing systems", "rejected", wrong, "give both answers in one language, or style alone decides"
+
+
+def _near_identical(chosen: str, rejected: str) -> bool:
+    """Whether two different texts have the same words; those of very different length are not looked at."""
+    longer = max(len(chosen), len(rejected))
+    return (
+        abs(len(chosen) - len(rejected)) <= 10 + longer // 5 and chosen != rejected and plain(chosen) == plain(rejected)
+    )
 
 
 def _roles(messages: list[dict]) -> Iterator[tuple[str, str, str, str]]:
@@ -66,17 +75,19 @@ def _roles(messages: list[dict]) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _in_text(text: str) -> Iterator[tuple[str, str, str]]:
-    if found := TEMPLATE_TOKENS.search(text):
+    if ("<" in text or "[" in text) and (found := TEMPLATE_TOKENS.search(text)):
         wrong = f"holds {found.group()!r}, which a tokenizer may read as its own token"
         yield "template tokens", wrong, "remove it; the chat template adds what is needed"
     if found := CONTROL.search(text):
         yield "control characters", f"holds the character {found.group()!a}", "remove it"
-    for what, pattern in SECRETS.items():
-        if pattern.search(text):
-            yield "secrets", f"holds what looks like {what}", "remove it and revoke it"
-    for what, found in (("an e-mail address", EMAIL.search(text)), ("a phone number", PHONE.search(text))):
-        if found:
-            yield "personal data", f"holds what looks like {what}", "replace it by a made-up one"
+    if MAY_BE_SECRET.search(text):
+        for what, pattern in SECRETS.items():
+            if pattern.search(text):
+                yield "secrets", f"holds what looks like {what}", "remove it and revoke it"
+    if "@" in text and EMAIL.search(text):
+        yield "personal data", "holds what looks like an e-mail address", "replace it by a made-up one"
+    if "+" in text and PHONE.search(text):
+        yield "personal data", "holds what looks like a phone number", "replace it by a made-up one"
     if any(_is_card(found.group()) for found in CARD.finditer(text)):
         yield "personal data", "holds what looks like a card number", "replace it by a made-up one"
 
@@ -95,10 +106,10 @@ def _looks_cut(text: str) -> bool:
 
 def writing_system(text: str) -> str | None:
     """The writing system of most letters, as Unicode names it: LATIN, CYRILLIC, CJK, …; None for a few letters."""
-    letters = [character for character in text[:400] if character.isalpha()]
+    letters = [character for character in text[:200] if character.isalpha()]
     if len(letters) < LETTERS:
         return None
-    if all(letter < "\u0250" for letter in letters):
+    if max(letters) < "\u0250":
         return "LATIN"
     counts = Counter(unicodedata.name(letter, "?").partition(" ")[0] for letter in letters)
     return counts.most_common(1)[0][0]
