@@ -3,12 +3,14 @@
 import hashlib
 import json
 from collections import Counter
+from pathlib import Path
 
 import botocore
 import numpy as np
 from tqdm.auto import tqdm
 
 from helpers.data.collate import PreferenceCollator
+from helpers.data.load import BUILT_IN
 from helpers.data.schema import COLUMNS, messages_of, references, template_arguments
 from helpers.data.tokenize import tokenize_preferences
 from helpers.evaluation.answers import chrf_with_ci, generate_answers
@@ -152,14 +154,19 @@ def record_comparison(run, comparison: dict, asked, methods=COMPARED) -> None:
 def record_data(run, model, train, heldout, source: str | None = None) -> None:
     """Note in results.json which model and which pairs this run is about.
 
-    source: where the pairs came from; without it, botocore for the built-in domain, "own pairs" for any others.
+    source: where the pairs came from, which other notebooks of the run load again (`run.source`). Without it, or for
+    the built-in domain, botocore is named for pairs that have its columns, and "own pairs" for any others.
     Groups or services, and kinds of wrong answers, are counted where the pairs have columns of these names.
     """
     _, reason = find_base_model(run.profile.model)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     built_in = {"service", "operation", KIND} <= set(train.column_names)
     found = f"botocore {botocore.__version__}" if built_in else "own pairs"
-    data = {"source": source or found, "train_pairs": len(train), "heldout_pairs": len(heldout)}
+    here = source is not None and Path(source).exists()
+    name = found if source in (None, BUILT_IN) else Path(source).name if here else source
+    data = {"source": name, "train_pairs": len(train), "heldout_pairs": len(heldout)}
+    if source is not None:
+        data["load_from"] = str(Path(source).resolve()) if here else source
     for name, split in (("train", train), ("heldout", heldout)):
         if column := next((column for column in GROUPS if column in split.column_names), None):
             data[f"{name}_{column}s"] = len(set(split[column]))
