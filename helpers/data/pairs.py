@@ -147,11 +147,23 @@ def _split(answers: dict[str, list], row: dict, layout: Layout, counts: Counts) 
     shared, most = 0, min(len(chosen), len(rejected)) - 1
     while shared < most and chosen[shared] == rejected[shared]:
         shared += 1
-    prompt = chosen[:shared]
-    asked = row.get("prompt")
-    if isinstance(asked, str) and asked.strip() and not any(asked.strip() in str(m.get("content")) for m in prompt):
-        counts.other_prompt += 1
+    prompt = _checked_against(_asked(row), chosen[:shared], counts)
     return prompt, chosen[shared:], rejected[shared:]
+
+
+def _asked(row: dict):
+    return _conversation("prompt", row.get("prompt")) if isinstance(row.get("prompt"), list | str) else None
+
+
+def _checked_against(asked, prompt: list[dict], counts: Counts) -> list[dict]:
+    """The prompt of the conversations, with what a column `prompt` has in front of it, such as a system message."""
+    if not isinstance(asked, list) or not asked or not isinstance(asked[-1], dict):
+        return prompt
+    if asked[len(asked) - len(prompt) :] == prompt:
+        return asked
+    last = str(asked[-1].get("content")).strip()
+    counts.other_prompt += len(asked) > 1 or not any(last in str(message.get("content")) for message in prompt)
+    return prompt
 
 
 # ── ranked answers ──

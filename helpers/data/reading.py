@@ -124,6 +124,8 @@ class Reading:
             layout = recognise(names, sample, self.options.columns)
         except ValueError as error:
             raise ValueError(f"{file.name}: {error}") from error
+        if self.options.min_gap is not None and layout.kind != "ranked":
+            raise ValueError(f"{file.name}: min_gap is for a list of answers with scores; leave it out")
         self.layouts.setdefault(str(layout), []).append(file.name)
         self.columns |= dict.fromkeys(names)
         self.read |= layout.read
@@ -165,22 +167,20 @@ class Reading:
 
     def _put_place(self, row: dict, pair: dict) -> None:
         by = self.options.split_by
+        column = split_column(by)
+        value = row.get(column) if column else None
         if by is None or not self.made:
             self.places.append(None)
-            return
-        column = split_column(by)
-        if column is None:
+        elif column is None:
             self.places.append(place_of(prompt_text(pair["prompt"])))
-            return
-        value = row.get(column)
-        if value in (None, ""):
+        elif value in (None, ""):
             raise RowError(column, "is empty or missing", f"write it in every row, or split by another than {column!r}")
-        self.read.add(column)
-        if by.startswith(TIME):
-            self.places.append(value)
         else:
-            pair["group"] = str(value)
-            self.places.append(place_of(value))
+            self.places.append(value if by.startswith(TIME) else place_of(value))
+        if column:
+            self.read.add(column)
+            if not by.startswith(TIME) and value not in (None, ""):
+                pair["group"] = str(value)
 
     def _note(self, pair: dict) -> None:
         self.total += 1
@@ -241,7 +241,8 @@ class Reading:
             return []
         folder = cache_folder() / "set_aside"
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name).strip('-')}.jsonl"
+        stem = re.sub(r"[^A-Za-z0-9.-]+", "-", name.removesuffix(".jsonl")).strip("-")
+        path = folder / f"{stem}.jsonl"
         write_text(path, "".join(json.dumps(row, default=str) + "\n" for row in self.bad))
         causes = ", ".join(f"{cause} ({count})" for cause, count in self.causes.most_common(3))
         return [f"{name}: {len(self.bad)} bad rows set aside in {path}: {causes}"]

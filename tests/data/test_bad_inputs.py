@@ -392,6 +392,7 @@ def test_a_bad_file_is_refused_in_one_line(tmp_path, name):
 
 
 OPTIONS = {
+    "gap without scores": ({"min_gap": 1}, "d.jsonl: min_gap is for a list of answers with scores; leave it out"),
     "no pairs": ({"limit": 0}, "0 pairs were asked for: give at least 1"),
     "unknown split": (
         {"split": "heldout"},

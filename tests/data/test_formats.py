@@ -221,6 +221,15 @@ def test_a_prompt_column_that_differs_from_the_conversations_is_counted(tmp_path
     assert "1 rows have other text in `prompt` than in their conversations, which are used" in capsys.readouterr().out
 
 
+def test_a_prompt_column_that_begins_earlier_than_the_conversations_is_kept(tmp_path, capsys):
+    row = PUBLISHED["mlabonne/orpo-dpo-mix-40k"][0] | {"prompt": [system("Be brief."), user("What is S3?")]}
+    means = MEANS | {"prompt": [system("Be brief."), user("What is S3?")]}
+    assert load_preferences(lines(tmp_path / "d.jsonl", row)).to_list() == [means]
+    other = row | {"prompt": [system("Be brief."), user("What is SQS?")]}
+    assert load_preferences(lines(tmp_path / "d.jsonl", other)).to_list() == [MEANS]
+    assert "1 rows have other text in `prompt` than in their conversations" in capsys.readouterr().out
+
+
 def test_the_shared_beginning_of_conversations_is_trl_s_prompt():
     """TRL's extract_prompt is right for message lists, and no reference for text."""
     data_utils = pytest.importorskip("trl.data_utils")

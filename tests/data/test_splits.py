@@ -52,6 +52,12 @@ def test_a_group_is_never_torn_and_is_kept_for_the_intervals(tmp_path):
         load_preferences(path, split_by="customer")
 
 
+def test_a_group_is_kept_where_the_splits_are_there_already(tmp_path):
+    for name in ("train", "validation", "heldout"):
+        write(tmp_path / f"{name}.jsonl", rows(2, customer=lambda i: i))
+    assert load_preferences(tmp_path, split="heldout", split_by="customer")["group"][:] == ["0", "1"]
+
+
 def test_by_time_the_newest_rows_are_held_out(tmp_path):
     path = write(tmp_path / "mine.jsonl", rows(20, day=lambda i: f"2026-01-{i // 2 + 1:02}"))
     by = {"split_by": "time:day"}
