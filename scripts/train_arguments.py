@@ -48,8 +48,8 @@ class ScriptArguments:
     data: str = field(
         default_factory=lambda: os.environ.get("SM_CHANNEL_TRAIN", BUILT_IN),
         metadata={
-            "help": "a .jsonl or .parquet file, a folder with train.jsonl, train.parquet or their parts (train-*), "
-            "or the built-in domain"
+            "help": "a file (JSON Lines, CSV, Parquet, …), a folder with train.jsonl or its parts, a URL, a hub id, or "
+            "the built-in domain: docs/own_data.md"
         },
     )
     pairs: int | None = field(default=None, metadata={"help": "how many training pairs; all by default"})

@@ -21,6 +21,7 @@ SECRETS = {
 MAY_BE_SECRET = re.compile("A(?:KI|SI)A|gh[pousr]_|hf_|sk-|PRIVATE KEY|eyJ")  # most texts need no closer look
 EMAIL = re.compile(r"\b[\w.+-]+@(?!example\.)[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}\b", re.IGNORECASE)
 PHONE = re.compile(r"(?<!\w)\+\d{1,3}[ .-]?(?:\(?\d{1,4}\)?[ .-]?){2,5}\d{2,4}\b")
+DIGITS = re.compile(r"\d[\d -]{11}")
 CARD = re.compile(r"\b(?:\d[ -]?){13,19}\b")
 WORDS = re.compile(r"\w+")
 CUT_AFTER = 200  # characters: a shorter answer without a full stop may be complete
@@ -88,7 +89,7 @@ def _in_text(text: str) -> Iterator[tuple[str, str, str]]:
         yield "personal data", "holds what looks like an e-mail address", "replace it by a made-up one"
     if "+" in text and PHONE.search(text):
         yield "personal data", "holds what looks like a phone number", "replace it by a made-up one"
-    if any(_is_card(found.group()) for found in CARD.finditer(text)):
+    if DIGITS.search(text) and any(_is_card(found.group()) for found in CARD.finditer(text)):
         yield "personal data", "holds what looks like a card number", "replace it by a made-up one"
 
 
@@ -106,10 +107,11 @@ def _looks_cut(text: str) -> bool:
 
 def writing_system(text: str) -> str | None:
     """The writing system of most letters, as Unicode names it: LATIN, CYRILLIC, CJK, …; None for a few letters."""
-    letters = [character for character in text[:200] if character.isalpha()]
-    if len(letters) < LETTERS:
+    sample = text[:200]
+    if sum(map(str.isalpha, sample)) < LETTERS:
         return None
-    if max(letters) < "\u0250":
+    if sample.isascii():
         return "LATIN"
+    letters = [character for character in sample if character.isalpha()]
     counts = Counter(unicodedata.name(letter, "?").partition(" ")[0] for letter in letters)
     return counts.most_common(1)[0][0]
