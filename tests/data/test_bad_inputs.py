@@ -431,14 +431,17 @@ def test_a_bad_option_is_refused_in_one_line(tmp_path, name):
 
 
 def test_sources_that_are_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
     assert "no preference data at" in refused(tmp_path / "none.jsonl", FileNotFoundError)
-    assert "no preference data at" in refused(tmp_path, FileNotFoundError)
+    (tmp_path / "empty").mkdir()
+    assert "no preference data at" in refused(tmp_path / "empty", FileNotFoundError)
     assert "a source of type int: give a path, a URL, a hub id or a data set" in refused(7)
     assert "memory://b/none.jsonl: can't be fetched (FileNotFoundError)" in refused(
         "memory://b/none.jsonl", ConnectionError
     )
     message = refused("nosuch://me:secret@host/d.jsonl?key=secret", ConnectionError)
     assert message.startswith("nosuch://host/d.jsonl: can't be fetched (ValueError)") and "secret" not in message
+    monkeypatch.delenv("WORKSHOP_CACHE")
     assert "split 'other' is not one of train" in refused("aws-api", split="other")
     assert "columns is for data of your own" in refused("aws-api", columns={"prompt": "x"})
     (tmp_path / "saved").mkdir()

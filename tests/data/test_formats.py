@@ -301,9 +301,10 @@ def test_a_folder_of_files_that_name_no_split_is_for_training(tmp_path):
 
 
 @pytest.mark.parametrize("url", ["memory://bucket/d.jsonl", "memory://bucket/e.jsonl?token=secret"])
-def test_a_url_is_fetched_through_fsspec(url):
+def test_a_url_is_fetched_through_fsspec(url, tmp_path, monkeypatch):
     import fsspec
 
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path))
     with fsspec.open(url, "wb") as file:
         file.write(json.dumps(GOOD).encode())
     assert load_preferences(url).to_list() == [MEANS]
