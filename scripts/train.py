@@ -112,7 +112,7 @@ def graphs_remembered(script: ScriptArguments, backend, args, path: str):
 
 def read_pairs(script: ScriptArguments, args, tokenizer):
     """The tokenised pairs. From them follows how long a shared row of fixed length is, where that isn't given."""
-    pairs = load_preferences(script.data, limit=script.pairs, seed=args.seed)
+    pairs = load_preferences(script.data, limit=script.pairs, seed=args.seed, system_in_user=script.system_in_user)
     tokenized = tokenize_preferences(pairs, tokenizer, args.max_length, getattr(args, "max_prompt_length", None))
     if depends_on_data(args):
         args.row_length = shared_row_length(tokenized)

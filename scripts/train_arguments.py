@@ -48,11 +48,14 @@ class ScriptArguments:
     data: str = field(
         default_factory=lambda: os.environ.get("SM_CHANNEL_TRAIN", BUILT_IN),
         metadata={
-            "help": "a .jsonl or .parquet file, a folder with train.jsonl, train.parquet or their parts (train-*), "
-            "or the built-in domain"
+            "help": "a file (JSON Lines, CSV, Parquet, …), a folder with train.jsonl or its parts, a URL, a hub id, or "
+            "the built-in domain: docs/own_data.md"
         },
     )
     pairs: int | None = field(default=None, metadata={"help": "how many training pairs; all by default"})
+    system_in_user: bool = field(
+        default=False, metadata={"help": "put the system text in front of the first user message (Gemma, Mistral)"}
+    )
     lora_rank: int = field(default=0, metadata={"help": "rank of the LoRA adapter; 0 trains every weight"})
     backend: str | None = field(default=None, metadata={"help": "instead of the one found", "choices": [*NAMES]})
     will_it_compile: bool = field(default=False, metadata={"help": "only say whether the compile cache has its graphs"})

@@ -1,7 +1,7 @@
 """Preference pairs: the built-in domain, a user's own files, validation, chat template, tokens, batches.
 
-Pairs flow one way: load → validate → tokenize → collate. Runs, training, evaluation and everything above may import
-this room; it imports `files` and `objective` only.
+Pairs flow one way: load (locate → read → columns → pairs → reading) → validate → tokenize → collate. Runs, training,
+evaluation and everything above may import this room; it imports `files` and `objective` only.
 """
 
 from helpers import exports

@@ -1,39 +1,74 @@
-"""Load preference pairs from the built-in domain, a file or a folder."""
+"""Load preference pairs from the built-in domain, files, a URL, the hub, or a data set in memory."""
 
-import ast
 import functools
 import hashlib
-import json
 from pathlib import Path
 
 import botocore
 from datasets import Dataset, DatasetDict, load_from_disk
 
-from helpers.data.read import read_rows
-from helpers.data.schema import ABOUT, COLUMNS, TEMPLATE, as_messages, encoded
-from helpers.data.validate import ValidationReport, row_problems
+from helpers.data.columns import EVERY_NAME
+from helpers.data.locate import KINDS, Splits, find_splits, name_of_split
+from helpers.data.reading import Options, read_pairs
+from helpers.data.splits import SHARES, split_column
 from helpers.files import cache_folder, make_atomically
 
 BUILT_IN = "aws-api"
 
 
-def load_preferences(source=BUILT_IN, split: str = "train", limit: int | None = None, seed: int = 0) -> Dataset:
-    """Preference pairs from the built-in domain ("aws-api"), a .jsonl or .parquet file, or a folder of them.
+def load_preferences(
+    source=BUILT_IN,
+    split: str = "train",
+    limit: int | None = None,
+    seed: int = 0,
+    *,
+    columns: dict[str, str] | None = None,
+    min_gap: float | None = None,
+    split_by: str | None = None,
+    system_in_user: bool = False,
+    strict: bool | None = None,
+) -> Dataset:
+    """Preference pairs as `prompt`, `chosen` and `rejected`, each a list of {"role", "content"} messages.
 
-    A folder holds `<split>.jsonl` or `<split>.parquet`, or the hub's parts, `<split>-00000-of-00002.parquet` and so on.
-    A single file is the split "train", unless its name holds the name of another. A plain string in place of a message
-    list is taken as the user's prompt or the assistant's answer. A `system` column becomes the first message; `tools`
-    and `chat_template_kwargs` go to the chat template; columns that nothing reads are left out, and a printed line
-    says so. `limit` keeps a seeded random sample of the rows.
+    source: "aws-api" (the built-in domain); a JSON, JSON Lines, CSV, Parquet or Arrow file, packed by gzip or zstd or
+    not; a folder of them (`<split>.jsonl`, or parts `<split>-00000-of-00002.parquet`), or one written by
+    `save_to_disk`; a URL (http, s3, what fsspec knows); a hub id; a `datasets` object or a list of rows. What the
+    columns mean is recognised (`helpers.data.columns`) and printed, with the columns that nothing reads.
 
-    Raises ValueError for a bad file or row (file, row or line, and the fix), FileNotFoundError where there is none.
+    split: a single file is "train", unless its name holds another. limit: a seeded random sample of so many pairs.
+    columns: {our name: column} where recognition fails. min_gap: of a scored list of answers all pairs whose scores
+    differ at least so much; without it, the best against the worst. split_by: where the source has no such split, make
+    it from the training rows, a tenth each for "validation" and "heldout": by a hash of the "prompt" or of a column,
+    whose rows stay together (kept as `group`), or by "time:column", the newest held out. system_in_user: the system
+    text stands in front of the first user message, for templates without a system role (Gemma, Mistral). strict: a bad
+    row is an error; with False, bad rows are set aside into a file, which is named. By default True, but for the hub.
+
+    A source larger than 64 MB is read row by row and kept on disk, so that it may be larger than memory.
+
+    Raises ValueError for a bad file, row, column or option (which, and the fix), FileNotFoundError and ConnectionError
+    where there is none.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"{limit} pairs were asked for: give at least 1, or no number for all of them")
-    dataset = _built_in(split) if source == BUILT_IN else _from_files(_find_files(Path(source), split))
+    if isinstance(source, str) and source == BUILT_IN:
+        _refuse_for_built_in(columns=columns, min_gap=min_gap)
+        dataset = _built_in(split)
+    else:
+        on_hub = isinstance(source, str) and not Path(source).exists() and "://" not in source
+        options = Options(columns, min_gap, split_by, system_in_user, not on_hub if strict is None else strict)
+        dataset = _own(source, split, options)
     if limit is not None and limit < len(dataset):
         dataset = dataset.shuffle(seed=seed).select(range(limit))
     return dataset
+
+
+# ── the built-in domain ──
+
+
+def _refuse_for_built_in(**options) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"{name} is for data of your own: leave it out for {BUILT_IN!r}")
 
 
 @functools.cache
@@ -57,77 +92,34 @@ def _built_in(split: str) -> Dataset:
     return splits[split]
 
 
-def _find_files(path: Path, split: str) -> list[Path]:
-    """The file, or what a folder holds of the split: one whole file before any parts."""
-    if path.is_file():
-        if split != "train" and split not in path.name:
-            raise ValueError(
-                f"{path.name} is one file, whose rows are for training: for the split {split!r} give a folder with "
-                f"train.jsonl and {split}.jsonl"
-            )
-        return [path]
-    for pattern in (f"{split}.jsonl", f"{split}.parquet", f"{split}-*.jsonl", f"{split}-*.parquet"):
-        if found := sorted(file for file in path.glob(pattern) if file.is_file()):
-            return found
-    raise FileNotFoundError(
-        f"no preference data at {path}: give {BUILT_IN!r}, a .jsonl or .parquet file, or a folder with "
-        f"{split}.jsonl or {split}.parquet (parts: {split}-00000-of-00002.parquet, …)"
+# ── data of one's own ──
+
+
+def _own(source, split: str, options: Options) -> Dataset:
+    wanted = EVERY_NAME | set((options.columns or {}).values()) | {split_column(options.split_by) or "prompt"}
+    splits = find_splits(source, wanted)
+    there = name_of_split(splits, split)
+    made = {name for name in SHARES if name_of_split(splits, name) is None} if options.split_by else set()
+    if there is None and split not in made:
+        raise _no_split(source, split, splits)
+    if there not in (None, split):
+        print(f"the split {split!r} is called {there!r} there")
+    files = splits[there or name_of_split(splits, "train") or next(iter(splits))]()
+    return read_pairs(files, options, split if made and split in (*made, "train") else None, made)
+
+
+def _no_split(source, split: str, splits: Splits) -> Exception:
+    if not splits:
+        return FileNotFoundError(
+            f"no preference data at {source}: give {BUILT_IN!r}, {KINDS}, or a folder with "
+            f"{split}.jsonl or {split}.parquet (parts: {split}-00000-of-00002.parquet, …)"
+        )
+    name = Path(source).name if isinstance(source, str | Path) else "the data set"
+    if set(splits) == {"train"} and split in SHARES:
+        return ValueError(
+            f"{name} is one file, whose rows are for training: for the split {split!r} give a folder with "
+            f"train.jsonl and {split}.jsonl, or split_by='prompt' to hold a tenth of the rows out"
+        )
+    return FileNotFoundError(
+        f"no split {split!r} in {name}, which has {', '.join(splits)}: add {split}.jsonl, or choose one of these"
     )
-
-
-def _from_files(paths: list[Path]) -> Dataset:
-    """Rows are validated as they were written, before Arrow gives every row the columns and keys of all others."""
-    rows = [row for path in paths for row in _checked_rows(path)]
-    used = [*COLUMNS, *(name for name in (*TEMPLATE, *ABOUT) if any(row.get(name) is not None for row in rows))]
-    used = [name for name in used if name not in ABOUT or all(isinstance(row.get(name, ""), str) for row in rows)]
-    if left_out := sorted({name for row in rows for name in row} - {*used, "system"}):
-        print(f"{paths[0].name}: nothing reads {', '.join(left_out)}; left out")
-    return Dataset.from_list([{name: encoded_cell(name, row.get(name)) for name in used} for row in rows])
-
-
-def _checked_rows(path: Path) -> list[dict]:
-    rows = [normalise(row) for row in read_rows(path)]
-    if not rows:
-        raise ValueError(f"{path} holds no rows: write one JSON object a line, with {', '.join(COLUMNS)}")
-    problems = [problem for number, row in enumerate(rows) for problem in row_problems(number, row)]
-    ValidationReport(path.name, len(rows), problems).raise_if_invalid()
-    return [with_system(number, row, path.name) for number, row in enumerate(rows)]
-
-
-def normalise(row: dict) -> dict:
-    """The row with plain strings turned into messages; everything else is left for validation to judge.
-
-    A message list that was stored as text (JSON, or as pandas writes it to CSV) is read again.
-    """
-    return row | {column: as_messages(column, _reread(row[column])) for column in COLUMNS}
-
-
-def _reread(value):
-    if isinstance(value, str) and value.lstrip().startswith("[{"):
-        for read in (json.loads, ast.literal_eval):
-            try:
-                found = read(value.strip())
-            except (ValueError, SyntaxError, RecursionError):
-                continue
-            if isinstance(found, list) and all(isinstance(message, dict) and "role" in message for message in found):
-                return found
-    return value
-
-
-def with_system(number: int, row: dict, name: str) -> dict:
-    """The row with the text of its `system` column as the first message of its prompt."""
-    system = row.get("system")
-    if system is None or system == "":
-        return row
-    if not isinstance(system, str):
-        raise ValueError(f"{name}: row {number}, system: is {type(system).__name__}; write a string")
-    if row["prompt"][0]["role"] == "system":
-        raise ValueError(f"{name}: row {number}, system: the prompt has a system message too; keep one of them")
-    return row | {"prompt": [{"role": "system", "content": system}, *row["prompt"]]}
-
-
-def encoded_cell(name: str, value):
-    """A cell as Arrow keeps it unchanged: tools, arguments and calls as JSON text, since rows differ in their keys."""
-    if name in COLUMNS:
-        return [{key: encoded(inner) for key, inner in message.items()} for message in value]
-    return encoded(value)

@@ -6,7 +6,7 @@ COLUMNS = ("prompt", "chosen", "rejected")
 SIDES = ("chosen", "rejected")
 REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")  # DPO's, made by helpers.training.dpo_reference
 TEMPLATE = ("tools", "chat_template_kwargs")  # TRL's names for what else changes the prompt
-ABOUT = ("service", "operation", "rejected_kind", "rejected_from")  # what a row is about, for evaluation
+ABOUT = ("group", "service", "operation", "rejected_kind", "rejected_from")  # what a row is about, for evaluation
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -27,6 +27,22 @@ def messages_of(example: dict, column: str) -> list[dict]:
         }
         for message in as_messages(column, example[column])
     ]
+
+
+def system_text_first(messages: list[dict]) -> list[dict]:
+    """The messages with the system text in front of the first user message, for templates without a system role.
+
+    This is what Gemma's makers advise. Raises ValueError where no user message follows.
+    """
+    system = [message["content"] for message in messages if message["role"] == "system"]
+    if not system:
+        return messages
+    others = [message for message in messages if message["role"] != "system"]
+    first = next((i for i, message in enumerate(others) if message["role"] == "user"), None)
+    if first is None:
+        raise ValueError("the system text has no user message to stand in front of; add one")
+    merged = others[first] | {"content": "\n\n".join([*system, others[first]["content"]])}
+    return [*others[:first], merged, *others[first + 1 :]]
 
 
 def template_arguments(example: dict) -> dict:

@@ -1,14 +1,20 @@
 """Preference pairs → tokens: the chat template applied once, then prompt and response fitted into a length."""
 
+import hashlib
 import re
 import unicodedata
+from itertools import pairwise
+from pathlib import Path
 
 from datasets import Dataset
-from jinja2 import TemplateError
 
 from helpers.data.schema import COLUMNS, SIDES, messages_of, template_arguments
+from helpers.files import cache_folder
 from helpers.objective.labels import IGNORE
 
+MERGE = "load the pairs with system_in_user=True, which puts the system text in front of the first user message"
+BATCH = 500  # rows that are tokenised at once
+LARGE = 10_000  # rows of a data set whose tokens are kept on disk
 SHORTEST_PROMPT = 8  # tokens of the prompt that are kept even when a response alone would fill the row
 
 
@@ -30,12 +36,21 @@ def _apply(tokenizer, example: dict, messages: list[dict], **how) -> str:
         )
     try:
         return tokenizer.apply_chat_template(messages, tokenize=False, **template_arguments(example), **how)
-    except (TemplateError, TypeError) as error:
-        roles = ", ".join(message["role"] for message in messages)
+    except Exception as error:  # a template is a program of the model's maker: it may fail in any way
+        roles = [message["role"] for message in messages]
+        cause = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"the chat template refuses the messages ({roles}): {str(error).splitlines()[0]}; change the row's "
-            "messages, such as a system text put in front of the first user message, or use another model's template"
+            f"the chat template refuses the messages ({', '.join(roles)}): {cause}; {_fix(roles)}"
         ) from error
+
+
+def _fix(roles: list[str]) -> str:
+    """What to do about messages that a template refuses."""
+    if "system" in roles:
+        return f"{MERGE}, or use another model's template"
+    if any(one == next_ for one, next_ in pairwise(roles)):
+        return "join neighbouring messages of one role into one, or use another model's template"
+    return "change the row's messages, or use another model's template"
 
 
 def _rendered_response(prompt: str, example: dict, side: str, tokenizer) -> str:
@@ -50,8 +65,8 @@ def _rendered_response(prompt: str, example: dict, side: str, tokenizer) -> str:
         lost = [text for message in asked if (text := message["content"].strip()) in prompt and text not in whole]
         if lost:
             raise ValueError(
-                f"the chat template leaves out {lost[0][:40]!r} once an answer follows: put that text into the first "
-                "user message, or use another model's template"
+                f"the chat template leaves out {lost[0][:40]!r} once an answer follows: {MERGE}, "
+                "or use another model's template"
             )
         raise ValueError(
             "the chat template renders prompt + response so that the prompt is no prefix of it: "
@@ -63,25 +78,25 @@ def _rendered_response(prompt: str, example: dict, side: str, tokenizer) -> str:
     return response + tokenizer.eos_token
 
 
-def response_ids(prompt_ids: list[int], prompt: str, response: str, tokenizer) -> list[int]:
-    """The tokens that follow `prompt_ids` in the conversation; ValueError where they would be another text.
+def response_ids(prompt_ids: list[int], whole_ids: list[int], response: str, tokenizer) -> list[int]:
+    """The tokens that follow `prompt_ids` in a conversation, whose tokens are `whole_ids`.
 
     The whole is tokenised, since some tokenizers (Llama 2, Mistral) put a space in front of every text they are given.
     Where one token spans the boundary, the response is tokenised apart: generation starts after the prompt's tokens.
     """
-    whole = tokenizer(prompt + response, add_special_tokens=False)["input_ids"]
-    if whole[: len(prompt_ids)] == prompt_ids:
-        ids = whole[len(prompt_ids) :]
-    else:
-        ids = tokenizer(response, add_special_tokens=False)["input_ids"]
-    decoded = tokenizer.decode(prompt_ids + ids, clean_up_tokenization_spaces=False)
-    if decoded != prompt + response and (found := _plain(decoded)) != (text := _plain(prompt + response)):
+    if whole_ids[: len(prompt_ids)] == prompt_ids:
+        return whole_ids[len(prompt_ids) :]
+    return tokenizer(response, add_special_tokens=False)["input_ids"]
+
+
+def _check_decoded(decoded: str, text: str) -> None:
+    """Raise a ValueError where tokens are another text than the conversation."""
+    if decoded != text and (found := _plain(decoded)) != (text := _plain(text)):
         at = next((i for i, (a, b) in enumerate(zip(found, text, strict=False)) if a != b), 0)
         raise ValueError(
             f"the tokenizer turns {text[at : at + 20]!r} into {found[at : at + 20]!r}: change that text, or use a "
             "model whose tokenizer can write it"
         )
-    return ids
 
 
 def _plain(text: str) -> str:
@@ -99,21 +114,71 @@ def tokenize_preferences(dataset: Dataset, tokenizer, max_length: int, max_promp
     """
     _check_arguments(dataset, tokenizer, max_length, max_prompt_length)
 
-    def tokenize(example: dict, row: int) -> dict:
-        try:
-            text = render(example, tokenizer)
-            prompt_ids = tokenizer(text["prompt"], add_special_tokens=False)["input_ids"]
-            ids = {side: response_ids(prompt_ids, text["prompt"], text[side], tokenizer) for side in SIDES}
-        except ValueError as error:
-            raise ValueError(f"row {row}: {error}") from error
-        for side in SIDES:
-            if len(ids[side]) < 2:
-                raise ValueError(f"row {row}, {side}: the response is empty; write an answer or drop the row")
-        return _fit({"prompt": prompt_ids} | ids, tokenizer, max_length, max_prompt_length) | {"row": row}
+    def tokenize(batch: dict, rows: list[int]) -> dict:
+        examples = [dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True)]
+        texts = [_in_row(row, render, example, tokenizer) for row, example in zip(rows, examples, strict=True)]
+        ids = _ids(texts, rows, tokenizer)
+        cut = (_fit(each, tokenizer, max_length, max_prompt_length) for each in ids)
+        fitted = [each | {"row": row} for each, row in zip(cut, rows, strict=True)]
+        return {name: [each[name] for each in fitted] for name in fitted[0]}
 
+    how = {"batched": True, "batch_size": BATCH, "with_indices": True, "remove_columns": dataset.column_names}
+    kept = _kept_at(dataset, tokenizer, max_length, max_prompt_length)
     # The cache of `datasets` does not see a change of the functions called here, and would return what they once made
-    fresh = {"load_from_cache_file": False, "desc": "Tokenising"}
-    return dataset.map(tokenize, with_indices=True, remove_columns=dataset.column_names, **fresh)
+    where = {"cache_file_name": kept} if kept else {"load_from_cache_file": False}
+    return dataset.map(tokenize, desc="Tokenising", **how, **where)
+
+
+def _kept_at(dataset: Dataset, tokenizer, *lengths: int | None) -> str | None:
+    """Where the tokens of a large data set on disk are kept: named by all that decides them. None for small ones."""
+    if len(dataset) < LARGE or not dataset.cache_files or not tokenizer.is_fast:
+        return None
+    code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    words = tokenizer.backend_tokenizer.to_str() + str(tokenizer.chat_template) + str(tokenizer.special_tokens_map)
+    about = repr((dataset._fingerprint, hashlib.sha256(words.encode()).hexdigest(), lengths)).encode()
+    folder = cache_folder() / "tokens"
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder / f"{hashlib.sha256(code + about).hexdigest()[:16]}.arrow")
+
+
+def _in_row(row: int, do, *arguments):
+    """What `do` gives; its ValueError names the row."""
+    try:
+        return do(*arguments)
+    except ValueError as error:
+        raise ValueError(f"row {row}: {error}") from error
+
+
+def _ids(texts: list[dict], rows: list[int], tokenizer) -> list[dict[str, list[int]]]:
+    """Token ids of prompt, chosen and rejected of rendered rows, at once, which a fast tokenizer does in threads."""
+    whole = {side: [text["prompt"] + text[side] for text in texts] for side in SIDES}
+    asked = [text["prompt"] for text in texts]
+    encoded = _encoded([*asked, *whole["chosen"], *whole["rejected"]], tokenizer)
+    count, found = len(texts), [{"prompt": ids} for ids in encoded[: len(texts)]]
+    for number, side in enumerate(SIDES, start=1):
+        for i, ids in enumerate(encoded[number * count : (number + 1) * count]):
+            found[i][side] = response_ids(found[i]["prompt"], ids, texts[i][side], tokenizer)
+            if len(found[i][side]) < 2:
+                raise ValueError(f"row {rows[i]}, {side}: the response is empty; write an answer or drop the row")
+        decoded = _decoded([each["prompt"] + each[side] for each in found], tokenizer)
+        for row, text, right in zip(rows, decoded, whole[side], strict=True):
+            _in_row(row, _check_decoded, text, right)
+    return found
+
+
+def _encoded(texts: list[str], tokenizer) -> list[list[int]]:
+    if not tokenizer.is_fast:
+        return tokenizer(texts, add_special_tokens=False)["input_ids"]
+    core = tokenizer.backend_tokenizer
+    core.no_padding()  # which an earlier call may have left on
+    core.no_truncation()
+    return [encoding.ids for encoding in core.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def _decoded(ids: list[list[int]], tokenizer) -> list[str]:
+    if tokenizer.is_fast:
+        return tokenizer.backend_tokenizer.decode_batch(ids, skip_special_tokens=False)  # in threads
+    return tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False)
 
 
 def _check_arguments(dataset, tokenizer, max_length: int, max_prompt_length: int | None) -> None:

@@ -18,19 +18,22 @@ def generate_answers(
     desc: str = "answers",
     temperature: float = 0.0,
     seed: int = 0,
+    arguments: list[dict] | None = None,
 ) -> list[str]:
     """Answers to chat prompts, new text only. Greedy at temperature 0, so that the same model always says the same.
 
     Above 0, each token is drawn from the whole distribution at that temperature, from `seed`; the caller's random
-    state stays as it was. Raises ValueError for a negative temperature. Shows its progress under the name `desc`
-    where there is more than one batch.
+    state stays as it was. `arguments`: what else the chat template gets for each prompt, such as `tools`. Raises
+    ValueError for a negative temperature. Shows its progress under the name `desc` where there is more than one batch.
     """
     if temperature < 0:
         raise ValueError(f"temperature is {temperature}: give 0 for greedy answers, or more to sample")
     sampling = {"do_sample": False}
     if temperature:
         sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-    texts = [tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True) for prompt in prompts]
+    ask = {"tokenize": False, "add_generation_prompt": True}
+    asked = zip(prompts, arguments or [{}] * len(prompts), strict=True)
+    texts = [tokenizer.apply_chat_template(prompt, **ask, **more) for prompt, more in asked]
     answers = []
     with evaluating(model), torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -3,13 +3,15 @@
 import hashlib
 import json
 from collections import Counter
+from pathlib import Path
 
 import botocore
 import numpy as np
 from tqdm.auto import tqdm
 
 from helpers.data.collate import PreferenceCollator
-from helpers.data.schema import COLUMNS, references
+from helpers.data.load import BUILT_IN
+from helpers.data.schema import COLUMNS, messages_of, references, template_arguments
 from helpers.data.tokenize import tokenize_preferences
 from helpers.evaluation.answers import chrf_with_ci, generate_answers
 from helpers.evaluation.scores import PairScores, measure_pairs
@@ -21,12 +23,20 @@ from helpers.training.layout_check import shared_row_obstacle
 from helpers.training.recipe import PAIRS_A_BATCH
 
 COMPARED = ("base", "sft", "orpo")  # what notebook 04 compares
+GROUPS = ("group", "service")  # columns that say which pairs belong together; `split_by` makes the first
 KIND = "rejected_kind"  # the built-in domain's column that says in which way a rejected answer is wrong
 
 
 def groups_of(dataset) -> list[str] | None:
-    """The service of each pair, whose pairs are resampled together; None for pairs without a column `service`."""
-    return list(dataset["service"]) if "service" in dataset.column_names else None
+    """The group or the service of each pair, whose pairs are resampled together; None for pairs that have neither."""
+    name = next((name for name in GROUPS if name in dataset.column_names), None)
+    return list(dataset[name]) if name else None
+
+
+def prompts_of(dataset) -> tuple[list[list[dict]], list[dict]]:
+    """The prompts as a chat template should see them, and what else each row gives it (`tools`, …)."""
+    rows = list(dataset)
+    return [messages_of(row, "prompt") for row in rows], [template_arguments(row) for row in rows]
 
 
 def heldout_batches(dataset, model, tokenizer, max_length: int) -> list[dict]:
@@ -67,7 +77,10 @@ def measure_heldout(stage, method: str, model, tokenizer, heldout, profile) -> d
     batches = heldout_batches(heldout, model, tokenizer, profile.max_length)
     scores = measure_pairs(model, tqdm(batches, desc=f"{method}: log-probs"), groups_of(heldout))
     asked = heldout.select(range(min(profile.generation_prompts, len(heldout))))
-    answers = generate_answers(model, tokenizer, asked["prompt"], profile.max_new_tokens, desc=f"{method}: answers")
+    prompts, arguments = prompts_of(asked)
+    answers = generate_answers(
+        model, tokenizer, prompts, profile.max_new_tokens, desc=f"{method}: answers", arguments=arguments
+    )
     chrf, chrf_ci95 = chrf_with_ci(answers, references(asked), profile.seed, groups_of(asked))
     store_heldout(stage, scores, answers)
     heldout_chrf = {"chrf": chrf, "chrf_ci95": chrf_ci95, "chrf_n": len(asked), "seed": profile.seed}
@@ -141,17 +154,22 @@ def record_comparison(run, comparison: dict, asked, methods=COMPARED) -> None:
 def record_data(run, model, train, heldout, source: str | None = None) -> None:
     """Note in results.json which model and which pairs this run is about.
 
-    source: where the pairs came from; without it, botocore for the built-in domain, "own pairs" for any others.
-    Services and kinds of wrong answers are counted where the pairs have the columns `service` and `rejected_kind`.
+    source: where the pairs came from, which other notebooks of the run load again (`run.source`). Without it, or for
+    the built-in domain, botocore is named for pairs that have its columns, and "own pairs" for any others.
+    Groups or services, and kinds of wrong answers, are counted where the pairs have columns of these names.
     """
     _, reason = find_base_model(run.profile.model)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     built_in = {"service", "operation", KIND} <= set(train.column_names)
     found = f"botocore {botocore.__version__}" if built_in else "own pairs"
-    data = {"source": source or found, "train_pairs": len(train), "heldout_pairs": len(heldout)}
+    here = source is not None and Path(source).exists()
+    name = found if source in (None, BUILT_IN) else Path(source).name if here else source
+    data = {"source": name, "train_pairs": len(train), "heldout_pairs": len(heldout)}
+    if source is not None:
+        data["load_from"] = str(Path(source).resolve()) if here else source
     for name, split in (("train", train), ("heldout", heldout)):
-        if services := groups_of(split):
-            data[f"{name}_services"] = len(set(services))
+        if column := next((column for column in GROUPS if column in split.column_names), None):
+            data[f"{name}_{column}s"] = len(set(split[column]))
     if KIND in train.column_names:
         data["rejected_kinds"] = {kind: n / len(train) for kind, n in sorted(Counter(train[KIND]).items())}
     run.write_results(model={"name": run.profile.model, "from": reason, "parameters": parameters}, data=data)

@@ -115,6 +115,11 @@ class Run:
         begun = {"profile": self.profile.name, "seed": self.profile.seed, "methods": {}}
         return begun | read_object(self.path / "results.json")
 
+    @property
+    def source(self) -> str:
+        """Where this run's pairs come from, as notebook 01 noted it for the others; the built-in domain before that."""
+        return self.results.get("data", {}).get("load_from", "aws-api")
+
     @contextmanager
     def changing_results(self):
         """The results, to be changed in a `with` block and written at its end; other processes wait for that."""

@@ -179,7 +179,10 @@ def test_columns_that_nobody_reads_may_hold_anything_and_are_named(tmp_path, cap
     rows = (GOOD | {"score": 1, "id": 10**30}, GOOD | {"score": "high"})
     data = load_preferences(write(tmp_path / "d.jsonl", *rows))
     assert data.column_names == ["prompt", "chosen", "rejected"] and len(data) == 2
-    assert capsys.readouterr().out == "d.jsonl: nothing reads id, score; left out\n"
+    assert capsys.readouterr().out == (
+        "d.jsonl: 2 pairs (prompt from prompt, answers from chosen and rejected)\n"
+        "d.jsonl: nothing reads id, score; left out\n"
+    )
 
 
 # ── templates ──
@@ -190,6 +193,9 @@ def test_columns_that_nobody_reads_may_hold_anything_and_are_named(tmp_path, cap
     [
         ("{{ raise_exception('System role not supported') }}", r"refuses the messages \(user\): System role not"),
         ("{{ messages[0].content + 1 }}", r"refuses the messages \(user\): "),
+        ("{{ raise_exception('') }}", r"refuses the messages \(user\): TemplateError; change the row's messages"),
+        ("{{ 1 // 0 }}", r"refuses the messages \(user\): integer division or modulo by zero; change"),
+        ("{{ raise_exception('a\nb') }}", r"refuses the messages \(user\): a b; change"),
         (None, "the tokenizer has no chat template"),
         (
             "{% if add_generation_prompt %}{{ messages[0].content }}{% else %}{{ messages[-1].content }}{% endif %}",
@@ -201,6 +207,33 @@ def test_a_template_error_names_row_cause_and_fix(tokenizer, template, message):
     with pytest.raises(ValueError, match=f"row 0: .*{message}") as error:
         tokenize_preferences(Dataset.from_list([GOOD]), with_template(tokenizer, template), 128)
     assert "\n" not in str(error.value)
+
+
+NO_SYSTEM = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + HEADERS
+)
+ALTERNATE = "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+ALTERNATE += "{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}"
+
+
+def test_a_refused_system_message_may_stand_in_front_of_the_first_user_message(tmp_path, tokenizer, capsys):
+    prompt = [{"role": "system", "content": "Be brief."}, user("What is SQS?")]
+    path, gemma = write(tmp_path / "d.jsonl", GOOD, GOOD | {"prompt": prompt}), with_template(tokenizer, NO_SYSTEM)
+    fix = "load the pairs with system_in_user=True, which puts the system text in front of the first user message"
+    with pytest.raises(ValueError, match=rf"row 1: .*\(system, user\): System role not supported; {fix}"):
+        tokenize_preferences(load_preferences(path), gemma, 128)
+    data = load_preferences(path, system_in_user=True)
+    assert data["prompt"][:] == [[user("What is S3?")], [user("Be brief.\n\nWhat is SQS?")]]
+    assert "1 rows have their system text put in front of the first user message" in capsys.readouterr().out
+    alone = write(tmp_path / "e.jsonl", GOOD | {"prompt": prompt[:1]})
+    with pytest.raises(ValueError, match="row 0, prompt: the system text has no user message to stand in front of"):
+        load_preferences(alone, system_in_user=True)
+
+
+def test_two_user_messages_in_a_row_are_named_where_a_template_refuses_them(tokenizer):
+    twice = GOOD | {"prompt": [user("a"), user("b")]} | {side: [assistant(side)] for side in ("chosen", "rejected")}
+    with pytest.raises(ValueError, match=r"row 0: .*\(user, user\): roles must alternate; join neighbouring messages"):
+        tokenize_preferences(Dataset.from_list([twice]), with_template(tokenizer, ALTERNATE), 128)
 
 
 # ── files as people have them ──
