@@ -1,4 +1,4 @@
-"""Trains a tiny model in several ways and writes what was logged: `python two_processes.py OUTPUT`, or with torchrun."""
+"""Trains a tiny model in several ways and writes what was logged: `two_processes.py OUTPUT`, or with torchrun."""
 
 import json
 import os
