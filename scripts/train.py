@@ -24,6 +24,7 @@ if __name__ == "__main__":
     set_xla_aside(sys.argv[1:])  # before transformers is imported, which would train on XLA's device
 
 from transformers import PrinterCallback, ProgressCallback, set_seed
+from transformers.trainer_utils import get_last_checkpoint
 
 from helpers.data import (
     dpo_features,
@@ -44,7 +45,7 @@ from helpers.training.callbacks import Bar, StepLog
 from helpers.training.recipe import lora_config
 from scripts.train_arguments import ScriptArguments, parse, precision, refuse_overwriting, settle
 
-# All linear layers, spelled out: Optimum Neuron fuses some, and finds them by these names
+# All linear layers of Llama and Qwen3: Optimum Neuron fuses some, and finds them by these names
 LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -98,11 +99,32 @@ def train(script: ScriptArguments, backend, args) -> None:
         stage = run.stage(script.method)
         refuse_overwriting(script, args, Path(os.environ.get("SM_MODEL_DIR", stage.model_path)))
         trainer = make_trainer(script, backend, args, path, tokenizer, tokenized, stage)
-        trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+        trainer.train(resume_from_checkpoint=checkpoint_to_resume(args.resume_from_checkpoint, stage.checkpoints))
         if not precompiling:
             finish(script, backend, trainer, run)
     if backend.fixed_shapes and trainer.is_world_process_zero():
         print(f"XLA compiled {compiled_graphs()} graphs", flush=True)
+
+
+def checkpoint_to_resume(given: str | None, folder: Path) -> str | None:
+    """The checkpoint folder that `--resume_from_checkpoint` means: True is the last one of this run.
+
+    Raises FileNotFoundError where there is none.
+    """
+    if given is None or given.lower() in ("false", "no", "0", ""):
+        return None
+    if given.lower() in ("true", "yes", "1"):
+        last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+        if last is None:
+            raise FileNotFoundError(
+                f"resume_from_checkpoint: {folder} has no checkpoint-* folder: leave it out to start"
+            )
+        return last
+    if not (Path(given) / "trainer_state.json").is_file():
+        raise FileNotFoundError(
+            f"resume_from_checkpoint: {given} is no checkpoint folder: name a checkpoint-N, or True"
+        )
+    return given
 
 
 def graphs_remembered(script: ScriptArguments, backend, args, path: str):
@@ -146,7 +168,7 @@ def make_trainer(script, backend, args, path, tokenizer, tokenized, stage):
     if backend.fixed_shapes:
         refuse_uneven(len(tokenized), args)  # making the model compiles a graph already
     features = features_of(script.method, backend, tokenized)
-    lora = lora_config(script.lora_rank, LINEAR_LAYERS) if script.lora_rank else None
+    lora = lora_config(script.lora_rank, linear_layers(backend)) if script.lora_rank else None
     args.output_dir = str(stage.checkpoints)
     trainer = backend.trainer(script.method)(
         model=backend.load_model(path, args),
@@ -159,6 +181,11 @@ def make_trainer(script, backend, args, path, tokenizer, tokenized, stage):
     if trainer.pop_callback(PrinterCallback) is None and trainer.pop_callback(ProgressCallback):
         trainer.add_callback(Bar)  # whose log lines would stand among those of JSON
     return trainer
+
+
+def linear_layers(backend):
+    """Where an adapter goes: PEFT finds all linear layers, whatever a model calls them; Optimum Neuron needs names."""
+    return LINEAR_LAYERS if backend.fixed_shapes else "all-linear"
 
 
 def features_of(method: str, backend, tokenized):

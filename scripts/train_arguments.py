@@ -74,6 +74,8 @@ def parse(arguments: list[str]):
     preset = defaults(backend, rest)
     if any(each.name == "precompute_ref_log_probs" for each in fields(config)):
         preset += ["--precompute_ref_log_probs", "True"]  # else TRL keeps a second model for DPO's reference
+    if script.method == "sft" and any(each.name == "completion_only_loss" for each in fields(config)):
+        preset += ["--completion_only_loss", "True"]  # unset, TRL learns the prompt of tokenised rows too
     (args,) = HfArgumentParser(config).parse_args_into_dataclasses(preset + rest)
     args.report_to = [name for part in args.report_to for name in part.split(",")]
     return script, backend, args

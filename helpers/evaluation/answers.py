@@ -51,11 +51,18 @@ def generate_answers(
                 max_new_tokens=max_new_tokens,
                 **sampling,
                 pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=tokenizer.eos_token_id,
+                eos_token_id=stop_tokens(model, tokenizer),
             )
             new_tokens = output[:, inputs["input_ids"].shape[1] :]
             answers += [text.strip() for text in tokenizer.batch_decode(new_tokens, skip_special_tokens=True)]
     return answers
+
+
+def stop_tokens(model, tokenizer) -> list[int]:
+    """Every token at which an answer ends: those of the model's generation settings, and the tokenizer's EOS."""
+    own = model.generation_config.eos_token_id
+    own = own if isinstance(own, list) else [own]
+    return sorted({token for token in (*own, tokenizer.eos_token_id) if token is not None})
 
 
 def chrf_statistics(answers: list[str], references: list[str]) -> np.ndarray:

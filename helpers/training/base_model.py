@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
+from peft import AutoPeftModelForCausalLM, PeftConfig
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -50,6 +51,8 @@ def find_base_model(source: str) -> tuple[str, str]:
         return str(packaged_model()), f"packaged: SmolLM2-135M-Instruct from {WHEEL}, dequantised"
     folder = Path(source).expanduser()
     if folder.is_dir():
+        if is_adapter(str(folder)):
+            return str(folder), f"adapter: {folder.name}, merged into {adapters_base(folder)}"
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{source} holds no config.json: give a folder made by save_pretrained()")
         return str(folder), f"folder: {folder.name}"
@@ -63,6 +66,20 @@ def find_base_model(source: str) -> tuple[str, str]:
         path, reason = find_base_model(PACKAGED)
         return path, f"{reason} (the hub does not answer)"
     raise ConnectionError(f"the hub does not answer and only it has {source}: go online, or use {PACKAGED!r}")
+
+
+def adapters_base(folder: Path) -> str:
+    """The model that the PEFT adapter in `folder` was trained on; ValueError where the adapter names none."""
+    if base := PeftConfig.from_pretrained(folder).base_model_name_or_path:
+        return base
+    raise ValueError(
+        f"the adapter in {folder} names no base model: merge_and_unload() it, save that, and give that folder"
+    )
+
+
+def is_adapter(source: str) -> bool:
+    """True for a folder that holds a PEFT adapter and no model of its own."""
+    return (Path(source) / "adapter_config.json").is_file() and not (Path(source) / "config.json").is_file()
 
 
 def kept_from_hub(source: str) -> str | None:
@@ -110,11 +127,15 @@ def load_model(source: str, dtype: torch.dtype = torch.float32, seed: int = 0):
     """A causal language model from a path that `find_base_model` returned. `seed` is for models made on the spot."""
     if source in MADE:
         return made_model(source, seed).to(dtype)
+    if is_adapter(source):
+        return AutoPeftModelForCausalLM.from_pretrained(source, dtype=dtype).merge_and_unload()
     return AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
 
 
 def load_config(source: str) -> PretrainedConfig:
     """The configuration of a model from a path that `find_base_model` returned; no weights are read."""
+    if is_adapter(source):
+        return load_config(adapters_base(Path(source)))
     if source not in MADE:
         return AutoConfig.from_pretrained(source)
     config = LlamaConfig.from_pretrained(packaged_model())

@@ -77,13 +77,16 @@ class InOrder(ORPOTrainer):
 class DPOInOrder(InOrder):
     """DPO as a textbook has it, on pairs with reference log-probs."""
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def pair_losses(self, model, inputs):
+        import torch
+
         tokens = (inputs["labels"] != -100).sum(dim=1).chunk(2)
         logps = [mean * count for mean, count in zip(pair_logps(model, inputs), tokens, strict=True)]
         reference = [inputs[name] for name in REFERENCE]
-        for name, value in dpo_metrics(*logps, *reference, self.args.beta).items():
-            self._metrics["train"][name].append(value.item())
-        return dpo_loss(*logps, *reference, self.args.beta)
+        each = [[value[i : i + 1] for value in (*logps, *reference)] for i in range(len(tokens[0]))]
+        losses = torch.stack([dpo_loss(*pair, self.args.beta) for pair in each])
+        metrics = [dpo_metrics(*(value.detach() for value in pair), self.args.beta) for pair in each]
+        return losses, {name: torch.stack([pair[name] for pair in metrics]) for name in metrics[0]}
 
 
 def neuron_dpo_trainer(path: str, pairs: Dataset, output, **settings):

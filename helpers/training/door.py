@@ -1,0 +1,208 @@
+"""What a trainer of preference pairs is given: followed, or refused in one line before anything is trained.
+
+The names are those of TRL's ORPOConfig and ORPOTrainer; `REFUSED` and `UNFOLLOWED` hold those that are not followed.
+"""
+
+import torch
+from datasets import Dataset, IterableDataset
+from peft import PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from helpers.data.schema import COLUMNS, SIDES, as_messages
+from helpers.data.tokenize import tokenize_preferences
+
+# Arguments of the config that can't be followed: {name: (the values that ask for nothing, why not and what to do)}
+REFUSED = {
+    "label_smoothing_factor": ((0.0,), "ORPO's loss has no smoothed labels; leave it out"),
+    "max_completion_length": ((None,), "only an encoder-decoder model has it; set max_length"),
+    "truncation_mode": (("keep_end",), "a prompt keeps its end and a response its beginning; leave it out"),
+    "label_pad_token_id": ((-100,), "labels are masked with -100, which PyTorch leaves out; leave it out"),
+    "generate_during_eval": ((False,), "generate answers afterwards, with helpers.evaluation.generate_answers"),
+    "is_encoder_decoder": ((None, False), "prompt and response are one row, for causal models; leave it out"),
+    "dataset_num_proc": ((None,), "pairs are tokenised in one process; leave it out"),
+    "fsdp": ((None, False, "", []), "it is untried here; leave it out"),
+    "deepspeed": ((None,), "it is untried here; leave it out"),
+    "use_liger_kernel": ((False,), "log-probs come from the hidden states already; leave it out"),
+}
+NO_LIMIT = 1_000_000  # tokens
+MEMORY = {"bf16": True, "gradient_checkpointing": True, "max_prompt_length": 512}  # TRL's defaults
+# Arguments of the constructor that can't be followed
+UNFOLLOWED = ("compute_metrics", "compute_loss_func", "preprocess_logits_for_metrics")
+
+
+# ── arguments ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def refuse_unfollowed(args, kwargs: dict, name: str):
+    """The config; raises ValueError for what can't be followed, of the config or of the constructor's `kwargs`."""
+    if args is None:
+        raise ValueError(f"{name} needs args: give a config with an output_dir")
+    for given in UNFOLLOWED:
+        if kwargs.get(given) is not None:
+            raise ValueError(f"{given} can't be followed: {name} computes its own loss and returns no predictions")
+    if kwargs.get("model_init") is not None:
+        raise ValueError("model_init can't be followed: make the model, and give it as model=")
+    if args.n_gpu > 1:
+        raise ValueError(f"{args.n_gpu} GPUs in one process: set CUDA_VISIBLE_DEVICES=0, or start with torchrun")
+    return args
+
+
+def refuse_config(args) -> None:
+    """Raise a ValueError for the first argument of `REFUSED` that asks for something."""
+    for name, (neutral, reason) in REFUSED.items():
+        if getattr(args, name, neutral[0]) not in neutral:
+            raise ValueError(f"{name} can't be followed: {reason}")
+
+
+def differences(args) -> str:
+    """What spares memory under TRL's defaults and not under these arguments; empty if nothing differs."""
+    given = {name: getattr(args, name) for name in MEMORY}
+    return ", ".join(f"{name} {given[name]} ({value})" for name, value in MEMORY.items() if given[name] != value)
+
+
+# ── tokenizer and model ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def tokenizer_of(model, processing_class, args):
+    """The tokenizer that was given, else that of the model's folder or hub id; ValueError where it can't pad."""
+    tokenizer = processing_class
+    if tokenizer is None:
+        name = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", None)
+        if not name:
+            raise ValueError("processing_class is missing and the model has no name to find it by: give the tokenizer")
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # of a processor of text and images
+    if tokenizer.pad_token_id is None and args.padding_value is None:
+        raise ValueError("the tokenizer has no pad token: set tokenizer.pad_token = tokenizer.eos_token")
+    return tokenizer
+
+
+def open_model(model, args, peft_config=None):
+    """The model to train: loaded if it is a name, an adapter put on, dropout off, all of it as TRL does.
+
+    Raises ValueError for a model that can't be trained on pairs in one row.
+    """
+    if model is None:
+        raise ValueError("model is missing: give a model, a folder or a hub id")
+    if isinstance(model, str):
+        model = AutoModelForCausalLM.from_pretrained(model, **args.model_init_kwargs or {})
+    elif args.model_init_kwargs:
+        raise ValueError("model_init_kwargs can't be followed: the model is made already; give its name as model=")
+    refuse_model(model)
+    if (
+        args.gradient_checkpointing
+        and isinstance(model, PeftModel | torch.nn.Module)
+        and (peft_config or is_peft(model))
+    ):
+        model.enable_input_require_grads()  # the frozen embedding would end the gradient's path
+    if args.gradient_checkpointing and args.gradient_checkpointing_kwargs is None:
+        # The older way runs a backward pass of its own in every layer, which DDP refuses with more than one row
+        args.gradient_checkpointing_kwargs = {"use_reentrant": False}
+    if peft_config is not None:
+        model = with_adapter(model, peft_config)
+    if args.disable_dropout:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    return model
+
+
+def is_peft(model) -> bool:
+    """True for a model that PEFT has put an adapter on."""
+    return isinstance(model, PeftModel)
+
+
+def with_adapter(model, peft_config):
+    """The model with a LoRA (or other PEFT) adapter; what an earlier adapter learned is merged in first, as in TRL."""
+    if getattr(peft_config, "is_prompt_learning", False):
+        raise ValueError("peft_config: prompt tuning adds tokens to every row, which pairs can't share; use LoRA")
+    return get_peft_model(model.merge_and_unload() if is_peft(model) else model, peft_config)
+
+
+def refuse_model(model) -> None:
+    """Raise a ValueError for an encoder-decoder model, and for one whose experts ask for a loss of their own."""
+    config = model.config
+    if getattr(config, "is_encoder_decoder", False):
+        raise ValueError(f"{type(model).__name__} is an encoder-decoder model: give a causal language model")
+    if getattr(config, "output_router_logits", False):
+        raise ValueError(
+            "output_router_logits is set and the router's load-balancing loss can't be added here: train without it by "
+            "model.config.output_router_logits = False"
+        )
+
+
+# ── data ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def prepare_pairs(dataset, tokenizer, args, name: str):
+    """Preference pairs → the output of `tokenize_preferences`; what is tokenised already stays as it is.
+
+    Rows may hold messages or plain strings, with the prompt apart or as the beginning of both conversations. As
+    `eval_dataset` a dict of data sets is one too. Raises ValueError for a stream and for a dict to train on.
+    """
+    if dataset is None:
+        return None
+    if isinstance(dataset, dict):
+        if name == "train_dataset":
+            splits = ", ".join(dataset)
+            raise ValueError(f"train_dataset is a dict of data sets ({splits}): give one split, dataset['train']")
+        return {key: prepare_pairs(part, tokenizer, args, f"{name}[{key!r}]") for key, part in dataset.items()}
+    if isinstance(dataset, IterableDataset):
+        raise ValueError(f"{name} is a stream: take its rows with Dataset.from_list(list(dataset))")
+    if not isinstance(dataset, Dataset):
+        raise ValueError(f"{name} is {type(dataset).__name__}: give a Dataset, such as Dataset.from_list(rows)")
+    if not len(dataset):
+        raise ValueError(f"{name} has no rows: give at least one pair")
+    if "chosen_input_ids" in dataset.column_names:
+        return dataset
+    try:
+        return tokenize_preferences(as_conversations(dataset), tokenizer, args.max_length, args.max_prompt_length)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def as_conversations(dataset: Dataset) -> Dataset:
+    """Rows with `prompt`, `chosen` and `rejected` as lists of messages."""
+    missing = [column for column in SIDES if column not in dataset.column_names]
+    if missing:
+        raise ValueError(f"column {missing[0]} is missing: give each row {', '.join(COLUMNS)}")
+    fresh = {"load_from_cache_file": False, "desc": "Conversations"}
+    if "prompt" not in dataset.column_names:
+        return dataset.map(with_explicit_prompt, with_indices=True, **fresh)
+    if not any(isinstance(dataset[0][column], str) for column in COLUMNS):
+        return dataset
+    columns = {column: [as_messages(column, value) for value in dataset[column]] for column in COLUMNS}
+    return Dataset.from_dict({name: dataset[name] for name in dataset.column_names} | columns)
+
+
+def with_explicit_prompt(example: dict, row: int) -> dict:
+    """The messages with which both conversations begin as `prompt`, the rest as `chosen` and `rejected`."""
+    chosen, rejected = example["chosen"], example["rejected"]
+    if isinstance(chosen, str):
+        raise ValueError(f"row {row}: there is no prompt, and chosen is plain text: give a column prompt")
+    alike = 0
+    while alike < min(len(chosen), len(rejected)) - 1 and chosen[alike] == rejected[alike]:
+        alike += 1
+    if not alike:
+        raise ValueError(f"row {row}: chosen and rejected begin with different messages: give a column prompt")
+    return {"prompt": chosen[:alike], "chosen": chosen[alike:], "rejected": rejected[alike:]}
+
+
+def refuse_unreadable_rows(model, tokenized: Dataset, name: str) -> None:
+    """Raise a ValueError that names the first row with too many tokens for the model, or one that it does not know."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    embedding = model.get_input_embeddings()
+    known = embedding.num_embeddings if hasattr(embedding, "num_embeddings") else len(embedding.weight)
+    sides = zip(tokenized["chosen_input_ids"], tokenized["rejected_input_ids"], strict=True)
+    for row, pair in enumerate(sides):
+        longest, highest = max(map(len, pair)), max(map(max, pair))
+        if positions and longest > positions:
+            raise ValueError(
+                f"{name}, row {row}: {longest} tokens, and the model has {positions} positions: "
+                f"set max_length={positions}"
+            )
+        if highest >= known:
+            raise ValueError(
+                f"{name}, row {row}: token {highest}, and the model has {known} embeddings: use its own "
+                "tokenizer, or model.resize_token_embeddings(len(tokenizer))"
+            )

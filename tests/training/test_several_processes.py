@@ -1,0 +1,49 @@
+"""Two gloo processes train as one process does at the same global batch: losses, gradients, metrics, evaluation."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training.two_processes import WAYS
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "tests" / "training" / "two_processes.py"
+
+
+def start(output: Path, *launcher: str) -> dict:
+    """What the first process wrote."""
+    output.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, *launcher, str(SCRIPT), str(output)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads((output / "rank0.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("processes")
+    one = start(folder / "one")
+    two = start(folder / "two", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    return one, two, json.loads((folder / "two" / "rank1.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_train_as_one(both, way):
+    one, two, second = (side[way] for side in both)
+    assert len(two["train"]) == len(one["train"]) > 2
+    for ours, reference in zip(two["train"], one["train"], strict=True):
+        assert ours == pytest.approx(reference, rel=1e-4, abs=1e-5)
+        assert ours["loss"] == pytest.approx(reference["loss"], rel=1e-5, abs=1e-4)  # Trainer rounds it to 4 places
+    assert two["eval"] == pytest.approx(one["eval"], rel=1e-5, abs=1e-5)
+    assert second["eval"] == two["eval"]  # or early stopping would end one process alone
