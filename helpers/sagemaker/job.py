@@ -16,7 +16,8 @@ from helpers.sagemaker.credentials import refuse_credentials
 METHODS = ("sft", "orpo", "dpo")
 CODE = "/opt/ml/input/data/code/code.tar.gz"
 # One line instead of the container's own launcher: SageMaker passes it on as it is (at most 256 characters)
-START = f"mkdir -p /opt/ml/code && tar xzf {CODE} -C /opt/ml/code && cd /opt/ml/code && exec python3 -m scripts.sagemaker_entry"
+UNPACK = f"mkdir -p /opt/ml/code && tar xzf {CODE} -C /opt/ml/code"
+START = f"{UNPACK} && cd /opt/ml/code && exec python3 -m scripts.sagemaker_entry"
 LONGEST_VALUE = {"hyperparameters": 2500, "environment": 512, "tags": 256}
 MOST_VALUES = {"hyperparameters": 100, "environment": 90, "tags": 45}  # ours are added to the last two
 LONGEST_WARM = 3600  # seconds that a warm pool may be kept, however often it is used
@@ -31,8 +32,9 @@ class TrainingJob:
     output: s3://bucket/prefix for code, pairs, checkpoints and results. hyperparameters: those of scripts/train.py;
     `method` is needed. data: the built-in domain, or a file or folder as `load_preferences` takes it.
     max_runtime, max_wait, keep_alive: seconds. spot: cheaper, may be interrupted; then max_wait covers waiting and
-    training. token_secret: the *name* of a Secrets Manager secret that holds a Hugging Face token. cache_url: where the
-    compile cache is pulled from and pushed to. usd_per_hour: of one instance, where the table has no price or an old one.
+    training. token_secret: the *name* of a Secrets Manager secret that holds a Hugging Face token. cache_url: where
+    the compile cache is pulled from and pushed to. usd_per_hour: of one instance, if the table has no price, or an old
+    one.
     requirements: a file of the checkout that the container installs; None for nothing.
     """
 
