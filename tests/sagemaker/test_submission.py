@@ -12,6 +12,7 @@ from moto import mock_aws
 from helpers.sagemaker import package
 from helpers.sagemaker.answers import JobError, told
 from helpers.sagemaker.submission import dry_run, submit
+from scripts import sagemaker_entry
 from tests.sagemaker.test_job import JOB
 
 PAIR = {"prompt": "What does ListQueues do?", "chosen": "It lists queues.", "rejected": "It deletes a topic."}
@@ -84,6 +85,13 @@ def test_the_results_become_a_run_folder(bucket, tmp_path):
     bucket.put_object(Bucket="class", Key=place + "model.tar.gz", Body=archive(**{"config.json": "{}"}))
     run = package.fetch_results(JOB.output, "orpo-1", "orpo", tmp_path / "run")
     assert (run / "results.json").is_file() and (run / "orpo" / "model" / "config.json").is_file()
+
+
+def test_the_job_reads_its_token_from_secrets_manager(bucket):
+    boto3.client("secretsmanager").create_secret(Name="hub", SecretString="a token\n")
+    assert sagemaker_entry.read_token("hub") == "a token" and sagemaker_entry.read_token(None) == ""
+    with pytest.raises(RuntimeError, match=r"secret nowhere can't be read \(ResourceNotFoundException\): create it"):
+        sagemaker_entry.read_token("nowhere")
 
 
 @pytest.mark.parametrize(
