@@ -1,0 +1,23 @@
+"""SageMaker training jobs: build and check a request, submit it once, follow it, fetch what it made.
+
+    catalogue    container images, instances and dated prices     credentials  what looks like one is refused
+    job          the job, its checks, the exact request           answers      the service's errors in one line
+    package      code and pairs on their way to S3, the results back
+    submission   dry run, submit once, stop                       follow       log, progress, cost, why it failed
+
+Built on boto3: `ModelTrainer` of the SageMaker SDK brings some 130 packages and asks IAM questions when it is made,
+while the request itself is one call that botocore's own model describes. Scripts may import this room; it imports
+`neuron` and the rooms below.
+"""
+
+from helpers import exports
+
+__all__, __getattr__, __dir__ = exports(
+    __name__,
+    {
+        "job": "TrainingJob request_of",
+        "submission": "dry_run submit stop_job",
+        "package": "fetch_results",
+        "follow": "follow_job",
+    },
+)

@@ -1,0 +1,48 @@
+"""What AWS answers when a call fails, in one line with the fix."""
+
+import contextlib
+
+
+class JobError(RuntimeError):
+    """A call to AWS, or a job, that failed: one line, with the fix."""
+
+
+FIXES = {
+    "ResourceLimitExceeded": "the quota is used up or 0: ask for more in Service Quotas, Amazon SageMaker, "
+    '"<instance type> for training job usage"',
+    "ExpiredToken": "the credentials have expired: renew them (in Studio, restart the kernel) and call again",
+    "ThrottlingException": "too many calls: wait a minute, then call again",
+    "AccessDenied": "your own role lacks this permission, or iam:PassRole for the job's role",
+    "NoSuchBucket": "create the bucket, or fix its name",
+    "PermanentRedirect": "the bucket is in another region: take one in the job's region",
+}
+SAME = {
+    "ExpiredTokenException": "ExpiredToken",
+    "AccessDeniedException": "AccessDenied",
+    "Throttling": "ThrottlingException",
+}
+
+
+@contextlib.contextmanager
+def told(what: str):
+    """boto3's errors as a JobError that names what was attempted."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        answer = error.response.get("Error", {})
+        code = answer.get("Code", "?")
+        fix = FIXES.get(SAME.get(code, code), answer.get("Message", "call again later"))
+        raise JobError(f"{what}: AWS answered {code}: {' '.join(fix.split())}") from error
+    except BotoCoreError as error:
+        raise JobError(f"{what}: {' '.join(str(error).split())}") from error
+
+
+def client(service: str, region: str):
+    """A boto3 client that repeats what was throttled or answered with a 500; credentials as boto3 finds them."""
+    import boto3
+    from botocore.config import Config
+
+    config = Config(retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=10, read_timeout=60)
+    return boto3.session.Session().client(service, region_name=region, config=config)

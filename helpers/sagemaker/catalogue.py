@@ -1,0 +1,55 @@
+"""What SageMaker offers to this workshop: container images by region, instances, and prices with their date.
+
+SageMaker's image look-ups give wrong answers for Trn1, so the address is written out.
+"""
+
+from dataclasses import dataclass
+
+# The last Neuron SDK that Optimum Neuron 0.4.5 fits; torch-neuronx, neuronx-cc and neuronx_distributed equal its pins
+IMAGE = "pytorch-training-neuronx:2.8.0-neuronx-py311-sdk2.26.1-ubuntu22.04"
+# Whose registry serves a region: optimum-neuron 0.4.5, optimum/neuron/utils/ecr.py
+MOST = "763104351884"
+ACCOUNTS = dict.fromkeys(
+    (
+        *("us-east-1", "us-east-2", "us-west-1", "us-west-2", "ca-central-1", "sa-east-1"),
+        *("eu-central-1", "eu-north-1", "eu-west-1", "eu-west-2", "eu-west-3"),
+        *("ap-northeast-1", "ap-northeast-2", "ap-south-1", "ap-southeast-1", "ap-southeast-2"),
+    ),
+    MOST,
+)
+ACCOUNTS |= {"ap-southeast-4": "457447274322", "ap-southeast-3": "907027046896", "ap-east-1": "871362719292"}
+ACCOUNTS |= {"ap-northeast-3": "364406365360", "ap-south-2": "772153158452", "eu-central-2": "380420809688"}
+ACCOUNTS |= {"eu-south-1": "692866216735", "eu-south-2": "503227376785", "af-south-1": "626614931356"}
+ACCOUNTS |= {"me-central-1": "914824155844", "me-south-1": "217643126080", "il-central-1": "780543022126"}
+
+PRICING_PAGE = "https://aws.amazon.com/sagemaker/ai/pricing/"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A kind of machine: its NeuronCores as a training process sees them, and what an hour costs where that is known.
+
+    usd_per_hour: on demand, without storage; None where no official figure was found.
+    """
+
+    cores: int
+    usd_per_hour: float | None = None
+    source: str = ""
+
+
+INSTANCES = {
+    "ml.trn1.2xlarge": Instance(2, 1.54, "aws-neuron/neuron-workshops, README, January 2026"),
+    "ml.trn1.32xlarge": Instance(32),
+    "ml.trn1n.32xlarge": Instance(32),
+    "ml.trn2.48xlarge": Instance(64),  # logical cores, as SDK 2.26 groups them by default
+}
+
+
+def image_uri(region: str) -> str:
+    """The training container in a region; a ValueError where its registry isn't known."""
+    if region not in ACCOUNTS:
+        raise ValueError(
+            f"region {region}: no address of the Neuron container is known there; take one of "
+            f"{', '.join(sorted(ACCOUNTS))}, or give image="
+        )
+    return f"{ACCOUNTS[region]}.dkr.ecr.{region}.amazonaws.com/{IMAGE}"

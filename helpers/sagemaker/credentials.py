@@ -1,0 +1,45 @@
+"""What looks like a credential, and the refusal of it: DescribeTrainingJob shows hyperparameters, environment and tags
+to everybody who may look at the job.
+
+detect-secrets decides by its detectors of known forms; those by entropy flag plain English and are left out. It has
+none for Hugging Face's tokens: that one is ours. A name such as `hub_token` is refused whatever its value.
+"""
+
+import re
+from collections.abc import Mapping
+
+TOLD_BY_NAME = re.compile(r"(^|[_-])(token|password|passwd|secret|api_?key|access_?key|credentials?)$", re.IGNORECASE)
+HUGGING_FACE = re.compile(r"\bhf_[A-Za-z0-9]{20,}\b")
+DETECTORS = (
+    *("AWSKeyDetector", "GitHubTokenDetector", "GitLabTokenDetector", "PrivateKeyDetector", "JwtTokenDetector"),
+    *("SlackDetector", "OpenAIDetector", "PypiTokenDetector", "NpmDetector", "StripeDetector", "BasicAuthDetector"),
+)
+FIX = "store it in AWS Secrets Manager and give the name of the secret as token_secret="
+
+
+def kind_of_credential(text: str) -> str | None:
+    """What kind of credential stands in a text, such as "AWS Access Key"; None for none. It may hold several lines."""
+    if HUGGING_FACE.search(text):
+        return "Hugging Face token"
+    try:
+        from detect_secrets.core.scan import scan_line
+        from detect_secrets.settings import transient_settings
+    except ImportError as error:
+        raise ValueError("credentials can't be looked for without detect-secrets: run `make setup`") from error
+    with transient_settings({"plugins_used": [{"name": name} for name in DETECTORS]}):
+        for line in text.splitlines():
+            for found in scan_line(line):
+                return found.type
+    return None
+
+
+def refuse_credentials(where: str, values: Mapping[str, object]) -> None:
+    """A ValueError for the first name or value that looks like a credential. It never shows the value."""
+    for name, value in values.items():
+        by_name = TOLD_BY_NAME.search(name) and value not in (None, "", False, "False", "None")
+        kind = "a credential by its name" if by_name else kind_of_credential(f'{name} = "{value}"\n{value}')
+        if kind:
+            shown = name if kind_of_credential(name) is None else "a name"
+            raise ValueError(
+                f"{where}, {shown}: looks like {kind}, and everybody who sees the job would read it: {FIX}"
+            )

@@ -1,0 +1,138 @@
+"""Follow a training job by its name alone, so that a restarted kernel goes on: progress, cost so far, why it failed."""
+
+import json
+import re
+import time
+from datetime import UTC, datetime
+
+from helpers.runs.machine import clock
+from helpers.sagemaker.answers import JobError, client, told
+from helpers.sagemaker.catalogue import INSTANCES
+from helpers.sagemaker.submission import find
+
+LOGS = "/aws/sagemaker/TrainingJobs"
+ENDED = ("Completed", "Failed", "Stopped")
+QUOTA = 'ask for more in Service Quotas, Amazon SageMaker, "<instance type> for training job usage"'
+# What a failed job says of itself → what happened, and the fix. The first that fits, counts.
+REASONS = (
+    (r"ResourceLimitExceeded|service limit|quota", "the quota is used up or 0", QUOTA),
+    (r"CapacityError|insufficient.*capacity", "no such instance was free", "try later, or in another region"),
+    (
+        r"CannotPull|image.*(not exist|not found|denied)|\bECR\b",
+        "the container was not to be had",
+        "check image and region",
+    ),
+    (
+        r"cannot assume|could not assume|AssumeRole",
+        "the role can't be assumed",
+        "let sagemaker.amazonaws.com assume it",
+    ),
+    (
+        r"F137|forcibly killed|neuronx-cc.*(killed|SIGKILL)",
+        "the compiler was killed",
+        "take a larger instance or a shorter max_length",
+    ),
+    (
+        r"RESOURCE_EXHAUSTED|out of memory|failed to allocate|\bOOM\b",
+        "memory ran out",
+        "take a smaller batch or max_length, or a larger tensor_parallel_size",
+    ),
+    (r"AccessDenied|not authorized", "the role lacks a permission", "let it read and write the output bucket"),
+    (r"No S3 objects|NoSuchKey|S3 key.*not", "the data is not where the request says", "submit again, which sends it"),
+)
+
+
+def reason_of(text: str) -> str:
+    """Why a job failed, in one line with the fix; `text` is its FailureReason, and the end of its log."""
+    if said := re.search(r"train\.py: [^\n]+", text):
+        return said[0].strip()
+    for pattern, what, fix in REASONS:
+        if re.search(pattern, text, re.IGNORECASE):
+            return f"{what}: {fix}"
+    return f"unknown: {' '.join(text.split())[:300] or 'no reason was given'}; read the log"
+
+
+def dollars_so_far(job: dict, usd_per_hour: float | None, now: datetime | None = None) -> float | None:
+    """What a described job has cost: billed seconds, else since its training started; None without a price."""
+    known = INSTANCES.get(job["ResourceConfig"]["InstanceType"])
+    price = usd_per_hour if usd_per_hour is not None else known and known.usd_per_hour
+    if price is None:
+        return None
+    seconds = job.get("BillableTimeInSeconds")
+    if seconds is None:
+        started = job.get("TrainingStartTime")
+        end = job.get("TrainingEndTime") or now or datetime.now(UTC)
+        seconds = (end - started).total_seconds() if started else 0.0
+    return job["ResourceConfig"]["InstanceCount"] * price * seconds / 3600
+
+
+class Progress:
+    """What the log has shown so far. `hear` takes (time in seconds, line)."""
+
+    def __init__(self, steps: int | None):
+        self.steps, self.record, self.first, self.last, self.tail = steps, None, None, None, []
+
+    def hear(self, at: float, line: str) -> None:
+        """A line of the log; a JSON record of a step is progress."""
+        self.tail = [*self.tail, line][-30:]
+        try:
+            record = json.loads(line) if line.startswith("{") else {}
+        except ValueError:  # a line of somebody else, or cut by CloudWatch
+            return
+        if "step" in record and "loss" in record:
+            self.record, self.last = record, (at, record["step"])
+            self.first = self.first or self.last
+
+    def __str__(self) -> str:
+        if self.record is None:
+            return "no step yet"
+        of = f"/{self.steps}" if self.steps else ""
+        text = f"step {self.record['step']}{of}, loss {self.record['loss']:.3f}"
+        text += f", {self.record['graphs']} graphs compiled" if "graphs" in self.record else ""
+        (began, first), (now, step) = self.first, self.last
+        if self.steps and step > first:
+            text += f", {clock((now - began) / (step - first) * (self.steps - step))} left"
+        return text
+
+
+def events(logs, name: str, tokens: dict[str, str]):
+    """(seconds, line) of what all hosts wrote since the last call; `tokens` keeps the place in each stream."""
+    with told(f"log of {name}"):
+        try:
+            streams = logs.describe_log_streams(logGroupName=LOGS, logStreamNamePrefix=f"{name}/")["logStreams"]
+        except logs.exceptions.ResourceNotFoundException:  # made when the first container writes
+            return
+        for stream in sorted(each["logStreamName"] for each in streams):
+            while True:
+                place = {"nextToken": tokens[stream]} if stream in tokens else {}
+                got = logs.get_log_events(logGroupName=LOGS, logStreamName=stream, startFromHead=True, **place)
+                yield from ((event["timestamp"] / 1000, event["message"]) for event in got["events"])
+                unchanged = tokens.get(stream) == got["nextForwardToken"]
+                tokens[stream] = got["nextForwardToken"]
+                if unchanged or not got["events"]:
+                    break
+
+
+def follow_job(name: str, region: str, usd_per_hour: float | None = None, every: float = 15.0) -> dict:
+    """Print progress until the job ends; returns its description. A JobError says why it failed, with the fix."""
+    service, logs, tokens, shown = client("sagemaker", region), client("logs", region), {}, ""
+    progress = None
+    while True:
+        if (job := find(service, name)) is None:
+            raise JobError(f"{name}: there is no such job in {region}; check name and region")
+        steps = job.get("HyperParameters", {}).get("max_steps")
+        progress = progress or Progress(int(steps) if steps else None)
+        for at, line in events(logs, name, tokens):
+            progress.hear(at, line)
+        dollars = dollars_so_far(job, usd_per_hour)
+        cost = f", ${dollars:.2f} so far" if dollars is not None else ""
+        text = f"{name}: {job.get('SecondaryStatus', job['TrainingJobStatus'])}, {progress}{cost}"
+        if text != shown:
+            print(text, flush=True)
+            shown = text
+        if job["TrainingJobStatus"] in ENDED:
+            break
+        time.sleep(every)
+    if job["TrainingJobStatus"] == "Failed":
+        raise JobError(f"{name} failed: {reason_of(chr(10).join([job.get('FailureReason', ''), *progress.tail]))}")
+    return job

@@ -1,0 +1,56 @@
+"""Dry run, submit once, stop. A job's identity is its name."""
+
+import json
+
+from helpers.sagemaker.answers import JobError, client, told
+from helpers.sagemaker.job import TrainingJob, request_of
+from helpers.sagemaker.package import upload
+
+
+def dry_run(job: TrainingJob) -> dict:
+    """Check the job, print the request and what it costs at most, and return the request. Nothing is sent."""
+    job.check()
+    request = request_of(
+        job, f"{job.output}/code/<sha256>", None if job.data == "aws-api" else f"{job.output}/data/<sha256>"
+    )
+    print(json.dumps(request, indent=2))
+    dollars, reckoned = job.most_it_costs()
+    print(f"costs at most ${dollars:.2f}: {reckoned}" if dollars is not None else f"cost unknown: {reckoned}")
+    return request
+
+
+def submit(job: TrainingJob) -> str:
+    """Send code and pairs, start the job, return its ARN. A job that exists by this name is not started again."""
+    job.check()
+    service = client("sagemaker", job.region)
+    if existing := find(service, job.name):
+        print(f"{job.name} exists already, it is {existing['TrainingJobStatus']}: nothing was started")
+        return existing["TrainingJobArn"]
+    request = request_of(job, *upload(job))
+    with told(f"CreateTrainingJob {job.name}"):
+        arn = service.create_training_job(**request)["TrainingJobArn"]
+    print(f"{job.name} was started")
+    return arn
+
+
+def find(service, name: str) -> dict | None:
+    """DescribeTrainingJob, or None where there is no such job."""
+    from botocore.exceptions import ClientError
+
+    with told(f"DescribeTrainingJob {name}"):
+        try:
+            return service.describe_training_job(TrainingJobName=name)
+        except ClientError as error:
+            answer = error.response["Error"]
+            if answer["Code"] in ("ValidationException", "ResourceNotFound") and "not f" in answer["Message"].lower():
+                return None
+            raise
+
+
+def stop_job(name: str, region: str) -> None:
+    """Ask SageMaker to stop a job; what it has made so far is kept."""
+    service = client("sagemaker", region)
+    if find(service, name) is None:
+        raise JobError(f"{name}: there is no such job in {region}; check name and region")
+    with told(f"StopTrainingJob {name}"):
+        service.stop_training_job(TrainingJobName=name)

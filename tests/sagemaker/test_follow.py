@@ -1,0 +1,76 @@
+"""Following a job: progress from its log, cost so far, and why it failed."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from helpers.sagemaker import follow
+from helpers.sagemaker.answers import JobError
+from helpers.sagemaker.submission import submit
+from tests.sagemaker.test_job import JOB
+
+
+def test_progress_is_step_loss_graphs_and_the_time_left():
+    progress = follow.Progress(steps=10)
+    assert str(progress) == "no step yet"
+    for at, step in ((100.0, 1), (103.0, 2), (106.0, 3)):
+        progress.hear(at, json.dumps({"step": step, "loss": 2.5, "graphs": 7}))
+    progress.hear(107.0, "{ cut")
+    assert str(progress).startswith("step 3/10, loss 2.500, 7 graphs compiled, ")
+    assert follow.clock(21.0) in str(progress), "7 steps of 3 s"
+
+
+def test_the_cost_is_that_of_billed_seconds_else_since_training_started():
+    job = {"ResourceConfig": {"InstanceType": "ml.trn1.2xlarge", "InstanceCount": 1}, "BillableTimeInSeconds": 1425}
+    assert follow.dollars_so_far(job, None) == pytest.approx(0.61, abs=0.005), "the original workshop's bill"
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    running = {"ResourceConfig": {"InstanceType": "ml.trn2.48xlarge", "InstanceCount": 2}}
+    running["TrainingStartTime"] = now - timedelta(minutes=30)
+    assert follow.dollars_so_far(running, None, now) is None
+    assert follow.dollars_so_far(running, 10.0, now) == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("ResourceLimitExceeded: account-level service limit is 0 Instances", "Service Quotas"),
+        ("CapacityError: Unable to provision requested ML compute capacity", "no such instance was free"),
+        ("ClientError: CannotPullContainer", "check image and region"),
+        ("[F137] neuronx-cc was forcibly killed", "the compiler was killed"),
+        ("RESOURCE_EXHAUSTED: failed to allocate 2 GB", "memory ran out"),
+        ("AlgorithmError: exit 1\ntrain.py: row 3, chosen: is empty; fix", "train.py: row 3, chosen: is empty; fix"),
+        ("AlgorithmError: secret hub can't be read", "unknown: AlgorithmError"),
+        ("", "no reason was given"),
+    ],
+)
+def test_why_a_job_failed_is_one_line(text, says):
+    assert says in follow.reason_of(text) and "\n" not in follow.reason_of(text)
+
+
+def test_a_job_is_followed_by_name_and_a_failed_one_says_why(monkeypatch, capsys):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        with pytest.raises(JobError, match="there is no such job in us-east-1"):
+            follow.follow_job("orpo-1", "us-east-1")
+        boto3.client("s3").create_bucket(Bucket="class")
+        submit(JOB)
+        logs, now = boto3.client("logs"), int(datetime.now(UTC).timestamp() * 1000)
+        if not logs.describe_log_groups(logGroupNamePrefix=follow.LOGS)["logGroups"]:
+            logs.create_log_group(logGroupName=follow.LOGS)
+        logs.create_log_stream(logGroupName=follow.LOGS, logStreamName="orpo-1/algo-1-1")
+        line = json.dumps({"step": 4, "loss": 1.25})
+        logs.put_log_events(
+            logGroupName=follow.LOGS, logStreamName="orpo-1/algo-1-1", logEvents=[{"timestamp": now, "message": line}]
+        )
+        assert follow.follow_job("orpo-1", "us-east-1")["TrainingJobStatus"] == "Completed"
+        assert "step 4/100, loss 1.250" in capsys.readouterr().out
+        real = follow.find
+        failed = {"TrainingJobStatus": "Failed", "FailureReason": "CapacityError"}
+        monkeypatch.setattr(follow, "find", lambda *asked: real(*asked) | failed)
+        with pytest.raises(JobError, match="orpo-1 failed: no such instance was free"):
+            follow.follow_job("orpo-1", "us-east-1")

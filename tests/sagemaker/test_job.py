@@ -1,0 +1,131 @@
+"""The request of a training job, and what is refused before anything is created."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from helpers.sagemaker import job as jobs
+from helpers.sagemaker.catalogue import INSTANCES, image_uri
+from helpers.sagemaker.credentials import kind_of_credential, refuse_credentials
+from helpers.sagemaker.job import START, TrainingJob, request_of
+
+JOB = TrainingJob(
+    name="orpo-1",
+    role="arn:aws:iam::123456789012:role/workshop",
+    region="us-east-1",
+    output="s3://class/jobs",
+    hyperparameters={"method": "orpo", "model": "Qwen/Qwen3-0.6B", "tensor_parallel_size": 2, "max_steps": 100},
+)
+# Put together here, so that no scanner takes this file for a leak
+PLANTED = {
+    "Hugging Face token": "hf_" + "aBcDeFgHiJkLmNoPqRsTuVwXyZ012345ab",
+    "AWS Access Key": "AKIA" + "IOSFODNN7EXAMPLB",
+    "GitHub Token": "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8",
+    "Private Key": "-----BEGIN RSA " + "PRIVATE KEY-----",
+}
+
+
+def test_a_sound_job_is_the_documented_request():
+    JOB.check()
+    made = request_of(JOB, "s3://class/jobs/code/1", "s3://class/jobs/data/2")
+    assert made["AlgorithmSpecification"]["TrainingImage"] == (
+        "763104351884.dkr.ecr.us-east-1.amazonaws.com/"
+        "pytorch-training-neuronx:2.8.0-neuronx-py311-sdk2.26.1-ubuntu22.04"
+    )
+    assert made["HyperParameters"]["max_steps"] == "100", "SageMaker takes strings"
+    assert [each["ChannelName"] for each in made["InputDataConfig"]] == ["code", "train"]
+    assert made["Environment"]["WORKSHOP_PROCESSES"] == "2" and len(START) <= 256
+    assert "VpcConfig" not in made and "KeepAlivePeriodInSeconds" not in made["ResourceConfig"]
+
+
+def test_everything_that_can_be_asked_for_is_in_the_request():
+    asked = replace(JOB, spot=True, max_wait=7200, kms_key="alias/k", subnets=("subnet-1",), security_groups=("sg-1",))
+    asked = replace(asked, tags={"team": "a"}, token_secret="hub", cache_url="s3://class/cache", instance_count=2)
+    asked.check()
+    made = request_of(asked, "s3://class/code", None)
+    assert made["EnableManagedSpotTraining"] and made["StoppingCondition"]["MaxWaitTimeInSeconds"] == 7200
+    assert made["OutputDataConfig"]["KmsKeyId"] == made["ResourceConfig"]["VolumeKmsKeyId"] == "alias/k"
+    assert made["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+    assert {"Key": "team", "Value": "a"} in made["Tags"] and made["ResourceConfig"]["InstanceCount"] == 2
+    assert made["Environment"]["WORKSHOP_TOKEN_SECRET"] == "hub"
+    assert made["Environment"]["WORKSHOP_CACHE_URL"] == "s3://class/cache"
+    warm = request_of(replace(JOB, keep_alive=600), "s3://class/code", None)
+    assert warm["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 600
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"name": "a" * 64}, "has 64 characters: take at most 63"),
+        ({"name": "my_job"}, "letters, digits and single hyphens"),
+        ({"role": "workshop"}, "arn:aws:iam::<account>:role/<name>"),
+        ({"region": "mars-1"}, "region mars-1: no address of the Neuron container"),
+        ({"instance_type": "ml.trn9.xlarge"}, "unknown to SageMaker training: Trainium is ml.trn1.2xlarge"),
+        ({"output": "class/jobs"}, "output 'class/jobs': give s3://bucket/prefix"),
+        ({"hyperparameters": {"method": "orpo", "tensor_parallel_size": 3}}, "does not divide the 2 cores"),
+        ({"hyperparameters": {"method": "orpo", "tensor_parallel_size": 0}}, "does not divide the 2 cores"),
+        ({"hyperparameters": {"method": "rlhf"}}, "method: is 'rlhf'; choose sft, orpo, dpo"),
+        ({"instance_count": 0}, "instance_count is 0"),
+        ({"spot": True}, "max_wait is None: spot needs at least max_runtime, 3600 seconds"),
+        ({"max_wait": 9000}, "max_wait is for spot"),
+        ({"keep_alive": 4000}, "give 0 to 3600 seconds"),
+        ({"subnets": ("subnet-1",)}, "give both or neither"),
+        ({"data": "nowhere.jsonl"}, "no preference data at nowhere.jsonl"),
+        ({"environment": {"A": "x" * 513}}, "environment, A: longer than 512"),
+        ({"environment": {"HF_TOKEN": "anything"}}, "environment, HF_TOKEN: looks like a credential by its name"),
+    ],
+)
+def test_what_would_not_work_is_one_line_before_anything_is_created(change, says):
+    with pytest.raises((ValueError, FileNotFoundError)) as told:
+        replace(JOB, **change).check()
+    assert says in str(told.value) and "\n" not in str(told.value)
+
+
+def test_a_row_that_fails_validation_is_named(tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text(json.dumps({"prompt": "a?", "chosen": " ", "rejected": "b"}) + "\n")
+    with pytest.raises(ValueError, match="row 0, chosen: the response is empty"):
+        replace(JOB, data=file).check()
+
+
+@pytest.mark.parametrize("where", ["hyperparameters", "environment", "tags"])
+@pytest.mark.parametrize("kind", PLANTED)
+def test_a_planted_credential_is_refused_and_not_shown(kind, where):
+    planted = PLANTED[kind]
+    with pytest.raises(ValueError) as told:
+        replace(JOB, **{where: getattr(JOB, where) | {"note": f"see {planted} here"}}).check()
+    assert f"{where}, note: looks like" in str(told.value) and planted not in str(told.value)
+    with pytest.raises(ValueError) as told:
+        refuse_credentials(where, {planted: "1"})
+    assert planted not in str(told.value)
+
+
+def test_a_secret_is_given_by_name_only():
+    with pytest.raises(ValueError, match="Secrets Manager"):
+        replace(JOB, token_secret=PLANTED["Hugging Face token"]).check()
+
+
+def test_plain_settings_look_like_no_credential():
+    for text in ("Qwen/Qwen3-0.6B", "5e-05", "s3://class/jobs/data/3f2a9c", "What does PutMetricStream do?", JOB.role):
+        assert kind_of_credential(text) is None, text
+    refuse_credentials("hyperparameters", {"max_prompt_tokens": 12, "eos_token": "", "beta": 0.1})
+
+
+def test_what_it_costs_at_most_has_a_source_or_asks_for_a_price():
+    assert JOB.most_it_costs()[0] == pytest.approx(1.54) and "2026" in JOB.most_it_costs()[1]
+    two = replace(JOB, instance_count=2, max_runtime=1800, usd_per_hour=10.0)
+    assert two.most_it_costs()[0] == pytest.approx(10.0) and "given by you" in two.most_it_costs()[1]
+    most, reason = replace(JOB, instance_type="ml.trn2.48xlarge").most_it_costs()
+    assert most is None and "give usd_per_hour=" in reason
+
+
+def test_the_instances_are_botocores_and_every_registry_is_an_account():
+    assert set(INSTANCES) <= set(jobs.service_model().shape_for("TrainingInstanceType").enum)
+    for region in ("eu-west-1", "ap-southeast-4"):
+        assert image_uri(region).split(".")[0].isdigit() and f".{region}." in image_uri(region)
+
+
+def test_what_botocore_refuses_is_one_line():
+    with pytest.raises(ValueError, match="CreateTrainingJob would be refused"):
+        jobs.validate({"TrainingJobName": "a"})

@@ -1,0 +1,111 @@
+"""Submit and fetch against moto: real boto3, real validation, nothing leaves the process."""
+
+import io
+import json
+import tarfile
+from dataclasses import replace
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from helpers.sagemaker import package
+from helpers.sagemaker.answers import JobError, told
+from helpers.sagemaker.submission import dry_run, submit
+from scripts import sagemaker_entry
+from tests.sagemaker.test_job import JOB
+
+PAIR = {"prompt": "What does ListQueues do?", "chosen": "It lists queues.", "rejected": "It deletes a topic."}
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        store = boto3.client("s3")
+        store.create_bucket(Bucket="class")
+        yield store
+
+
+def keys(store) -> list[str]:
+    return [each["Key"] for each in store.list_objects_v2(Bucket="class").get("Contents", ())]
+
+
+def archive(**files: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as packed:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            packed.addfile(entry, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+def test_a_dry_run_shows_request_and_cost_and_sends_nothing(bucket, capsys):
+    assert dry_run(JOB)["TrainingJobName"] == "orpo-1"
+    assert "costs at most $1.54" in capsys.readouterr().out and keys(bucket) == []
+
+
+def test_a_job_is_submitted_once_and_what_is_unchanged_is_sent_once(bucket, tmp_path, capsys):
+    data = tmp_path / "train.jsonl"
+    data.write_text(json.dumps(PAIR) + "\n")
+    job = replace(JOB, data=data)
+    arn = submit(job)
+    sent = keys(bucket)
+    assert len(sent) == 2 and submit(job) == arn
+    assert "exists already" in capsys.readouterr().out
+    submit(replace(job, name="orpo-2"))
+    assert keys(bucket) == sent and "unchanged, already at" in capsys.readouterr().out
+    described = boto3.client("sagemaker").describe_training_job(TrainingJobName="orpo-1")
+    assert described["AlgorithmSpecification"]["ContainerEntrypoint"] == ["bash", "-c"]
+    code = bucket.get_object(Bucket="class", Key=next(key for key in sent if "code" in key))["Body"].read()
+    with tarfile.open(fileobj=io.BytesIO(code)) as packed:
+        assert {"scripts/sagemaker_entry.py", "scripts/train.py", "pyproject.toml"} <= set(packed.getnames())
+
+
+def test_a_refused_job_sends_nothing(bucket):
+    with pytest.raises(ValueError, match="does not divide"):
+        submit(replace(JOB, hyperparameters={"method": "orpo", "tensor_parallel_size": 3}))
+    assert keys(bucket) == []
+
+
+def test_a_bucket_that_is_not_there_is_one_line(bucket):
+    with pytest.raises(JobError, match="NoSuchBucket: create the bucket"):
+        submit(replace(JOB, output="s3://elsewhere/jobs"))
+
+
+def test_the_results_become_a_run_folder(bucket, tmp_path):
+    with pytest.raises(JobError, match=r"output.tar.gz of orpo-1: .*did the job complete\?"):
+        package.fetch_results(JOB.output, "orpo-1", "orpo", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    place = "jobs/orpo-1/output/"
+    bucket.put_object(Bucket="class", Key=place + "output.tar.gz", Body=archive(**{"results.json": "{}"}))
+    bucket.put_object(Bucket="class", Key=place + "model.tar.gz", Body=archive(**{"config.json": "{}"}))
+    run = package.fetch_results(JOB.output, "orpo-1", "orpo", tmp_path / "run")
+    assert (run / "results.json").is_file() and (run / "orpo" / "model" / "config.json").is_file()
+
+
+def test_the_job_reads_its_token_from_secrets_manager(bucket):
+    boto3.client("secretsmanager").create_secret(Name="hub", SecretString="a token\n")
+    assert sagemaker_entry.read_token("hub") == "a token" and sagemaker_entry.read_token(None) == ""
+    with pytest.raises(RuntimeError, match=r"secret nowhere can't be read \(ResourceNotFoundException\): create it"):
+        sagemaker_entry.read_token("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("ResourceLimitExceeded", "ask for more in Service Quotas"),
+        ("ExpiredTokenException", "renew them"),
+        ("ThrottlingException", "wait a minute"),
+        ("AccessDeniedException", "iam:PassRole"),
+    ],
+)
+def test_what_aws_answers_is_one_line_with_the_fix(code, says):
+    from botocore.exceptions import ClientError
+
+    with pytest.raises(JobError, match=says) as error, told("CreateTrainingJob a"):
+        raise ClientError({"Error": {"Code": code, "Message": "x\ny"}}, "CreateTrainingJob")
+    assert "\n" not in str(error.value)
