@@ -130,12 +130,12 @@ class PreferenceTrainer(Trainer):
 
     def _add_up(self, values: dict[str, torch.Tensor], weights: torch.Tensor) -> None:
         for name, value in ({"pairs": torch.ones_like(weights)} | values).items():
-            self._sums[name] = self._sums.get(name, 0) + (value.double() * weights).sum()
+            self._sums[name] = self._sums.get(name, 0) + (value.float() * weights).sum()
 
     def _gathered(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The values of all processes, without those of pairs that accelerate has put in twice."""
         table = torch.stack([value.float() for value in values.values()], dim=1)
-        columns = self.accelerator.gather_for_metrics(table).double().unbind(dim=1)
+        columns = self.accelerator.gather_for_metrics(table).cpu().double().unbind(dim=1)
         return dict(zip(values, columns, strict=True))
 
     def log(self, logs: dict, *args, **kwargs) -> None:
