@@ -100,7 +100,7 @@ FILES = {
     ),
     "torn gzip": (
         "d.jsonl.gz",
-        gzip.compress(LINE * 99)[:30],
+        gzip.compress(LINE * 99, mtime=0)[:30],
         r"d\.jsonl\.gz: not a whole gzip file .*; pack it again",
     ),
     "broken gzip": ("d.jsonl.gz", broken_gzip(), r"d\.jsonl\.gz: not a whole gzip file"),
