@@ -109,4 +109,6 @@ class NeuronDPOTrainer(NeuronPreferenceTrainer):
         with self.autocast_smart_context_manager():
             logps = torch.stack(summed_pair_logps(self.model, batch), dim=1)
         # Not pinned: with its layout pinned, torch-xla writes the rank into the graph, and every rank compiles its own
-        return xm.all_gather(logps, groups=get_data_parallel_replica_groups(), pin_layout=False).cpu()
+        gathered = xm.all_gather(logps, groups=get_data_parallel_replica_groups(), pin_layout=False)
+        xm.mark_step()  # else the order of the gathers, all since the first, is a part of each graph: a new one a batch
+        return gathered.cpu()
