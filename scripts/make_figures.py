@@ -16,7 +16,7 @@ from helpers.files import REPOSITORY, write_text
 from helpers.runs import provenance_of_runs, recorded_runs
 from helpers.show import plot_bench, plot_curves, plot_loss, plot_ratios, plot_results, stamp
 from helpers.techniques import figures, results, tables
-from scripts import rooms
+from scripts import rooms, trl_arguments
 
 IMAGES = REPOSITORY / "docs" / "imgs"
 
@@ -44,6 +44,7 @@ def main() -> None:
     made = {
         "README.md": {"summary": runs_summary(runs)},
         "CONTRIBUTING.md": {"rooms": rooms.picture()},
+        "docs/trl_arguments.md": {"arguments": trl_arguments.table()},
         "docs/results.md": {
             "results": runs_table(runs),
             "bench": bench_results.table(bench),

@@ -131,3 +131,11 @@ def test_make_does_not_repeat_work_that_is_done():
         pytest.skip("this Python is not that of `make setup` in this clone")
     plan = subprocess.run(["make", "-n", "test"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     assert "pytest" in plan and "setup.sh" not in plan
+
+
+def test_the_clone_holds_no_links():
+    """A link that was made on one machine leads nowhere on another; Windows checks it out as a file."""
+    listed = subprocess.run(["git", "ls-files", "-s"], cwd=REPOSITORY, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not in a git clone")
+    assert not [line for line in listed.stdout.splitlines() if line.startswith("120000")]

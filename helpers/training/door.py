@@ -19,7 +19,7 @@ REFUSED = {
     "label_pad_token_id": ((-100,), "labels are masked with -100, which PyTorch leaves out; leave it out"),
     "generate_during_eval": ((False,), "generate answers afterwards, with helpers.evaluation.generate_answers"),
     "is_encoder_decoder": ((None, False), "prompt and response are one row, for causal models; leave it out"),
-    "dataset_num_proc": ((None,), "pairs are tokenised in one process; leave it out"),
+    "dataset_num_proc": ((None,), "pairs are tokenised many at a time on all cores already; leave it out"),
     "fsdp": ((None, False, "", []), "it is untried here; leave it out"),
     "deepspeed": ((None,), "it is untried here; leave it out"),
     "use_liger_kernel": ((False,), "log-probs come from the hidden states already; leave it out"),
