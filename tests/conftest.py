@@ -1,5 +1,7 @@
 """Small real things that several tests share: the workshop's tokenizer, a two-layer model, four pairs."""
 
+import os
+
 import pytest
 import setuptools  # noqa: F401  (torch.compile imports it, which fails once the standard library's distutils is loaded)
 from datasets import Dataset
@@ -24,10 +26,10 @@ ANSWERS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def precision_of_no_other_test(monkeypatch):
-    """transformers leaves the precision of the last config in the environment, where the next config finds it."""
-    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """transformers leaves the precision of the last config in the environment, where the next test would find it."""
+    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
 
 
 LONGEST_FIRST = ("test_attendee.py", "test_notebooks.py")
