@@ -10,7 +10,7 @@ import trl
 from transformers import TrainingArguments
 
 from helpers.evaluation import markdown_table
-from helpers.training.door import REFUSED, UNFOLLOWED
+from helpers.training.arguments import REFUSED, UNFOLLOWED
 from helpers.training.orpo import ORPOConfig
 
 MODEL_INIT = "make the model, and give it as model="
@@ -36,7 +36,7 @@ def status(name: str) -> str:
         neutral, why = REFUSED[name]
         return f"refused unless {' or '.join(map(repr, neutral))}: {why}"
     if name not in ours:
-        raise KeyError(f"ORPOConfig has no {name}: add it, or refuse it in helpers/training/door.py")
+        raise KeyError(f"ORPOConfig has no {name}: add it, or refuse it in helpers/training/arguments.py")
     return f"followed; default {OURS.get(name) or ours[name].default}"
 
 
@@ -53,4 +53,4 @@ def table() -> str:
     parts = {"ORPOConfig": config_arguments(), "ORPOTrainer": trainer_arguments()}
     rows = [[f"`{name}`", part, what] for part, arguments in parts.items() for name, what in arguments.items()]
     made = markdown_table(["argument", "of", "here"], rows)
-    return f"{made}\n\n*Made by `make figures` from TRL {trl.__version__} and `helpers/training/door.py`.*"
+    return f"{made}\n\n*Made by `make figures` from TRL {trl.__version__} and `helpers/training/arguments.py`.*"

@@ -7,9 +7,9 @@ from pathlib import Path
 import botocore
 from datasets import Dataset, DatasetDict, load_from_disk
 
+from helpers.data.build import Options, read_pairs
 from helpers.data.columns import EVERY_NAME
 from helpers.data.locate import KINDS, Splits, find_splits, name_of_split
-from helpers.data.reading import Options, read_pairs
 from helpers.data.splits import SHARES, split_column
 from helpers.files import cache_folder, make_atomically
 

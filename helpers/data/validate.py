@@ -9,9 +9,9 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from helpers.data.checks import warnings_of
+from helpers.data.pair_warnings import warnings_of
 from helpers.data.schema import COLUMNS, ROLES, SIDES
-from helpers.data.set_checks import set_warnings
+from helpers.data.set_warnings import set_warnings
 from helpers.data.tokenize import render, tokenize_preferences
 from helpers.files import write_text
 

@@ -1,4 +1,4 @@
-"""Held-out measurement: log-probs of chosen and rejected answers, generations, and how sure we may be of either.
+"""Held-out measurement: log-probs of chosen and rejected answers, and how sure we may be of them.
 
 Every interval is a 95% percentile bootstrap. Pairs of one service resemble each other, so whole services are
 resampled where the services are given, single pairs otherwise. Two models are compared on the same resamples (paired).

@@ -1,4 +1,4 @@
-"""What fits on a NeuronCore and how long it may take: arithmetic and other people's measurements, labelled as such."""
+"""What fits on a NeuronCore, what padding costs and what a shared row saves: arithmetic, labelled as such."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""One method's folder in a run: settings, logs, checkpoints, model. Its result is in the run's results.json, once.
+"""One method's folder in a run, and how a stopped training resumes there. Its result is in results.json, once.
 
 <run>/<method>/
   settings.json  log.jsonl  monitor.jsonl  heldout.json

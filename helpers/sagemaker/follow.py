@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 
 from helpers.runs.machine import clock
-from helpers.sagemaker.answers import JobError, client, told
+from helpers.sagemaker.aws_errors import JobError, client, told
 from helpers.sagemaker.catalogue import INSTANCES
 from helpers.sagemaker.submission import find
 

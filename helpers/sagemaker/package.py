@@ -12,7 +12,7 @@ from pathlib import Path
 from helpers.data.load import BUILT_IN, load_preferences
 from helpers.files import REPOSITORY, make_atomically
 from helpers.neuron.compile_cache.store import TransferError, open_store
-from helpers.sagemaker.answers import JobError
+from helpers.sagemaker.aws_errors import JobError
 
 CODE = ("helpers", "scripts", "pyproject.toml", "requirements-neuron.txt")
 

@@ -2,7 +2,7 @@
 
 import json
 
-from helpers.sagemaker.answers import JobError, client, told
+from helpers.sagemaker.aws_errors import JobError, client, told
 from helpers.sagemaker.job import TrainingJob, request_of
 from helpers.sagemaker.package import upload
 

@@ -22,7 +22,7 @@ from transformers import TrainingArguments
 
 from helpers.objective.logprobs import mean_logps, next_token_logits, pair_logps, token_logps
 from helpers.objective.odds_ratio import log_odds, odds_ratio_loss
-from helpers.training.door import refuse_config
+from helpers.training.arguments import refuse_config
 from helpers.training.preference import PreferenceTrainer
 
 

@@ -1,7 +1,7 @@
-"""What every trainer of preference pairs needs beside its loss: the door, a fair mean, and metrics over all processes.
+"""What every trainer of preference pairs needs beside its loss: inputs, a fair mean, metrics over all processes.
 
-`PreferenceTrainer` prepares model and data (`helpers.training.door`), weighs pairs so that a batch may be split over
-micro-batches and processes, and averages the logged values over pairs. A subclass adds `pair_losses`.
+`PreferenceTrainer` prepares model and data (`helpers.training.arguments`), weighs pairs so that a batch may be split
+over micro-batches and processes, and averages the logged values over pairs. A subclass adds `pair_losses`.
 """
 
 import torch
@@ -9,7 +9,7 @@ from transformers import Trainer
 
 from helpers.data.collate import PreferenceCollator
 from helpers.objective.chunked_logprobs import chunking_obstacle
-from helpers.training.door import (
+from helpers.training.arguments import (
     differences,
     open_model,
     prepare_pairs,

@@ -317,7 +317,7 @@ def test_a_source_larger_than_memory_should_hold_is_read_twice_and_kept_on_disk(
     path = lines(tmp_path / "d.jsonl", *rows)
     in_memory = load_preferences(path)
     told = capsys.readouterr().out
-    monkeypatch.setattr("helpers.data.reading.LARGE", 0)
+    monkeypatch.setattr("helpers.data.build.LARGE", 0)
     for _ in ("written", "from the cache"):
         on_disk = load_preferences(path)
         assert on_disk.to_list() == in_memory.to_list() and on_disk.cache_files and not in_memory.cache_files

@@ -99,6 +99,6 @@ def test_splits_are_the_same_in_memory_and_on_disk(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
     ways = ("prompt", "time:day", "customer")
     in_memory = [load_preferences(path, split="validation", split_by=way).to_list() for way in ways]
-    monkeypatch.setattr("helpers.data.reading.LARGE", 0)
+    monkeypatch.setattr("helpers.data.build.LARGE", 0)
     assert [load_preferences(path, split="validation", split_by=way).to_list() for way in ways] == in_memory
     assert isinstance(load_preferences(path), Dataset)

@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from helpers.data.load import load_preferences
-from helpers.data.set_checks import longer_wins, near_copies
+from helpers.data.set_warnings import longer_wins, near_copies
 from helpers.data.validate import validate_preferences
 from tests.conftest import make_pairs
 from tests.data.test_own_data import assistant, user

@@ -8,7 +8,7 @@ import pytest
 from moto import mock_aws
 
 from helpers.sagemaker import follow
-from helpers.sagemaker.answers import JobError
+from helpers.sagemaker.aws_errors import JobError
 from helpers.sagemaker.submission import submit
 from tests.sagemaker.test_job import JOB
 

@@ -10,7 +10,7 @@ import pytest
 from moto import mock_aws
 
 from helpers.sagemaker import package
-from helpers.sagemaker.answers import JobError, told
+from helpers.sagemaker.aws_errors import JobError, told
 from helpers.sagemaker.submission import dry_run, submit
 from scripts import sagemaker_entry
 from tests.sagemaker.test_job import JOB

@@ -3,7 +3,7 @@
 import json
 
 from helpers.data import load_preferences, validate_preferences
-from helpers.data.set_checks import longer_wins
+from helpers.data.set_warnings import longer_wins
 from scripts.make_support_pairs import RULES, pairs
 
 

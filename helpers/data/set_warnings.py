@@ -4,7 +4,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from helpers.data.checks import plain, text_of
+from helpers.data.pair_warnings import plain, text_of
 
 NGRAM = 13  # words in a row that two texts share only if one was copied, as in the GPT-3 paper's appendix C
 SHINGLE, SKETCH, ALIKE = (
