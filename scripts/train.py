@@ -40,6 +40,7 @@ from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.fingerprint import fingerprint, remember
 from helpers.neuron.compile_cache.watch import compiled_graphs
 from helpers.runs import Run, peak_memory_bytes
+from helpers.runs.stage import damaged_file
 from helpers.training import PROFILES, find_base_model, load_config, load_tokenizer
 from helpers.training.callbacks import Bar, StepLog
 from helpers.training.recipe import lora_config
@@ -109,20 +110,23 @@ def train(script: ScriptArguments, backend, args) -> None:
 def checkpoint_to_resume(given: str | None, folder: Path) -> str | None:
     """The checkpoint folder that `--resume_from_checkpoint` means: True is the last one of this run.
 
-    Raises FileNotFoundError where there is none.
+    Raises FileNotFoundError where there is none, ValueError for one that is cut off.
     """
     if given is None or given.lower() in ("false", "no", "0", ""):
         return None
     if given.lower() in ("true", "yes", "1"):
-        last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-        if last is None:
+        given = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+        if given is None:
             raise FileNotFoundError(
                 f"resume_from_checkpoint: {folder} has no checkpoint-* folder: leave it out to start"
             )
-        return last
-    if not (Path(given) / "trainer_state.json").is_file():
+    if not Path(given).is_dir() or not any(Path(given).iterdir()):
         raise FileNotFoundError(
             f"resume_from_checkpoint: {given} is no checkpoint folder: name a checkpoint-N, or True"
+        )
+    if cut := damaged_file(Path(given)):
+        raise ValueError(
+            f"resume_from_checkpoint: {given} is not whole ({cut} is missing or cut off): name the checkpoint before it"
         )
     return given
 

@@ -7,7 +7,10 @@
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
 
 from helpers.files import append_line, read_json, read_lines, write_json, write_text
 from helpers.runs.lock import Held, Lock
@@ -87,7 +90,7 @@ class Stage:
         """The newest whole checkpoint; those cut off by a kill are removed."""
         newest = None
         for folder in sorted(self.checkpoints.glob("checkpoint-[0-9]*"), key=_step):
-            if _is_whole(folder):
+            if damaged_file(folder) is None:
                 newest = str(folder)
             else:
                 print(f"{self.path.name}: removing {folder.name}, which was cut off while it was written")
@@ -139,9 +142,24 @@ def _step(checkpoint) -> int:
     return int(Path(checkpoint).name.rsplit("-", 1)[1])
 
 
-def _is_whole(checkpoint: Path) -> bool:
-    """Trainer writes trainer_state.json last: if that is there and whole, so is the rest."""
+def damaged_file(checkpoint: Path) -> str | None:
+    """The name of the first file of a Trainer's checkpoint that is missing or cut off; None if it is whole.
+
+    Trainer writes trainer_state.json last, so that a checkpoint that a kill cut off has none. A disk that ran full, or
+    a copy that broke, may have cut any other: torch's files are zip archives, whose index is at their end.
+    """
     try:
-        return "global_step" in read_json(checkpoint / "trainer_state.json", {})
+        if "global_step" not in read_json(checkpoint / "trainer_state.json", {}):
+            return "trainer_state.json"
     except ValueError:
-        return False
+        return "trainer_state.json"
+    for path in sorted(checkpoint.iterdir()):
+        if path.suffix in (".pt", ".pth", ".bin") and not zipfile.is_zipfile(path):
+            return path.name
+        if path.suffix == ".safetensors":
+            try:
+                with safe_open(path, framework="np"):
+                    pass
+            except SafetensorError:
+                return path.name
+    return None
