@@ -29,8 +29,13 @@ KIND = "rejected_kind"  # the built-in domain's column that says in which way a 
 
 def groups_of(dataset) -> list[str] | None:
     """The group or the service of each pair, whose pairs are resampled together; None for pairs that have neither."""
-    name = next((name for name in GROUPS if name in dataset.column_names), None)
+    name = group_column(dataset)
     return list(dataset[name]) if name else None
+
+
+def group_column(dataset) -> str | None:
+    """The column that says which pairs belong together; None where there is none."""
+    return next((name for name in GROUPS if name in dataset.column_names), None)
 
 
 def prompts_of(dataset) -> tuple[list[list[dict]], list[dict]]:
@@ -168,7 +173,7 @@ def record_data(run, model, train, heldout, source: str | None = None) -> None:
     if source is not None:
         data["load_from"] = str(Path(source).resolve()) if here else source
     for name, split in (("train", train), ("heldout", heldout)):
-        if column := next((column for column in GROUPS if column in split.column_names), None):
+        if column := group_column(split):
             data[f"{name}_{column}s"] = len(set(split[column]))
     if KIND in train.column_names:
         data["rejected_kinds"] = {kind: n / len(train) for kind, n in sorted(Counter(train[KIND]).items())}

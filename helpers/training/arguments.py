@@ -89,11 +89,7 @@ def open_model(model, args, peft_config=None):
     elif args.model_init_kwargs:
         raise ValueError("model_init_kwargs can't be followed: the model is made already; give its name as model=")
     refuse_model(model)
-    if (
-        args.gradient_checkpointing
-        and isinstance(model, PeftModel | torch.nn.Module)
-        and (peft_config or is_peft(model))
-    ):
+    if args.gradient_checkpointing and (peft_config or is_peft(model)):
         model.enable_input_require_grads()  # the frozen embedding would end the gradient's path
     if args.gradient_checkpointing and args.gradient_checkpointing_kwargs is None:
         # The older way runs a backward pass of its own in every layer, which DDP refuses with more than one row
