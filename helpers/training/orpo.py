@@ -51,12 +51,12 @@ class ORPOConfig(TrainingArguments):
     is_encoder_decoder: bool | None = field(default=None, metadata={"help": "refused: causal models only"})
 
     def __post_init__(self):
+        refuse_config(self)  # first: transformers leaves what it is asked for, such as FSDP, in the environment
         super().__post_init__()
         if self.layout not in ("shared", "rows"):
             raise ValueError(f"layout {self.layout!r}: choose 'shared' or 'rows'")
         if self.beta < 0:
             raise ValueError(f"beta is {self.beta}: the weight of the odds-ratio term can't be negative")
-        refuse_config(self)
 
 
 class ORPOTrainer(PreferenceTrainer):
