@@ -1,8 +1,6 @@
 """Make docs/imgs/ and the tables of the documentation from docs/results/ and from the code. `make figures`."""
 
 import os
-import re
-from pathlib import Path
 
 import matplotlib
 
@@ -12,11 +10,12 @@ import matplotlib.pyplot as plt
 
 from benchmarks import results as bench_results
 from helpers.evaluation import runs_summary, runs_table
-from helpers.files import REPOSITORY, write_text
+from helpers.files import REPOSITORY
 from helpers.runs import provenance_of_runs, recorded_runs
 from helpers.show import plot_bench, plot_curves, plot_loss, plot_ratios, plot_results, stamp
 from helpers.techniques import figures, results, tables
-from scripts import rooms, trl_arguments
+from scripts import models, rooms, trl_arguments
+from scripts.pages import fill
 
 IMAGES = REPOSITORY / "docs" / "imgs"
 
@@ -45,6 +44,7 @@ def main() -> None:
         "README.md": {"summary": runs_summary(runs)},
         "CONTRIBUTING.md": {"rooms": rooms.picture()},
         "docs/trl_arguments.md": {"arguments": trl_arguments.table()},
+        "docs/models.md": {models.section(): models.table()},
         "docs/results.md": {
             "results": runs_table(runs),
             "bench": bench_results.table(bench),
@@ -64,15 +64,6 @@ def compare_techniques() -> None:
     save(stamp(figures.plot_trade_off(records), results.provenance_of(records)), "techniques_trade_off.png")
     if all("betas" in record for record in records):
         save(stamp(figures.plot_betas(records), results.provenance_of(records)), "techniques_betas.png")
-
-
-def fill(document: Path, texts: dict[str, str]) -> None:
-    """Replace what stands between a document's markers `<!-- name -->` and `<!-- /name -->`, for every name."""
-    page = document.read_text(encoding="utf-8")
-    for name, text in texts.items():
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        page = re.sub(pattern, lambda found, text=text: f"{found[1]}{text}\n{found[2]}", page, flags=re.S)
-    write_text(document, page)
 
 
 if __name__ == "__main__":

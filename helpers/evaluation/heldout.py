@@ -47,7 +47,7 @@ def prompts_of(dataset) -> tuple[list[list[dict]], list[dict]]:
 def heldout_batches(dataset, model, tokenizer, max_length: int) -> list[dict]:
     """Collated batches of a held-out set, in the fastest layout that is right for the model."""
     tokenized = tokenize_preferences(dataset, tokenizer, max_length)
-    layout = "rows" if shared_row_obstacle(model, tokenized, max_length) else "shared"
+    layout = "rows" if shared_row_obstacle(model, [tokenized], max_length) else "shared"
     collate, rows = PreferenceCollator(tokenizer.pad_token_id, layout), list(tokenized)
     return [collate(rows[start : start + PAIRS_A_BATCH]) for start in range(0, len(rows), PAIRS_A_BATCH)]
 

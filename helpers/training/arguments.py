@@ -4,6 +4,7 @@ The names are those of TRL's ORPOConfig and ORPOTrainer; `REFUSED` and `UNFOLLOW
 """
 
 import torch
+import transformers
 from datasets import Dataset, IterableDataset
 from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -97,10 +98,17 @@ def open_model(model, args, peft_config=None):
     if peft_config is not None:
         model = with_adapter(model, peft_config)
     if args.disable_dropout:
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
+        switch_dropout_off(model)
     return model
+
+
+def switch_dropout_off(model) -> None:
+    """Set dropout to 0: in torch's modules, as TRL does, and where a layer keeps the rate as a number (OPT, BioGPT)."""
+    for module in model.modules():
+        rates = ["p"] if isinstance(module, torch.nn.Dropout) else [name for name in vars(module) if "drop" in name]
+        for name in rates:
+            if isinstance(getattr(module, name), float):
+                setattr(module, name, 0.0)
 
 
 def is_peft(model) -> bool:
@@ -116,8 +124,10 @@ def with_adapter(model, peft_config):
 
 
 def refuse_model(model) -> None:
-    """Raise a ValueError for an encoder-decoder model, and for one whose experts ask for a loss of their own."""
+    """Raise a ValueError for a model that can't be trained on pairs: for what it reads, keeps or adds to the loss."""
     config = model.config
+    if any(hasattr(module, "recurrent_states") for module in model.modules()):  # RecurrentGemma, without its cache
+        raise ValueError(f"{type(model).__name__} keeps the state of one batch for the next: give another model")
     if getattr(config, "is_encoder_decoder", False):
         raise ValueError(f"{type(model).__name__} is an encoder-decoder model: give a causal language model")
     if getattr(config, "output_router_logits", False):
@@ -186,19 +196,25 @@ def with_explicit_prompt(example: dict, row: int) -> dict:
 
 def refuse_unreadable_rows(model, tokenized: Dataset, name: str) -> None:
     """Raise a ValueError that names the first row with too many tokens for the model, or one that it does not know."""
-    positions = getattr(model.config, "max_position_embeddings", None)
+    readable, why = readable_tokens(model.config)
     embedding = model.get_input_embeddings()
     known = embedding.num_embeddings if hasattr(embedding, "num_embeddings") else len(embedding.weight)
     sides = zip(tokenized["chosen_input_ids"], tokenized["rejected_input_ids"], strict=True)
     for row, pair in enumerate(sides):
         longest, highest = max(map(len, pair)), max(map(max, pair))
-        if positions and longest > positions:
-            raise ValueError(
-                f"{name}, row {row}: {longest} tokens, and the model has {positions} positions: "
-                f"set max_length={positions}"
-            )
+        if longest > readable:
+            raise ValueError(f"{name}, row {row}: {longest} tokens, and {why}: set max_length={readable}")
         if highest >= known:
             raise ValueError(
                 f"{name}, row {row}: token {highest}, and the model has {known} embeddings: use its own "
                 "tokenizer, or model.resize_token_embeddings(len(tokenizer))"
             )
+
+
+def readable_tokens(config) -> tuple[int, str]:
+    """The longest row that a model reads rightly, and why no longer one."""
+    if config.model_type == "zamba2" and transformers.__version__.startswith("4."):
+        # Its torch code mixes later chunks into earlier ones
+        return config.chunk_size, f"in transformers 4 Zamba2 sees later tokens beyond {config.chunk_size}"
+    positions = getattr(config, "max_position_embeddings", None) or NO_LIMIT
+    return positions, f"the model has {positions} positions"

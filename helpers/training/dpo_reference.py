@@ -45,7 +45,7 @@ def with_columns(tokenized: Dataset, logps: dict[str, list[float]]) -> Dataset:
 
 def summed_logps(tokenized: Dataset, model, pad_token_id: int, batch_size: int = 8) -> dict[str, list[float]]:
     """{column: summed log-prob of each row's response}, in the fastest layout that is right for the model."""
-    shared = shared_row_obstacle(model, tokenized, max(tokenized["length"])) is None
+    shared = shared_row_obstacle(model, [tokenized], None) is None
     collate, chunked = (
         PreferenceCollator(pad_token_id, "shared" if shared else "rows"),
         chunking_obstacle(model) is None,

@@ -4,6 +4,9 @@
 over micro-batches and processes, and averages the logged values over pairs. A subclass adds `pair_losses`.
 """
 
+import copy
+from dataclasses import replace
+
 import torch
 from transformers import Trainer
 
@@ -37,7 +40,7 @@ class PreferenceTrainer(Trainer):
         data_collator=None,
         **kwargs,
     ):
-        args = refuse_unfollowed(args, kwargs, type(self).__name__)
+        args = copy.copy(refuse_unfollowed(args, kwargs, type(self).__name__))  # what is changed here stays here
         tokenizer = tokenizer_of(model, processing_class or kwargs.pop("tokenizer", None), args)
         kwargs.pop("tokenizer", None)
         model = open_model(model, args, peft_config)
@@ -71,9 +74,11 @@ class PreferenceTrainer(Trainer):
         if reason := chunking_obstacle(self.model):
             print(f"{method} makes all logits: {reason}")
         self.chunked = reason is None
+        args.layout = getattr(self.data_collator, "layout", "rows")  # a collator that was given has its own way
         if args.layout == "shared" and (reason := self._shared_row_obstacle()):
             print(f"{method} uses two rows a pair: {reason}")
-            args.layout = self.data_collator.layout = "rows"
+            args.layout = "rows"
+            self.data_collator = replace(self.data_collator, layout=args.layout)
         if args.layout == "rows":
             group_by_length(args)  # rows of like length are padded less; a shared row has no padding
         else:
@@ -81,8 +86,8 @@ class PreferenceTrainer(Trainer):
             args.ddp_broadcast_buffers = False
 
     def _shared_row_obstacle(self) -> str | None:
-        measured = self._named_datasets()
-        return shared_row_obstacle(self.model, measured[0][1], self.args.max_length) if measured else None
+        datasets = [dataset for _, dataset in self._named_datasets()]
+        return shared_row_obstacle(self.model, datasets, self.args.max_length) if datasets else None
 
     # ── the mean over pairs ─────────────────────────────────────────────────────────────────────────────────
 
