@@ -47,18 +47,34 @@ def register(folder: Path, take: bool) -> str:
 
 
 def write(folder: Path) -> None:
-    """A kernel of this interpreter, with nothing of the server's PYTHONPATH: an image's older packages would win."""
+    """Write the kernel of this interpreter into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    spec = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+    temporary = folder / f".kernel.json.{os.getpid()}"
+    temporary.write_text(
+        json.dumps(spec_of(Path(sys.executable)), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    os.replace(temporary, folder / "kernel.json")
+
+
+def spec_of(python: Path) -> dict:
+    """A kernel of an interpreter, with nothing of the server's PYTHONPATH: an image's older packages would win.
+
+    Its extension says of a cell that is run too early which cell comes first.
+    """
+    return {
+        "argv": [
+            str(python),
+            "-m",
+            "ipykernel_launcher",
+            "-f",
+            "{connection_file}",
+            "--IPKernelApp.extensions=helpers.show.cell_order",
+        ],
         "display_name": DISPLAY_NAME,
         "language": "python",
         "metadata": {"debugger": True},
         "env": {"PYTHONPATH": ""},
     }
-    temporary = folder / f".kernel.json.{os.getpid()}"
-    temporary.write_text(json.dumps(spec, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / "kernel.json")
 
 
 def interpreter(folder: Path) -> Path | None:

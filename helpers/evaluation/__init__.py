@@ -13,7 +13,7 @@ from helpers import exports
 __all__, __getattr__, __dir__ = exports(
     __name__,
     {
-        "methods": "METHODS",
+        "methods": "METHODS look",
         "scores": "PairScores measure_pairs paired_difference",
         "answers": "generate_answers paired_chrf_difference",
         "heldout": "accuracy_by_kind evaluate groups_of heldout_batches load_heldout "

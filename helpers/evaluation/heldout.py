@@ -17,10 +17,13 @@ from helpers.evaluation.answers import chrf_with_ci, generate_answers
 from helpers.evaluation.scores import PairScores, measure_pairs
 from helpers.evaluation.scoring import answer_lengths, scoring_rules, without_question
 from helpers.files import read_json
+from helpers.runs.folder import place_of
 from helpers.runs.machine import peak_memory_bytes
+from helpers.runs.told import Refused
 from helpers.training.base_model import find_base_model
 from helpers.training.layout_check import shared_row_obstacle
 from helpers.training.recipe import PAIRS_A_BATCH
+from helpers.training.stages import trained_as
 
 COMPARED = ("base", "sft", "orpo")  # what notebook 04 compares
 GROUPS = ("group", "service")  # columns that say which pairs belong together; `split_by` makes the first
@@ -52,17 +55,29 @@ def heldout_batches(dataset, model, tokenizer, max_length: int) -> list[dict]:
     return [collate(rows[start : start + PAIRS_A_BATCH]) for start in range(0, len(rows), PAIRS_A_BATCH)]
 
 
-def evaluate(run, method: str, model, tokenizer, heldout, profile, training: dict | None = None) -> dict:
+def evaluate(run, method: str, model, tokenizer, heldout, profile) -> dict:
     """Measure a model on the held-out pairs, finish the stage `method` with its results and return them.
 
-    `training` (from `training_summary`) is stored with them.
+    What its training took and with which settings is stored with them. A stage that was measured in the same way is not
+    measured again. Raises RuntimeError for a model that this stage did not train.
     """
-    result = measure_heldout(run.stage(method), method, model, tokenizer, heldout, profile)
+    stage = run.stage(method)
+    if (name := trained_as(model)) and name != method:
+        raise Refused(
+            f"this is the model of {name}, not of {method}: run the cell that loads the model of {method} first"
+        )
+    way = {name: getattr(profile, name) for name in ("generation_prompts", "max_length", "max_new_tokens", "seed")}
+    training = stage.training or {"steps": 0, "train_seconds": 0.0, "train_tokens_per_second": None}
+    way |= {"heldout": heldout_key(heldout), "steps": training["steps"]}
+    if stage.finished and way.items() <= stage.result.items():
+        print(f"{stage.path.name}: measured before, on the same pairs")
+        return stage.result
+    result = measure_heldout(stage, method, model, tokenizer, heldout, profile)
     result["scoring"] = measure_rules(run, method, model, tokenizer, heldout, profile)
-    untrained = {"steps": 0, "train_seconds": 0.0, "train_tokens_per_second": None}
-    result |= {"peak_memory_bytes": peak_memory_bytes()} | untrained | (training or {})
-    run.stage(method).finish(result)
-    return result
+    if settings := read_json(stage.path / "settings.json"):
+        result["settings"] = settings
+    stage.finish(result | {"peak_memory_bytes": peak_memory_bytes()} | training | way)
+    return stage.result
 
 
 def measure_rules(run, method: str, model, tokenizer, heldout, profile) -> dict[str, dict]:
@@ -147,7 +162,13 @@ def accuracy_by_kind(run, heldout, methods=COMPARED) -> dict[str, dict]:
 
 
 def record_comparison(run, comparison: dict, asked, methods=COMPARED) -> None:
-    """Store ORPO − SFT, and the compared methods' answers to the questions `asked`, in results.json."""
+    """Store ORPO − SFT, and the compared methods' answers to the questions `asked`, in results.json.
+
+    Only the methods themselves are stored, no stage that stands beside one with other settings.
+    """
+    if tuple(methods) != COMPARED:
+        print(f"Not recorded: the run's comparison is that of {', '.join(COMPARED)}, not of {', '.join(methods)}")
+        return
     said = {method: load_heldout(run, method)[1] for method in methods}
     generations = [
         {"prompt": prompt[-1]["content"], "reference": reference} | {method: texts[i] for method, texts in said.items()}
@@ -171,7 +192,7 @@ def record_data(run, model, train, heldout, source: str | None = None) -> None:
     name = found if source in (None, BUILT_IN) else Path(source).name if here else source
     data = {"source": name, "train_pairs": len(train), "heldout_pairs": len(heldout)}
     if source is not None:
-        data["load_from"] = str(Path(source).resolve()) if here else source
+        data["load_from"] = place_of(source)
     for name, split in (("train", train), ("heldout", heldout)):
         if column := group_column(split):
             data[f"{name}_{column}s"] = len(set(split[column]))

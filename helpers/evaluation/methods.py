@@ -1,6 +1,7 @@
 """How each method is named and drawn, in every table and figure: Okabe-Ito colours, and never colour alone."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,17 @@ METHODS = {
     "reward": Look("reward model", "#56B4E9", "D", ".."),
     "rlhf": Look("RLHF", "#56B4E9", "D", ".."),
 }
+
+
+def look(stage: str) -> Look:
+    """The look of a stage: a method's, or for `variants/orpo-beta-0.1` that method's, labelled "ORPO beta 0.1"."""
+    if stage in METHODS:
+        return METHODS[stage]
+    method, _, settings = stage.rsplit("/", 1)[-1].partition("-")
+    told = re.sub(r"(?:^|-)([a-z_]{2,})-", r" \1 ", settings)
+    return replace(METHODS[method], label=METHODS[method].label + told)
+
+
 TRAINERS = {  # of a benchmark
     "ours": Look("ours", METHODS["orpo"].colour, "^"),
     "trl": Look("TRL ORPO", "#CC79A7", "o", "//"),

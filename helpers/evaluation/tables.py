@@ -4,7 +4,7 @@ import numpy as np
 
 from helpers.data.schema import SIDES
 from helpers.evaluation.intervals import interval_text
-from helpers.evaluation.methods import BASELINES, METHODS, RULES
+from helpers.evaluation.methods import BASELINES, METHODS, RULES, look
 from helpers.runs.machine import clock
 from helpers.runs.recorded import provenance_of_runs
 
@@ -49,19 +49,35 @@ def comparison_table(methods: dict[str, dict], baselines: dict[str, dict] | None
 
     Baselines have an accuracy and nothing else, so they are a table of their own, which keeps both narrow.
     """
-    columns = {METHODS[name].label: result for name, result in methods.items()}
+    columns = {look(name).label: result for name, result in methods.items()}
     rows = [[label, *(result_cell(result, *row) for result in columns.values())] for label, row in ROWS.items()]
     tables = [markdown_table(["held out", *columns], rows, aligned=True)]
     if baselines:
         label = "preference accuracy"
         rows = [[BASELINES[name][0], result_cell(result, *ROWS[label])] for name, result in baselines.items()]
         tables.append(markdown_table(["without a language model", label], rows, aligned=True))
-    return "\n\n".join(tables)
+    return "\n\n".join([*tables, *settings_notes(methods)])
+
+
+def settings_notes(methods: dict[str, dict]) -> list[str]:
+    """A line for each setting of training that is not the same for all methods that have it."""
+    trained = {
+        name: result["settings"] | {"steps": result["steps"]}
+        for name, result in methods.items()
+        if "settings" in result
+    }
+    notes = []
+    for setting in sorted({setting for settings in trained.values() for setting in settings} - {"method"}):
+        values = {look(name).label: settings[setting] for name, settings in trained.items() if setting in settings}
+        if len(set(values.values())) > 1:
+            told = ", ".join(f"{label} {value}" for label, value in values.items())
+            notes.append(f"Not trained alike: {setting} is {told}.")
+    return notes
 
 
 def scoring_table(methods: dict[str, dict]) -> str:
     """Aligned Markdown: preference accuracy of each method by each way to score a pair, with 95% intervals."""
-    scored = {METHODS[name].label: result["scoring"] for name, result in methods.items() if "scoring" in result}
+    scored = {look(name).label: result["scoring"] for name, result in methods.items() if "scoring" in result}
     key = "preference_accuracy"
     rows = [[label, *(result_cell(by[rule], key, ".0%") for by in scored.values())] for rule, label in RULES.items()]
     return markdown_table(["preference accuracy by", *scored], rows, aligned=True)
@@ -69,7 +85,7 @@ def scoring_table(methods: dict[str, dict]) -> str:
 
 def labelled(methods: dict[str, dict], baselines: dict[str, dict] | None = None) -> dict[str, dict]:
     """{label: result} of methods, then of baselines."""
-    named = {METHODS[name].label: result for name, result in methods.items()}
+    named = {look(name).label: result for name, result in methods.items()}
     return named | {BASELINES[name][0]: result for name, result in (baselines or {}).items()}
 
 

@@ -4,12 +4,14 @@
       results.json                  what was measured, each result once (schema: docs/reference.md)
       notebooks/, report.html       when the notebooks were executed headless
       <method>/                     one stage for each of base, sft, orpo (see `helpers.runs.stage`)
+      variants/<method>-<setting>/  a method trained again with other settings
     runs/latest                     points to the newest run
 
 Nothing is half-written: JSON files are replaced whole, JSON Lines lose at most a torn last line. results.json is read,
 changed and written under a lock, so that two processes that write to it lose nothing.
 """
 
+import json
 import os
 from contextlib import contextmanager
 from datetime import datetime
@@ -19,8 +21,10 @@ from helpers.files import REPOSITORY, read_json, write_json
 from helpers.runs.lock import Lock
 from helpers.runs.machine import here_and_now
 from helpers.runs.stage import Stage
+from helpers.runs.told import RunFirst
 
 NOTEBOOKS = {"base": "01", "sft": "02", "orpo": "04"}  # which one measures a method
+BUILT_IN = "aws-api"  # the source of pairs where none is noted
 DERIVED = ("orpo_minus_sft", "generations")  # parts of results.json that no longer hold once a method's result changes
 
 
@@ -29,53 +33,59 @@ def runs_folder() -> Path:
     return Path(os.environ.get("WORKSHOP_RUNS") or REPOSITORY / "runs")
 
 
-def open_run(profile) -> "Run":
-    """The run that notebooks write to: $WORKSHOP_RUN, else the latest if it is open to this profile, else a new one."""
+def open_run(profile, source: str | None = None) -> "Run":
+    """The run that a notebook reads and goes on with. Nothing is made or moved before something is written to it.
+
+    That is $WORKSHOP_RUN, else the newest run of this profile, model and seed, finished ones too, else a new one. Where
+    a `source` of pairs is given, a run of other pairs is passed over.
+    """
     if named := os.environ.get("WORKSHOP_RUN"):
         return Run(Path(named), profile)
-    latest = latest_run()
-    return Run(latest, profile) if latest and _is_open(latest, profile) else new_run(profile)
+    path = next((path for path in _newest_first() if _is_open(path, profile, source)), None)
+    if path is None:
+        return Run(runs_folder() / f"{datetime.now():%Y%m%d-%H%M%S}-{profile.name}", profile, is_new=True)
+    if read_json(path / "state.json", {}).get("status") == "finished":
+        print(f"{path.name} is finished: what it holds is read, not made again; new_run(profile) starts another")
+    return Run(path, profile)
 
 
 def latest_run() -> Path | None:
     """The folder that runs/latest points to; where there are no symbolic links, the newest by name; None for none."""
+    return next(iter(_newest_first()), None)
+
+
+def _newest_first() -> list[Path]:
+    """All run folders: the latest, then the others by name."""
+    made = sorted((path.parent for path in runs_folder().glob("[0-9]*-*/results.json")), reverse=True)
     latest = runs_folder() / "latest"
-    if latest.is_dir():
-        return latest.resolve()
-    made = sorted(path.parent for path in runs_folder().glob("[0-9]*-*/results.json"))
-    return made[-1] if made else None
+    return (
+        [latest.resolve(), *(path for path in made if path.name != latest.resolve().name)] if latest.is_dir() else made
+    )
 
 
-def _is_open(path: Path, profile) -> bool:
-    """True for a run of this profile, model and seed that `make run` has neither finished nor still works on.
-
-    What `make run` finished belongs together and stays as it is.
-    """
+def _is_open(path: Path, profile, source: str | None = None) -> bool:
+    """True for a run of this profile, model, seed and source of pairs that `make run` does not work on now."""
     try:
-        results, state = read_object(path / "results.json"), read_object(path / "state.json")
+        results, _ = read_object(path / "results.json"), read_object(path / "state.json")
     except ValueError as error:
-        print(f"{error}; a new run is started")
+        print(f"{error}; this run is passed over")
         return False
-    if not results or state.get("status") == "finished" or run_lock(path).holder():
+    if not results or run_lock(path).holder():
         return False
     same = (results.get("profile"), results.get("seed")) == (profile.name, profile.seed)
-    return same and results.get("model", {}).get("name", profile.model) == profile.model
+    other_pairs = source and "data" in results and results["data"].get("load_from", BUILT_IN) != place_of(source)
+    return same and not other_pairs and results.get("model", {}).get("name", profile.model) == profile.model
+
+
+def place_of(source: str) -> str:
+    """A source of pairs as a run notes it: a file or folder by its whole path, anything else as it is."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def new_run(profile) -> "Run":
     """Make runs/<time>-<profile>/ and point runs/latest to it."""
-    name = f"{datetime.now():%Y%m%d-%H%M%S}-{profile.name}"
-    path, number = runs_folder() / name, 1
-    while True:
-        try:
-            path.mkdir(parents=True)  # two runs of one second each get their own
-            break
-        except FileExistsError:
-            number += 1
-            path = runs_folder() / f"{name}-{number}"
-    run = Run(path, profile)
+    run = Run(runs_folder() / f"{datetime.now():%Y%m%d-%H%M%S}-{profile.name}", profile, is_new=True)
     run.write_results()
-    _point_latest_to(path)
     return run
 
 
@@ -104,10 +114,28 @@ def read_object(path: Path) -> dict:
 
 
 class Run:
-    """One run folder. To make this object touches nothing; the folder is made by the first write."""
+    """One run folder. To make this object touches nothing; the folder is made by the first write.
 
-    def __init__(self, path: Path, profile):
-        self.path, self.profile = path, profile
+    is_new: with that write runs/latest moves to it, and if another run took its name meanwhile it gets a number.
+    """
+
+    def __init__(self, path: Path, profile, is_new: bool = False):
+        self.path, self.profile, self.is_new = path, profile, is_new
+
+    def make(self) -> None:
+        """Make the folder, if that was not done yet."""
+        if not self.is_new:
+            return
+        first, number = self.path, 1
+        while True:
+            try:
+                self.path.mkdir(parents=True)  # two runs of one second each get their own
+                break
+            except FileExistsError:
+                number += 1
+                self.path = first.with_name(f"{first.name}-{number}")
+        self.is_new = False
+        _point_latest_to(self.path)
 
     @property
     def results(self) -> dict:
@@ -118,15 +146,22 @@ class Run:
     @property
     def source(self) -> str:
         """Where this run's pairs come from, as notebook 01 noted it for the others; the built-in domain before that."""
-        return self.results.get("data", {}).get("load_from", "aws-api")
+        return self.results.get("data", {}).get("load_from", BUILT_IN)
 
     @contextmanager
     def changing_results(self):
-        """The results, to be changed in a `with` block and written at its end; other processes wait for that."""
-        with Lock(self.path / ".locks" / "results.json").held():
+        """The results, to be changed in a `with` block and written at its end; other processes wait for that.
+
+        What stays as it was is not written again.
+        """
+        self.make()
+        path = self.path / "results.json"
+        with Lock(self.path / ".locks" / path.name).held():
             results = self.results
+            before = json.dumps(results)
             yield results
-            write_json(self.path / "results.json", results)
+            if not path.is_file() or json.dumps(results) != before:
+                write_json(path, results)
 
     def write_results(self, **parts) -> None:
         """Merge top-level parts into results.json; dictionaries are merged, everything else replaced."""
@@ -152,12 +187,29 @@ class Run:
         """The folder of one method: base, sft, orpo, …"""
         return Stage(self, name)
 
+    def stage_for(self, method: str, settings: dict) -> Stage:
+        """The stage of a method that has these settings, else a new one beside those that have others.
+
+        The first one trained is named like the method; a later one also by what differs: variants/orpo-beta-0.1.
+        """
+        first = self.stage(method)
+        beside = [self.stage(f"variants/{path.name}") for path in sorted(self.path.glob(f"variants/{method}-*"))]
+        for stage in (first, *beside):
+            if stage.begun and not stage.differences(settings):
+                return stage.asked_for(settings)
+        if not first.begun:
+            return first.asked_for(settings)
+        told = "-".join(f"{key}-{Path(str(ours)).name}" for key, (_, ours) in first.differences(settings).items())
+        return self.stage(f"variants/{method}-{told}").asked_for(settings)
+
     def require(self, method: str) -> dict:
         """The result of a method, or a FileNotFoundError that names the notebook to run first."""
-        if method not in self.results["methods"]:
+        if (result := self.result_of(method)) is None:
             notebook = NOTEBOOKS.get(method, "that measures it")
-            raise FileNotFoundError(f"this run has no result for {method!r} yet: run notebook {notebook} first")
-        return self.results["methods"][method]
+            raise RunFirst(
+                f"this run has no result for {method!r} yet: run notebook {notebook} first, then this one from its top"
+            )
+        return result
 
     # ── where a stage's result is: once, in results.json ────────────────────────────────────────────────────
 

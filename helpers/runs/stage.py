@@ -2,7 +2,7 @@
 
 <run>/<method>/
   settings.json  log.jsonl  monitor.jsonl  heldout.json
-  checkpoints/  model/
+  checkpoints/  model/  training.json (how far the model was trained, and what that took)
 """
 
 import json
@@ -14,14 +14,70 @@ from safetensors import SafetensorError, safe_open
 
 from helpers.files import append_line, read_json, read_lines, write_json, write_text
 from helpers.runs.lock import Held, Lock
+from helpers.runs.told import Refused
 
 
 class Stage:
     """One method of a run. To make this object touches nothing; `start` or the first write makes the folder."""
 
     def __init__(self, run, name: str):
-        self.run, self.name, self.path = run, name, run.path / name
-        self.checkpoints, self.model_path = self.path / "checkpoints", self.path / "model"
+        self.run, self.name = run, name
+        self.settings = {}  # what this stage is asked to be; `start` writes it down
+
+    @property
+    def path(self) -> Path:
+        """The stage's folder."""
+        return self.run.path / self.name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where a Trainer keeps its checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def model_path(self) -> Path:
+        """Where the trained model is, as save_pretrained() writes it."""
+        return self.path / "model"
+
+    # ── what is there ───────────────────────────────────────────────────────────────────────────────────────
+
+    def asked_for(self, settings: dict) -> "Stage":
+        """This stage, with the settings that it is to have."""
+        self.settings = json.loads(json.dumps(settings))
+        return self
+
+    def differences(self, settings: dict) -> dict[str, tuple]:
+        """{setting: (as it was trained, as it is asked for)} where the two differ."""
+        there = read_json(self.path / "settings.json", {})
+        wanted = json.loads(json.dumps(settings))
+        return {key: (there.get(key), value) for key, value in wanted.items() if there.get(key) != value}
+
+    @property
+    def begun(self) -> bool:
+        """True where there is a model or a checkpoint, so something to read or to go on from."""
+        return self.model_path.is_dir() or self._newest_step() > 0
+
+    @property
+    def training(self) -> dict:
+        """What the training of the model that is here took, its steps included; {} where none is whole."""
+        return read_json(self.path / "training.json", {})
+
+    @property
+    def steps_wanted(self) -> int:
+        """How many steps this stage is to be trained for; 0 where nobody noted it."""
+        return (self.settings or read_json(self.path / "settings.json", {})).get("steps", 0)
+
+    @property
+    def trained(self) -> bool:
+        """True once the model of the last step is here."""
+        return 0 < self.steps_wanted <= self.training.get("steps", 0)
+
+    def __str__(self) -> str:
+        step = self.training.get("steps") or self._newest_step()
+        state = "trained" if self.trained else f"stopped at step {step} of {self.steps_wanted}"
+        return f"{self.path.name}: {state if step else 'nothing trained yet'}"
+
+    # ── training ────────────────────────────────────────────────────────────────────────────────────────────
 
     def start(self, settings: dict, origin: str = "the base model") -> int:
         """Say in one line whether training starts (from `origin`) or resumes; returns the step it starts from.
@@ -29,20 +85,19 @@ class Stage:
         A checkpoint is used only if it was made with the same settings and the stage had not finished. From here to
         the end of this process no other may train this stage: a RuntimeError names who does.
         """
+        self.run.make()
         self.reserve()
         settings = json.loads(json.dumps(settings))
-        stopped = read_json(self.path / "settings.json")
-        checkpoint = self._newest_checkpoint()
-        if self.finished:
-            reason = "starting again: it had finished before"
-        elif checkpoint and stopped != settings:
-            changed = sorted(key for key in settings if (stopped or {}).get(key) != settings[key])
-            reason = f"starting from {origin}: the stopped run had other settings ({', '.join(changed)})"
-        elif checkpoint:
+        checkpoint, changed = self._newest_checkpoint(), sorted(self.differences(settings))
+        if checkpoint and not changed:
             step = _step(checkpoint)
             self.go_on_from(step)
             print(f"{self.path.name}: resuming from step {step} of a stopped run")
             return step
+        if self.finished:
+            reason = "starting again: it had finished before"
+        elif checkpoint:
+            reason = f"starting from {origin}: the stopped run had other settings ({', '.join(changed)})"
         else:
             reason = f"starting from {origin}"
         (self.path / "settings.json").unlink(missing_ok=True)  # first: a kill from here on can't lead to a resume
@@ -59,7 +114,7 @@ class Stage:
         try:
             self._lock.take(wait=1)
         except Held as error:
-            raise RuntimeError(
+            raise Refused(
                 f"{self.run.path.name}: another process trains this stage ({error}): wait for it or stop it, or set "
                 "WORKSHOP_RUN to a folder of your own"
             ) from None
@@ -71,6 +126,7 @@ class Stage:
     def go_on_from(self, step: int) -> None:
         """Drop what an earlier run left behind after this step: its result, its model, and its later records."""
         self.run.store_result(self.name, None)
+        (self.path / "training.json").unlink(missing_ok=True)  # first: without it the model counts as half-written
         shutil.rmtree(self.model_path, ignore_errors=True)
         self.path.mkdir(parents=True, exist_ok=True)
         for path in (self.path / "log.jsonl", self.path / "monitor.jsonl"):
@@ -78,13 +134,12 @@ class Stage:
             write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
 
     def last_checkpoint(self) -> str | None:
-        """The checkpoint that training goes on from; None to start. A RuntimeError if this stage is trained already."""
-        if self.model_path.is_dir():
-            raise RuntimeError(
-                f"{self.path.name} is trained already, its model is in {self.path.name}/model: to train it again, run "
-                "the notebook again from its first cell"
-            )
+        """The checkpoint that training goes on from; None to start."""
         return self._newest_checkpoint()
+
+    def _newest_step(self) -> int:
+        """The step of the newest checkpoint, whole or not; 0 for none."""
+        return max(map(_step, self.checkpoints.glob("checkpoint-[0-9]*")), default=0)
 
     def _newest_checkpoint(self) -> str | None:
         """The newest whole checkpoint; those cut off by a kill are removed."""
@@ -114,11 +169,13 @@ class Stage:
         return read_lines(self.path / "monitor.jsonl")
 
     def _append(self, name: str, record: dict) -> None:
+        self.run.make()
         self.path.mkdir(parents=True, exist_ok=True)
         append_line(self.path / name, record)
 
     def write_file(self, name: str, data) -> None:
         """Put JSON into a file of this stage, whole."""
+        self.run.make()
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / name, data)
 
@@ -133,9 +190,13 @@ class Stage:
         return self.run.result_of(self.name) or {}
 
     def finish(self, result: dict) -> None:
-        """Store the result in results.json and drop the checkpoints, which are three times as large as the model."""
+        """Store the result in results.json and drop the checkpoints, which are three times as large as the model.
+
+        Those of a training that was stopped stay: it can go on.
+        """
         self.run.store_result(self.name, result)
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        if self.trained or not self.training:
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
 def _step(checkpoint) -> int:

@@ -60,13 +60,14 @@ def as_html(text: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
-def draw_monitor(method: str, **others):
-    """For LiveMonitor: records of `method` → figure, beside the finished stages given by name (sft=stage)."""
+def draw_monitor(stage, *others):
+    """For LiveMonitor: records of the stage → figure, paler beside it what the `others` recorded, itself left out."""
 
     def draw(records: list[dict]) -> Image:
-        recorded = {name: stage.read_monitor() for name, stage in others.items()} | {method: records}
+        beside = {other.name: other.read_monitor() for other in others if other.name != stage.name}
+        beside = {name: lines for name, lines in beside.items() if lines}
         return figure_image(
-            plot_monitor(recorded, faint=tuple(others)),
+            plot_monitor(beside | {stage.name: records}, faint=tuple(beside)),
             "Log-probs of chosen and rejected answers of the validation pairs while training",
         )
 

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from helpers.data.schema import SIDES
-from helpers.evaluation.methods import BASELINES, METHODS
+from helpers.evaluation.methods import BASELINES, METHODS, look
 from helpers.show.style import GREY, SIDE_COLOUR, SIDE_LINE, panels_of, styled
 
 
@@ -19,12 +19,12 @@ def plot_monitor(records_by_method: dict[str, list[dict]], faint: tuple = ()) ->
     last = max([record["step"] for records in records_by_method.values() for record in records] + [1])
     for method, records in records_by_method.items():
         steps = [record["step"] for record in records]
-        label, look = METHODS[method].label, METHODS[method].points | {"alpha": 0.4 if method in faint else 1}
+        label, style = look(method).label, look(method).points | {"alpha": 0.4 if method in faint else 1}
         chosen, rejected = ([record[f"{side}_logp"] for record in records] for side in SIDES)
-        left.plot(steps, chosen, SIDE_LINE["chosen"], label=f"{label} chosen", **look)
-        hollow = look | {"markerfacecolor": "white"}
+        left.plot(steps, chosen, SIDE_LINE["chosen"], label=f"{label} chosen", **style)
+        hollow = style | {"markerfacecolor": "white"}
         left.plot(steps, rejected, SIDE_LINE["rejected"], label=f"{label} rejected", **hollow)
-        right.plot(steps, np.subtract(chosen, rejected), "-", label=label, **look)
+        right.plot(steps, np.subtract(chosen, rejected), "-", label=label, **style)
     left.set(xlabel="optimizer step", ylabel="log-prob per token (nats)", title="Log-probs of validation pairs")
     right.set(xlabel="optimizer step", ylabel="chosen − rejected (nats)", title="Margin between right and wrong")
     for axis in (left, right):
@@ -50,7 +50,7 @@ def plot_results(*runs: dict[str, dict], baselines: dict[str, dict] | None = Non
                 left.annotate(f"{value:.0%}", (x, value), xytext=(14, -4), textcoords="offset points")
     note = "(95% interval; dotted: guessing)"
     for axis in (left, right):
-        axis.set_xticks(range(len(runs[0])), [METHODS[method].label for method in runs[0]])
+        axis.set_xticks(range(len(runs[0])), [look(method).label for method in runs[0]])
         axis.set_xlim(-0.5, len(runs[0]) - 0.3)
     left.axhline(0.5, color=GREY, linestyle=":")
     for name, result in (baselines or {}).items():
@@ -68,11 +68,11 @@ def plot_results(*runs: dict[str, dict], baselines: dict[str, dict] | None = Non
 def _accuracy_and_logps(left, right, x: float, method: str, result: dict) -> None:
     """One method's accuracy with its interval on the left, its two log-probs joined on the right, at x."""
     value, (low, high) = result["preference_accuracy"], result["preference_accuracy_ci95"]
-    look = METHODS[method].points | {"markersize": 9, "linestyle": "none"}
-    left.errorbar([x], [value], yerr=[[value - low], [high - value]], capsize=6, **look)
-    right.vlines(x, result["rejected_logp"], result["chosen_logp"], color=look["color"], linestyle=":")
-    right.plot([x], [result["chosen_logp"]], **look)
-    right.plot([x], [result["rejected_logp"]], markerfacecolor="white", **look)
+    style = look(method).points | {"markersize": 9, "linestyle": "none"}
+    left.errorbar([x], [value], yerr=[[value - low], [high - value]], capsize=6, **style)
+    right.vlines(x, result["rejected_logp"], result["chosen_logp"], color=style["color"], linestyle=":")
+    right.plot([x], [result["chosen_logp"]], **style)
+    right.plot([x], [result["rejected_logp"]], markerfacecolor="white", **style)
 
 
 @styled

@@ -12,7 +12,7 @@ from helpers.evaluation.scores import measure_pairs
 from helpers.objective.odds_ratio import log_odds, odds_ratio_loss
 from helpers.runs.machine import clock
 from helpers.runs.progress import Pace
-from helpers.training.recipe import refuse_trained
+from helpers.training.stages import refuse_trained
 
 
 def in_notebook() -> bool:
@@ -37,11 +37,17 @@ class LiveMonitor(TrainerCallback):
         self.seconds_spent, self.first_step, self.display, self.pace = 0.0, 0, None, None
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
-        refuse_trained(model)
-        self.started, self.first_step = time.monotonic(), state.global_step
-        self.pace = None
+        if not state.global_step:  # one that goes on is partly trained
+            refuse_trained(model)
+        self.started, self.first_step, self.seconds_spent = time.monotonic(), state.global_step, 0.0
+        self.pace, self.display = None, None
         if not any(record["step"] == state.global_step for record in self.stage.read_monitor()):
             self.measure(state, model)
+
+    def show_recorded(self) -> None:
+        """The curves that are in the stage."""
+        if self.draw:
+            display(self.draw(self.stage.read_monitor()))
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:

@@ -10,7 +10,8 @@ __all__, __getattr__, __dir__ = exports(
     {
         "profiles": "PROFILES Profile get_profile",
         "base_model": "find_base_model load_base load_config load_model load_tokenizer",
-        "recipe": "lora merged_model price_of_a_step stage_settings training_arguments training_summary",
+        "recipe": "lora price_of_a_step training_arguments",
+        "stages": "find_stage load_trained train_stage",
         "orpo": "ORPOConfig ORPOTrainer",
     },
 )

@@ -36,11 +36,16 @@ def training_arguments(profile, run, stage) -> dict:
         "seed": profile.seed,
         "optim": "adamw_torch_fused",
         "bf16": fast_bf16(run.measured_machine()),
-        "use_cpu": os.environ.get("WORKSHOP_BACKEND") == "cpu" or not torch.cuda.is_available(),
+        "use_cpu": training_device() == "cpu",
         "gradient_checkpointing": False,
         "disable_tqdm": True,  # LiveMonitor shows the progress
         "report_to": [],
     }
+
+
+def training_device() -> str:
+    """Where notebooks train: a CUDA GPU where there is one and nobody asked for the CPU."""
+    return "cpu" if os.environ.get("WORKSHOP_BACKEND") == "cpu" or not torch.cuda.is_available() else "cuda"
 
 
 def lora(profile) -> LoraConfig | None:
@@ -59,36 +64,21 @@ def lora_config(rank: int, target_modules="all-linear", task_type: str = "CAUSAL
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=target_modules, task_type=task_type)
 
 
-def merged_model(trainer, stage):
-    """The trained model as one ordinary model, an adapter's matrices added to the base's; saved to the stage.
-
-    The trainer is used up: its optimizer is let go, and the weights are now the returned model's.
-    """
-    model = trainer.model
-    if hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
-    trainer.optimizer, trainer.lr_scheduler = None, None
-    model.trained_as = stage.name
-    model.save_pretrained(stage.model_path)
-    trainer.processing_class.save_pretrained(stage.model_path)
-    release_memory()
-    return model
-
-
-def refuse_trained(model) -> None:
-    """Raise a RuntimeError for a model that `merged_model` returned: each method starts from the base."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if name := getattr(base, "trained_as", None):
-        raise RuntimeError(f"this model was trained already, as {name}: run the notebook again from its first cell")
-
-
 def stage_settings(profile, run, method: str) -> dict:
-    """What decides a training run: a stopped one is resumed only if all of it is unchanged."""
-    names = (
-        "model train_pairs max_length steps pairs_per_step learning_rate lora_rank beta monitor_every save_every seed"
-    )
-    settings = {name: getattr(profile, name) for name in names.split()}
-    return {"method": method, "bf16": fast_bf16(run.measured_machine())} | settings
+    """What decides a training run. A stage is named by it, and a stopped one resumed only if all of it is unchanged."""
+    names = [
+        "model",
+        "train_pairs",
+        "max_length",
+        "steps",
+        "pairs_per_step",
+        "learning_rate",
+        "lora_rank",
+        "beta",
+        "seed",
+    ]
+    settings = {name: getattr(profile, name) for name in names if (name, method) != ("beta", "sft")}
+    return {"method": method, "source": run.source, "bf16": fast_bf16(run.measured_machine())} | settings
 
 
 def price_of_a_step(trainer, pairs) -> dict[str, tuple[float, float]]:
@@ -122,20 +112,21 @@ def price_of_a_step(trainer, pairs) -> dict[str, tuple[float, float]]:
     return measured
 
 
-def training_summary(trainer, monitor, profile) -> dict:
+def training_summary(trainer, monitor) -> dict:
     """Seconds of training alone (the live measurements taken out), tokens a second, steps, memory."""
-    seconds = trainer.state.log_history[-1]["train_runtime"] - monitor.seconds_spent
-    steps = trainer.state.global_step - monitor.first_step  # a resumed run is timed from where it resumed
-    whole_run = seconds / steps * profile.steps if steps else None
+    state = trainer.state
+    seconds = state.log_history[-1].get("train_runtime", 0) - monitor.seconds_spent
+    steps = state.global_step - monitor.first_step  # a resumed run is timed from where it resumed
+    a_step = seconds / steps if seconds > 0 and steps else None  # none where only a checkpoint was read
     columns = [name for name in ("input_ids", "chosen_input_ids") if name in trainer.train_dataset.column_names]
     tokens = sum(len(ids) for ids in trainer.train_dataset[columns[0]])
     return {
-        "train_seconds": whole_run,
-        "train_tokens_per_second": tokens / whole_run if whole_run else None,
+        "train_seconds": a_step and a_step * state.global_step,
+        "train_tokens_per_second": a_step and tokens / (a_step * state.max_steps),
         "resumed_from_step": monitor.first_step,
         "precision": "bf16 autocast" if trainer.args.bf16 else "float32",
         "layout": getattr(trainer.args, "layout", "rows"),
-        "steps": trainer.state.global_step,
-        "pairs": trainer.state.global_step * profile.pairs_per_step,
+        "steps": state.global_step,
+        "pairs": state.global_step * trainer.args.per_device_train_batch_size,
         "peak_memory_bytes": peak_memory_bytes(),
     }

@@ -141,30 +141,59 @@ def test_the_machine_is_measured_once_and_when_that_is_asked_for(tmp_path, monke
     assert run.results["date"] == "d"
 
 
-def test_notebooks_share_an_open_run_until_make_run_finished_it():
-    run = open_run(SMOKE)
-    assert open_run(SMOKE).path == run.path
+def test_opening_makes_nothing_and_moves_nothing():
+    made = new_run(SMOKE)
+    for profile in (SMOKE, replace(SMOKE, seed=7), replace(SMOKE, name="laptop")):
+        open_run(profile)
+    assert {path.name for path in runs.runs_folder().iterdir()} == {"latest", made.path.name}
+    assert (runs.runs_folder() / "latest").resolve() == made.path.resolve()
+
+
+def test_the_first_write_makes_the_run_and_moves_latest_to_it():
+    new_run(SMOKE)
+    run = open_run(replace(SMOKE, seed=7))
+    stage = run.stage("sft")  # made before another run takes the name
+    run.path.mkdir()
+    stage.write_file("heldout.json", {})
+    assert run.path.name.endswith("-2") and stage.path.parent == run.path
+    assert (runs.runs_folder() / "latest").resolve() == run.path.resolve()
+
+
+def test_a_run_that_make_run_finished_is_read(capsys):
+    run = new_run(SMOKE)
+    assert open_run(SMOKE).path == run.path and "finished" not in capsys.readouterr().out
     write_json(run.path / "state.json", {"status": "finished"})
-    assert open_run(SMOKE).path != run.path
-
-
-@pytest.mark.parametrize("change", [{"name": "laptop"}, {"seed": 7}])
-def test_another_profile_or_seed_gets_its_own_run(change):
-    run = open_run(SMOKE)
-    assert open_run(replace(SMOKE, **change)).path != run.path
-
-
-def test_another_model_gets_its_own_run():
-    run = open_run(SMOKE)
-    run.write_results(model={"name": "smoke"})
     assert open_run(SMOKE).path == run.path
-    assert open_run(replace(SMOKE, model="other")).path != run.path
+    assert f"{run.path.name} is finished: what it holds is read, not made again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", [{"name": "laptop"}, {"seed": 7}, {"model": "other"}])
+def test_another_profile_seed_or_model_gets_its_own_run_and_the_first_is_found_again(change):
+    run = new_run(SMOKE)
+    run.write_results(model={"name": "smoke"})
+    other = open_run(replace(SMOKE, **change))
+    other.write_results()
+    assert other.path != run.path and (runs.runs_folder() / "latest").resolve() == other.path.resolve()
+    assert open_run(SMOKE).path == run.path and open_run(replace(SMOKE, **change)).path == other.path
+
+
+def test_other_pairs_get_their_own_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.jsonl").write_text("")
+    run = new_run(SMOKE)
+    assert open_run(SMOKE, "mine.jsonl").path == run.path, "no pairs are noted in it yet"
+    run.write_results(data={"load_from": "aws-api"})
+    mine = open_run(SMOKE, "mine.jsonl")
+    mine.write_results(data={"load_from": str(tmp_path / "mine.jsonl")})
+    assert mine.path != run.path and open_run(SMOKE).path == mine.path, "the newest, for whoever names no pairs"
+    assert open_run(SMOKE, "aws-api").path == run.path and open_run(SMOKE, "mine.jsonl").path == mine.path
 
 
 def test_a_run_at_work_is_left_alone_and_a_killed_one_taken_up():
-    run = open_run(SMOKE)
+    run = new_run(SMOKE)
     with holding(run.path / ".locks" / "run") as holder:
         other = open_run(SMOKE)
+        other.write_results()
         assert other.path != run.path
     with holding(other.path / ".locks" / "run") as holder:
         holder.kill()
@@ -175,11 +204,19 @@ def test_a_run_at_work_is_left_alone_and_a_killed_one_taken_up():
 @pytest.mark.parametrize("content", ["", "[]", '{"profile": '])
 @pytest.mark.parametrize("name", ["results.json", "state.json"])
 def test_a_damaged_run_is_named_and_left_behind(name, content, capsys):
-    run = open_run(SMOKE)
+    run = new_run(SMOKE)
     (run.path / name).write_text(content)
-    assert open_run(SMOKE).path != run.path
+    assert open_run(SMOKE).is_new
     said = capsys.readouterr().out
-    assert f"{run.path.name}/{name}" in said and "restore or delete the file; a new run is started" in said
+    assert f"{run.path.name}/{name}" in said and "restore or delete the file; this run is passed over" in said
+
+
+def test_what_stays_as_it_was_is_not_written_again(tmp_path):
+    run = Run(tmp_path / "run", SMOKE)
+    run.write_results(data={"n": 1})
+    written = (run.path / "results.json").stat().st_mtime_ns
+    run.write_results(data={"n": 1})
+    assert (run.path / "results.json").stat().st_mtime_ns == written
 
 
 def test_without_symbolic_links_the_newest_run_is_the_latest(monkeypatch, capsys):
@@ -348,8 +385,6 @@ def test_the_same_settings_resume_from_the_last_whole_checkpoint(tmp_path, capsy
 def test_a_stage_whose_model_was_saved_before_it_was_measured_goes_on(tmp_path):
     stage = stopped_stage(tmp_path / "sft", {"steps": 8})
     stage.model_path.mkdir()
-    with pytest.raises(RuntimeError, match=r"sft is trained already.*run the notebook again from its first cell"):
-        stage.last_checkpoint()
     assert stage.start({"steps": 8}) == 4 and stage.last_checkpoint().endswith("checkpoint-4")
 
 

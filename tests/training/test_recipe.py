@@ -1,18 +1,15 @@
-"""What SFT and ORPO share: the adapter, the merged model, and cells that are run a second time."""
+"""What SFT and ORPO share: the adapter and the arguments."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from datasets import Dataset
-from transformers import Trainer, TrainingArguments
 
 from helpers.runs.folder import Run
-from helpers.show.widgets import LiveMonitor
 from helpers.training.base_model import smoke_model
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
 from helpers.training.profiles import PROFILES
-from helpers.training.recipe import lora, lora_config, merged_model, refuse_trained, training_arguments
+from helpers.training.recipe import lora, lora_config, training_arguments
 
 SMOKE = replace(PROFILES["smoke"], steps=1)
 
@@ -45,49 +42,6 @@ def test_what_orpo_can_not_follow_is_refused(tmp_path, tokenized, tokenizer):
             processing_class=tokenizer,
             compute_metrics=print,
         )
-
-
-@pytest.fixture
-def trained(tmp_path, tokenized, tokenizer):
-    """(stage, trainer) after one step, with the callback of the notebooks."""
-    stage = Run(tmp_path / "run", SMOKE).stage("orpo")
-    stage.start({})
-    args = ORPOConfig(output_dir=str(stage.checkpoints), max_steps=1, max_length=128, use_cpu=True, report_to=[])
-    model = smoke_model()
-    trainer = ORPOTrainer(
-        model=model, args=args, train_dataset=tokenized, processing_class=tokenizer, peft_config=lora(SMOKE)
-    )
-    trainer.train(resume_from_checkpoint=stage.last_checkpoint())
-    return stage, trainer
-
-
-def test_the_training_cell_run_twice_is_one_line(trained):
-    stage, trainer = trained
-    merged_model(trainer, stage)
-    with pytest.raises(RuntimeError, match="orpo is trained already, its model is in orpo/model: to train it again"):
-        trainer.train(resume_from_checkpoint=stage.last_checkpoint())
-
-
-def test_a_model_that_was_trained_is_not_taken_for_the_base(trained, tmp_path):
-    stage, trainer = trained
-    model = merged_model(trainer, stage)
-    refuse_trained(smoke_model())
-    again = Run(tmp_path / "again", SMOKE).stage("orpo")
-    args = TrainingArguments(output_dir=str(tmp_path / "out"), use_cpu=True, report_to=[])
-    rows = Dataset.from_dict({"input_ids": [[1, 2]], "labels": [[1, 2]]})
-    trainer = Trainer(model=model, args=args, train_dataset=rows, callbacks=[LiveMonitor([], again, every=1)])
-    with pytest.raises(RuntimeError, match="trained already, as orpo: run the notebook again from its first cell"):
-        trainer.train()
-
-
-def test_a_merged_model_is_what_was_trained(trained):
-    stage, trainer = trained
-    batch = {"input_ids": torch.tensor([[5, 6, 7]])}
-    trainer.model.eval()
-    with torch.no_grad():
-        before = trainer.model(**batch).logits
-        after = merged_model(trainer, stage).eval()(**batch).logits
-    assert torch.allclose(before, after, atol=1e-5) and (stage.model_path / "model.safetensors").is_file()
 
 
 def test_a_config_in_bf16_leaves_the_next_one_in_float32(tmp_path, tokenized, tokenizer):
