@@ -86,7 +86,7 @@ def pairs_of(case: Case, tokenizer) -> Dataset:
     """The same pairs for every method: from the built-in domain, or of random words with the lengths asked for."""
     count = case.pairs * case.batches
     if case.prompt_tokens is None:
-        return load_preferences(limit=count, seed=case.seed)
+        return load_preferences("aws-api", limit=count, seed=case.seed)
     return random_pairs(tokenizer, count, case.prompt_tokens, case.response_tokens, case.seed)
 
 

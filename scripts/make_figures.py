@@ -14,7 +14,7 @@ from helpers.files import REPOSITORY
 from helpers.runs import provenance_of_runs, recorded_runs
 from helpers.show import plot_bench, plot_curves, plot_loss, plot_ratios, plot_results, stamp
 from helpers.techniques import figures, results, tables
-from scripts import models, rooms, trl_arguments
+from scripts import lesson_tables, models, rooms, trl_arguments
 from scripts.pages import fill
 
 IMAGES = REPOSITORY / "docs" / "imgs"
@@ -31,7 +31,7 @@ def save(figure, name: str) -> None:
 
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
-    runs = recorded_runs("laptop")
+    runs, controls = recorded_runs("laptop"), lesson_tables.recorded_controls()
     save(stamp(plot_curves(runs), provenance_of_runs(runs)), "log_probs_while_training.png")
     against = plot_results(*(run["methods"] for run in runs), baselines=runs[0].get("baselines"))
     save(stamp(against, provenance_of_runs(runs)), "sft_against_orpo.png")
@@ -41,12 +41,14 @@ def main() -> None:
     save(stamp(plot_bench(bench), bench_results.origin(bench)), "bench.png")
     compare_techniques()
     made = {
-        "README.md": {"summary": runs_summary(runs)},
+        "README.md": {"summary": runs_summary(runs), "examples": lesson_tables.examples_table(runs[0])},
         "CONTRIBUTING.md": {"rooms": rooms.picture()},
         "docs/trl_arguments.md": {"arguments": trl_arguments.table()},
         "docs/models.md": {models.section(): models.table()},
         "docs/results.md": {
             "results": runs_table(runs),
+            "controls": lesson_tables.controls_table(runs, controls),
+            "documentation": lesson_tables.documentation_table(controls),
             "bench": bench_results.table(bench),
             "techniques": tables.readme_text(),
         },

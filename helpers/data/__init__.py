@@ -1,4 +1,4 @@
-"""Preference pairs: the built-in domain, a user's own files, validation, chat template, tokens, batches.
+"""Preference pairs: the built-in domains, a user's own files, validation, chat template, tokens, batches.
 
 Pairs flow one way: load (locate → read → columns → pairs → reading) → validate → tokenize → collate. Runs, training,
 evaluation and everything above may import this room; it imports `files` and `objective` only.
@@ -9,12 +9,12 @@ from helpers import exports
 __all__, __getattr__, __dir__ = exports(
     __name__,
     {
-        "load": "BUILT_IN load_preferences",
+        "load": "BUILT_IN DOMAINS documentation_drafts load_preferences",
         "validate": "validate_preferences",
         "tokenize": "render tokenize_preferences truncation_report",
         "collate": "PreferenceCollator shared_row_length",
         "synthetic": "random_pairs",
-        "house_style": "build_house_style documentation_drafts",
+        "house_style": "check_answer edit_request",
         "trl_format": "as_text dpo_features sft_features",
     },
 )

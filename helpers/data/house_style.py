@@ -1,149 +1,102 @@
-"""A second domain: pairs of revisions of an API summary, of which one keeps a house style better than the other.
+"""A house style for one-line API summaries, as a checker: five rules of form, and one that facts are kept.
 
-The material is real: botocore's own one-line summaries that keep every rule of `style_guide`. The faults are made:
-three of the five habits that API documentation is full of (a preamble, filler, the brand, an address of the reader,
-a second sentence) are written into a summary by `write`, which gives the draft in the prompt. Then two hurried
-editors revise the draft: each leaves a habit in with the chance `left`. The revision with fewer habits left is
-chosen. So a chosen answer is the better of two, mostly not a perfect one, and a rejected answer is never perfect.
-
-`documentation_drafts` needs no made faults: real summaries of held-out services that break the style as they are.
-
-Splits are by family of services, as in `aws_pairs`; a text that two splits share is dropped from both. The
-result depends on the seed, on `left` and on botocore's version alone.
+The rules are those of common style guides for reference documentation (third person, no filler, no address of the
+reader). Each is a few lines of text matching, so that anybody can read why an answer was refused. The checker sees
+an answer and the draft it was made from; it knows no model.
 """
 
-import random
 import re
-from collections import defaultdict
+from dataclasses import dataclass
 
-import datasets
-
-from helpers.data.aws_operations import read_operations
-from helpers.data.aws_pairs import assign_splits, group_families
-from helpers.data.style_guide import facts, rules_broken
+from helpers.data.words import NO_VERBS, content_words, sentences
 
 SYSTEM_PROMPT = "You edit the reference documentation of AWS."
 REQUEST = "Edit this API summary into house style:\n{draft}"
-HABITS_IN_DRAFT = 3
-LEFT = 0.5  # chance that a revision leaves a habit in
-MIN_WORDS, MAX_WORDS = 5, 14  # of a summary: short enough to read three answers at a glance
-DETERMINER = re.compile(r"\b(a|an|the|one or more)\b ")
-# The wordings of each habit, by the rule that it breaks. {s} is the verb as it is, {b} its base form.
-HABITS = {
-    "verb": (
-        *("This operation {s}", "This API {s}", "The operation {s}", "This action {s}"),
-        *("Use this operation to {b}", "Use this API to {b}", "Used to {b}", "{B}"),
-    ),
-    "filler": ("specified", "given", "provided", "particular", "existing"),
-    "brand": ("AWS", "Amazon Web Services", "Amazon"),
-    "reader": (" in your account", " that you own", " for your account", " that you specify", " for you"),
-    "sentence": (
-        *(" For more information, see the user guide.", " For more information, see the developer guide."),
-        *(" See the guide for details.", " This operation is idempotent.", " The response is paginated."),
-    ),
+READER = re.compile(r"\b(you|your|yours|yourself)\b", re.IGNORECASE)
+FILLER = re.compile(
+    r"\b(specified|given|provided|particular|certain|simply|please|currently|existing|in order to)\b", re.IGNORECASE
+)
+BRAND = re.compile(r"\b(AWS|Amazon)\b")
+ASIDE = re.compile(r"\s*\([^()]*\)")
+NO_FACTS = content_words("particular certain simply please own")  # words of habits that say nothing of the operation
+FACTS_KEPT = 0.8  # of the draft's content words
+FACTS_ADDED = 0.2  # of the answer's content words
+
+
+def opens_with_verb(text: str) -> bool:
+    """True if the first word is a verb in the third person: 'Deletes an index.'"""
+    first = re.match(r"[A-Z][a-z]+s\b", text)
+    return bool(first) and first.group().lower() not in NO_VERBS
+
+
+def is_one_sentence(text: str) -> bool:
+    """True for one sentence that ends with a full stop and holds no aside in parentheses."""
+    return text.endswith(".") and len(sentences(text)) == 1 and "(" not in text and "\n" not in text
+
+
+RULES = {  # name -> True if the text keeps the rule
+    "verb": opens_with_verb,
+    "reader": lambda text: not READER.search(text),
+    "filler": lambda text: not FILLER.search(text),
+    "brand": lambda text: not BRAND.search(text),
+    "sentence": is_one_sentence,
 }
 
 
-def base_form(verb):
-    """'Deletes' -> 'Delete', 'Modifies' -> 'Modify', 'Searches' -> 'Search'."""
-    if verb.endswith("ies"):
-        return verb[:-3] + "y"
-    return verb[:-2] if re.search(r"(ch|sh|ss|x|zz)es$", verb) else verb[:-1]
+def rules_broken(text: str) -> list[str]:
+    """The names of the rules of form that `text` breaks."""
+    return [name for name, keeps in RULES.items() if not keeps(text)]
 
 
-def write(summary, habits):
-    """A clean `summary` with `habits` ({rule: wording}) written into it."""
-    verb, rest = summary.removesuffix(".").split(" ", 1)
-    if inserted := [habits[name] for name in ("filler", "brand") if name in habits]:
-        rest = DETERMINER.sub(" ".join(["the", *inserted, ""]), rest, count=1)
-    base = base_form(verb)
-    opening = habits.get("verb", verb).format(s=verb.lower(), b=base.lower(), B=base)
-    return f"{opening} {rest}{habits.get('reader', '')}." + habits.get("sentence", "")
+def facts(text: str) -> frozenset[str]:
+    """Stems of the words that say what the operation does: of the first sentence, without asides."""
+    told = sentences(ASIDE.sub("", text))
+    return content_words(told[0]) - NO_FACTS if told else frozenset()
 
 
-def draw_habits(chance):
-    """{rule: wording} for three habits, drawn with `chance` (a random.Random)."""
-    drawn = sorted(chance.sample(sorted(HABITS), HABITS_IN_DRAFT))
-    return {name: chance.choice(HABITS[name]) for name in drawn}
+@dataclass(frozen=True)
+class Verdict:
+    """What the checker says of one answer."""
+
+    broken: tuple[str, ...]
+    facts_kept: float  # share of the source's facts that the answer says
+    facts_added: float  # share of the answer's facts that the source does not say
+
+    @property
+    def facts_hold(self) -> bool:
+        return self.facts_kept >= FACTS_KEPT and self.facts_added <= FACTS_ADDED
+
+    @property
+    def accepted(self) -> bool:
+        return not self.broken and self.facts_hold
 
 
-def revise_twice(habits, chance, left):
-    """(better, worse): what two revisions leave of the habits, drawn again until one leaves fewer than the other."""
-    while True:
-        one, other = ({name: habits[name] for name in habits if chance.random() < left} for _ in range(2))
-        if len(one) != len(other):
-            return (one, other) if len(one) < len(other) else (other, one)
+def check_answer(answer: str, source: str) -> Verdict:
+    """Judge an answer; `source` is a text with the facts that it must say, and no others."""
+    said, wanted = facts(answer), facts(source)
+    if not wanted:
+        raise ValueError(f"the source {source!r} holds no facts: give the summary that the answer was made from")
+    kept = len(said & wanted) / len(wanted)
+    added = len(said - wanted) / len(said) if said else 0.0
+    return Verdict(tuple(rules_broken(answer)), kept, added)
 
 
-def is_material(summary):
-    """True if the summary keeps every rule, is short, and has a determiner where a word can be put in."""
-    if not MIN_WORDS <= len(summary.split()) <= MAX_WORDS or rules_broken(summary):
-        return False
-    return bool(DETERMINER.search(summary)) and bool(facts(summary))
-
-
-def request(draft):
-    """The prompt for a draft, as messages."""
+def edit_request(draft: str) -> list[dict]:
+    """The prompt that asks for an edit of `draft`, as messages."""
     return [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": REQUEST.format(draft=draft)}]
 
 
-def _row(operation, seed, left):
-    chance = random.Random(f"{seed} {operation.key}")
-    habits = draw_habits(chance)
-    better, worse = revise_twice(habits, chance, left)
-    draft = write(operation.answer, habits)
-    return {
-        "prompt": request(draft),
-        "chosen": [{"role": "assistant", "content": write(operation.answer, better)}],
-        "rejected": [{"role": "assistant", "content": write(operation.answer, worse)}],
-        "service": operation.service,
-        "operation": operation.name,
-        "draft": draft,
-        "summary": operation.answer,
-    }
+def edit_by_rule(draft: str) -> str:
+    """An editor in a few lines: the first sentence without a preamble, filler, brand, aside or address of the reader.
 
-
-def _split_operations(seed):
-    """{split: operations}, each with facts that no operation of another split states, and no summary twice."""
-    operations = read_operations()
-    families = group_families(operations)
-    split_of = assign_splits(operations, families, seed)
-    told_in, members, seen = defaultdict(set), {"train": [], "validation": [], "heldout": []}, set()
-    for op in operations:
-        told_in[facts(op.answer)].add(split_of[families[op.service]])
-    for op in operations:
-        if len(told_in[facts(op.answer)]) == 1 and op.answer not in seen:
-            seen.add(op.answer)
-            members[split_of[families[op.service]]].append(op)
-    return members
-
-
-def build_house_style(seed=0, left=LEFT):
-    """The domain as a `DatasetDict` with splits `train`, `validation`, `heldout`, rows in seeded order.
-
-    Columns: `prompt`, `chosen`, `rejected` (lists of {"role", "content"} messages), `service` (botocore's id),
-    `operation`, `draft` (with habits), `summary` (the clean one, whose facts an answer must keep).
-    Raises ValueError for a `left` outside (0, 1), ImportError without botocore.
+    It reads the checker's own lists of words, and knows the openings and phrases of `scripts/domains/house_style.py`
+    only in part: the same drafts by another hand would be harder for it.
     """
-    if not 0 < left < 1:
-        raise ValueError(f"left is {left}: give the chance that a revision leaves a habit in, between 0 and 1")
-    result = datasets.DatasetDict()
-    for split, operations in _split_operations(seed).items():
-        rows = [_row(op, seed, left) for op in operations if is_material(op.answer)]
-        result[split] = datasets.Dataset.from_list(rows).shuffle(seed=seed)
-    return result
-
-
-def documentation_drafts(split="heldout", seed=0, least_broken=2):
-    """Real summaries of the split's services that break at least `least_broken` rules as they are, as a Dataset.
-
-    Columns: `prompt`, `service`, `operation`, `draft` and `summary`, both the summary itself: an answer must
-    keep its facts. There is no reference answer.
-    """
-    rows = [
-        {"prompt": request(op.answer), "service": op.service, "operation": op.name}
-        | {"draft": op.answer, "summary": op.answer}
-        for op in _split_operations(seed)[split]
-        if len(rules_broken(op.answer)) >= least_broken and facts(op.answer)
-    ]
-    return datasets.Dataset.from_list(rows).shuffle(seed=seed)
+    text = ASIDE.sub("", draft).split(". ")[0].rstrip(".")
+    text = re.sub(r"^(This|The) (operation|API|action) ", "", text)
+    text = re.sub(r"^(?:Use this \w+|Used) to (\w+)", r"\1s", text)
+    text = re.sub(r" (in|for) your account$| that you (own|specify)$| for you$", "", text)
+    for words in (FILLER, re.compile("Amazon Web Services"), BRAND):
+        text = words.sub("", text)
+    text = " ".join(text.split())
+    return text[:1].upper() + text[1:] + "."

@@ -1,19 +1,20 @@
-"""Load preference pairs from the built-in domain, files, a URL, the hub, or a data set in memory."""
+"""Load preference pairs from a built-in domain, files, a URL, the hub, or a data set in memory."""
 
-import functools
-import hashlib
 from pathlib import Path
 
-import botocore
-from datasets import Dataset, DatasetDict, load_from_disk
+import pyarrow.compute as pc
+from datasets import Dataset
+from datasets.table import InMemoryTable
+from pyarrow.parquet import read_table
 
 from helpers.data.build import Options, read_pairs
 from helpers.data.columns import EVERY_NAME
 from helpers.data.locate import KINDS, Splits, find_splits, name_of_split
 from helpers.data.splits import SHARES, split_column
-from helpers.files import cache_folder, make_atomically
+from helpers.files import REPOSITORY
 
-BUILT_IN = "aws-api"
+DOMAINS = ("house-style", "aws-api")  # data/<name>.parquet, see data/README.md
+BUILT_IN = DOMAINS[0]
 
 
 def load_preferences(
@@ -30,9 +31,9 @@ def load_preferences(
 ) -> Dataset:
     """Preference pairs as `prompt`, `chosen` and `rejected`, each a list of {"role", "content"} messages.
 
-    source: "aws-api" (the built-in domain); a JSON, JSON Lines, CSV, Parquet or Arrow file, packed by gzip or zstd or
-    not; a folder of them (`<split>.jsonl`, or parts `<split>-00000-of-00002.parquet`), or one written by
-    `save_to_disk`; a URL (http, s3, what fsspec knows); a hub id; a `datasets` object or a list of rows. What the
+    source: "house-style" or "aws-api" (the built-in domains); a JSON, JSON Lines, CSV, Parquet or Arrow file, packed
+    by gzip or zstd or not; a folder of them (`<split>.jsonl`, or parts `<split>-00000-of-00002.parquet`), or one that
+    `save_to_disk` wrote; a URL (http, s3, what fsspec knows); a hub id; a `datasets` object or a list of rows. What the
     columns mean is recognised (`helpers.data.columns`) and printed, with the columns that nothing reads.
 
     split: a single file is "train", unless its name holds another. limit: a seeded random sample of so many pairs.
@@ -50,9 +51,9 @@ def load_preferences(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"{limit} pairs were asked for: give at least 1, or no number for all of them")
-    if isinstance(source, str) and source == BUILT_IN:
+    if isinstance(source, str) and source in DOMAINS:
         _refuse_for_built_in(columns=columns, min_gap=min_gap)
-        dataset = _built_in(split)
+        dataset = _built_in(source, split)
     else:
         on_hub = isinstance(source, str) and not Path(source).exists() and "://" not in source
         options = Options(columns, min_gap, split_by, system_in_user, not on_hub if strict is None else strict)
@@ -62,34 +63,31 @@ def load_preferences(
     return dataset
 
 
-# ── the built-in domain ──
+# ── the built-in domains ──
 
 
 def _refuse_for_built_in(**options) -> None:
     for name, value in options.items():
         if value is not None:
-            raise ValueError(f"{name} is for data of your own: leave it out for {BUILT_IN!r}")
+            raise ValueError(f"{name} is for data of your own: leave it out for {' and '.join(map(repr, DOMAINS))}")
 
 
-@functools.cache
-def _domain() -> DatasetDict:
-    """The built-in domain, made once (seconds) and kept in the cache folder for this code and botocore's version."""
-    from helpers.data import aws_operations
-    from helpers.data import aws_pairs as domain
+def documentation_drafts() -> Dataset:
+    """Summaries as AWS publishes them, of held-out services, that break at least two rules of the house style.
 
-    code = b"".join(Path(module.__file__).read_bytes() for module in (aws_operations, domain))
-    key = hashlib.sha256(code + botocore.__version__.encode()).hexdigest()[:16]
-    folder = cache_folder() / f"{BUILT_IN}-{key}"
-    if not folder.is_dir():
-        make_atomically(folder, lambda temporary: domain.build_domain().save_to_disk(temporary))
-    return load_from_disk(folder)
+    Columns: `prompt`, `service`, `operation`, `draft` and `summary`, both the summary itself. Nobody wrote an answer.
+    """
+    return Dataset(InMemoryTable(read_table(REPOSITORY / "data" / "documentation-drafts.parquet")))
 
 
-def _built_in(split: str) -> Dataset:
-    splits = _domain()  # the split by service is fixed; the seed only picks rows, so runs stay comparable
+def _built_in(domain: str, split: str) -> Dataset:
+    """The rows of a split. The splits by service are fixed; a seed only picks rows, so that runs stay comparable."""
+    table = read_table(REPOSITORY / "data" / f"{domain}.parquet")
+    splits = table["split"].unique().to_pylist()
     if split not in splits:
         raise ValueError(f"split {split!r} is not one of {', '.join(splits)}: choose one of these")
-    return splits[split]
+    rows = table.filter(pc.equal(table["split"], split)).drop_columns("split")
+    return Dataset(InMemoryTable(rows.combine_chunks()))
 
 
 # ── data of one's own ──
@@ -111,7 +109,7 @@ def _own(source, split: str, options: Options) -> Dataset:
 def _no_split(source, split: str, splits: Splits) -> Exception:
     if not splits:
         return FileNotFoundError(
-            f"no preference data at {source}: give {BUILT_IN!r}, {KINDS}, or a folder with "
+            f"no preference data at {source}: give {', '.join(map(repr, DOMAINS))}, {KINDS}, or a folder with "
             f"{split}.jsonl or {split}.parquet (parts: {split}-00000-of-00002.parquet, …)"
         )
     name = Path(source).name if isinstance(source, str | Path) else "the data set"

@@ -153,7 +153,7 @@ def _first_line(error: Exception) -> str:
 def _fetched(url: str) -> Path:
     """A file of http(s), S3 or anything that fsspec knows, or the data files under an S3 prefix, copied once a process.
 
-    S3 is read through boto3, which is installed: fsspec's s3fs pins another botocore than the built-in domain. Messages
+    S3 is read through boto3, which is installed: fsspec's s3fs pins another botocore. Messages
     leave out what a URL may hold of secrets (user, query).
     """
     parts = urlsplit(url)

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from sacrebleu.metrics import CHRF
 from tqdm.auto import tqdm
+from transformers import AutoModelForCausalLM
 
 from helpers.evaluation.intervals import percentile_interval, resample_weights
 from helpers.objective.logprobs import evaluating
@@ -14,7 +15,7 @@ def generate_answers(
     tokenizer,
     prompts: list[list[dict]],
     max_new_tokens: int,
-    batch_size: int = 16,
+    batch_size: int = 50,
     desc: str = "answers",
     temperature: float = 0.0,
     seed: int = 0,
@@ -56,6 +57,14 @@ def generate_answers(
             new_tokens = output[:, inputs["input_ids"].shape[1] :]
             answers += [text.strip() for text in tokenizer.batch_decode(new_tokens, skip_special_tokens=True)]
     return answers
+
+
+def in_bf16(model):
+    """A copy of an ordinary causal model with bf16 weights, which answers twice as fast where bf16 is fast."""
+    smaller = AutoModelForCausalLM.from_config(model.config, dtype=torch.bfloat16)
+    smaller.load_state_dict(model.state_dict())  # casts as it copies
+    smaller.generation_config = model.generation_config
+    return smaller.to(model.device).eval()
 
 
 def stop_tokens(model, tokenizer) -> list[int]:

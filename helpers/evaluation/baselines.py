@@ -1,8 +1,9 @@
 """Baselines without a language model: how far do words alone get on the same held-out pairs?
 
-Each scores an answer to a question and prefers the answer with the higher score; a tie is half a win. Matching words
-trains nothing. The logistic regression weighs a few features on the training pairs. One of them, whether name and
-answer begin with verbs of like meaning, reads the list of verbs that also chose the built-in domain's wrong answers.
+Each but the rule editor scores an answer to a question and prefers the answer with the higher score; a tie is half a
+win. Matching words trains nothing. The logistic regression weighs a few features on the training pairs. One of them,
+whether name and answer begin with verbs of like meaning, reads the list of verbs that also chose the wrong answers of
+"aws-api". The rule editor answers the prompts of the house style.
 """
 
 import math
@@ -11,8 +12,10 @@ from collections import Counter
 
 import numpy as np
 
-from helpers.data.aws_operations import ACTIONS_OF, STOP_WORDS, stem
+from helpers.data.house_style import edit_by_rule
 from helpers.data.schema import SIDES
+from helpers.data.words import ACTIONS_OF, STOP_WORDS, stem
+from helpers.evaluation.checked import can_check, measure_answers
 from helpers.evaluation.heldout import groups_of
 from helpers.evaluation.scores import accuracy
 
@@ -80,8 +83,10 @@ def baseline_margins(train, heldout) -> dict[str, np.ndarray]:
     """{baseline: score of the chosen minus score of the rejected answer of each held-out pair, (n,)}."""
     rarity = inverse_frequency(train)
     differences = feature_differences(heldout, rarity)
+    characters = {side: np.array([len(answer[-1]["content"]) for answer in heldout[side]]) for side in SIDES}
     weights = fit_logistic(feature_differences(train, rarity))
     return {
+        "shorter": characters["rejected"] - characters["chosen"],
         "word_matching": differences[:, 0],
         "rare_words": differences[:, 1],
         "logistic_regression": differences @ weights,
@@ -92,10 +97,14 @@ def evaluate_baselines(run, train, heldout) -> dict[str, dict]:
     """Measure every baseline on the held-out pairs, store them as `baselines` in results.json, and return them.
 
     Each has `n`, `preference_accuracy` and its 95% interval, as the methods have, and `ties`, the share of pairs that
-    it cannot decide.
+    it cannot decide. Where the checker can judge answers, the rule editor's are measured as a model's are.
     """
     results, groups = {}, groups_of(heldout)
     for name, margins in baseline_margins(train, heldout).items():
         results[name] = accuracy(margins, run.profile.seed, groups) | {"ties": float((margins == 0).mean())}
+    if can_check(heldout):
+        asked = heldout.select(range(min(run.profile.generation_prompts, len(heldout))))
+        edited = [edit_by_rule(draft) for draft in asked["draft"]]
+        results["rule_editor"] = measure_answers(edited, asked, run.profile.seed, groups_of(asked))
     run.write_results(baselines=results)
     return results

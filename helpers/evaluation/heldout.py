@@ -5,20 +5,20 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import botocore
 import numpy as np
 from tqdm.auto import tqdm
 
 from helpers.data.collate import PreferenceCollator
-from helpers.data.load import BUILT_IN
+from helpers.data.load import DOMAINS
 from helpers.data.schema import COLUMNS, messages_of, references, template_arguments
 from helpers.data.tokenize import tokenize_preferences
-from helpers.evaluation.answers import chrf_with_ci, generate_answers
-from helpers.evaluation.scores import PairScores, measure_pairs
+from helpers.evaluation.answers import chrf_with_ci, generate_answers, in_bf16
+from helpers.evaluation.checked import SAMPLING, can_check, measure_answers, paired_answers, verdicts
+from helpers.evaluation.scores import PairScores, measure_pairs, paired_difference
 from helpers.evaluation.scoring import answer_lengths, scoring_rules, without_question
 from helpers.files import read_json
 from helpers.runs.folder import place_of
-from helpers.runs.machine import peak_memory_bytes
+from helpers.runs.machine import fast_bf16, peak_memory_bytes
 from helpers.runs.told import Refused
 from helpers.training.base_model import find_base_model
 from helpers.training.layout_check import shared_row_obstacle
@@ -90,7 +90,8 @@ def measure_rules(run, method: str, model, tokenizer, heldout, profile) -> dict[
 
 
 def measure_heldout(stage, method: str, model, tokenizer, heldout, profile) -> dict:
-    """Log-probs of the held-out pairs and chrF of greedy answers to the first `generation_prompts` of them.
+    """Log-probs of the held-out pairs, and greedy answers to the first `generation_prompts` of them: chrF, and where
+    the checker can judge them, how many it accepts, greedy and sampled.
 
     The scores of every pair and the answers go to heldout.json in the stage.
     """
@@ -98,20 +99,30 @@ def measure_heldout(stage, method: str, model, tokenizer, heldout, profile) -> d
     scores = measure_pairs(model, tqdm(batches, desc=f"{method}: log-probs"), groups_of(heldout))
     asked = heldout.select(range(min(profile.generation_prompts, len(heldout))))
     prompts, arguments = prompts_of(asked)
-    answers = generate_answers(
-        model, tokenizer, prompts, profile.max_new_tokens, desc=f"{method}: answers", arguments=arguments
-    )
-    chrf, chrf_ci95 = chrf_with_ci(answers, references(asked), profile.seed, groups_of(asked))
-    store_heldout(stage, scores, answers)
-    heldout_chrf = {"chrf": chrf, "chrf_ci95": chrf_ci95, "chrf_n": len(asked), "seed": profile.seed}
-    heldout_chrf["heldout"] = heldout_key(heldout)
-    return scores.summary(profile.seed) | heldout_chrf
+    bf16 = fast_bf16(stage.run.measured_machine())
+    speaker = in_bf16(model) if bf16 else model
+    ways = {"answers": 0.0} | ({"sampled": SAMPLING} if can_check(asked) else {})
+    said = {
+        way: generate_answers(
+            *(speaker, tokenizer, prompts, profile.max_new_tokens),
+            **{"desc": f"{method}: {way}", "temperature": temperature, "seed": profile.seed, "arguments": arguments},
+        )
+        for way, temperature in ways.items()
+    }
+    store_heldout(stage, scores, **said)
+    result = scores.summary(profile.seed) | {"heldout": heldout_key(heldout), "seed": profile.seed}
+    chrf, chrf_ci95 = chrf_with_ci(said["answers"], references(asked), profile.seed, groups_of(asked))
+    result |= {"chrf": chrf, "chrf_ci95": chrf_ci95, "chrf_n": len(asked), "answers_in": "bf16" if bf16 else "float32"}
+    if can_check(asked):
+        judged = [measure_answers(answers, asked, profile.seed, groups_of(asked)) for answers in said.values()]
+        result |= judged[0] | {f"sampled_{name}": value for name, value in judged[1].items()}
+    return result
 
 
-def store_heldout(stage, scores: PairScores, answers: list[str]) -> None:
-    """Keep the score of every pair, so that later comparisons can be paired."""
+def store_heldout(stage, scores: PairScores, **said: list[str]) -> None:
+    """Keep the score of every pair and what was said, so that later comparisons can be paired."""
     parts = {"chosen_logp": scores.chosen_logp.tolist(), "rejected_logp": scores.rejected_logp.tolist()}
-    stage.write_file("heldout.json", parts | {"groups": scores.groups, "answers": answers})
+    stage.write_file("heldout.json", parts | {"groups": scores.groups} | said)
 
 
 def heldout_key(heldout) -> str:
@@ -135,30 +146,36 @@ def read_scores(stage) -> PairScores:
     return PairScores(*logps, stored["groups"])
 
 
-def load_heldout(run, method: str) -> tuple[PairScores, list[str]]:
-    """Scores and answers that `evaluate` stored; a FileNotFoundError names the notebook to run first."""
+def load_heldout(run, method: str, way: str = "answers") -> tuple[PairScores, list[str]]:
+    """Scores, and greedy answers or those of another `way` ("sampled"), that `evaluate` stored.
+
+    A FileNotFoundError names the notebook to run first.
+    """
     run.require(method)
     stage = run.stage(method)
-    return read_scores(stage), read_json(stage.path / "heldout.json")["answers"]
+    said = read_json(stage.path / "heldout.json")
+    if way not in said:
+        raise ValueError(f"{method} was measured without {way} answers: measure it again")
+    return read_scores(stage), said[way]
 
 
-def accuracy_by_kind(run, heldout, methods=COMPARED) -> dict[str, dict]:
-    """Preference accuracy of each method for each kind of rejected answer, and how many pairs the kind has.
+def compare(run, before: str, after: str, heldout) -> dict:
+    """Measures of method `after` minus those of `before` on the same pairs, with paired 95% intervals.
 
-    Raises ValueError for pairs without a column `rejected_kind`, and for a method measured on other pairs.
+    The preference accuracy of all pairs, and where the checker judged answers, its shares, greedy and sampled.
     """
-    if KIND not in heldout.column_names:
-        raise ValueError(
-            f"the held-out pairs have no column {KIND!r}: add one that names the kind of each wrong answer"
-        )
-    require_measured_on(run, methods, heldout)
-    kinds = np.array(heldout[KIND])
-    wins = {method: load_heldout(run, method)[0].wins for method in methods}
-    return {
-        str(kind): {"n": int((kinds == kind).sum())}
-        | {method: float(won[kinds == kind].mean()) for method, won in wins.items()}
-        for kind in np.unique(kinds)
-    }
+    require_measured_on(run, (before, after), heldout)
+    scores = [load_heldout(run, method)[0] for method in (before, after)]
+    gain, interval = paired_difference(*scores, run.profile.seed)
+    comparison = {"preference_accuracy": gain, "preference_accuracy_ci95": list(interval)}
+    if not can_check(heldout):
+        return comparison
+    for way, prefix in {"answers": "", "sampled": "sampled_"}.items():
+        said = [load_heldout(run, method, way)[1] for method in (before, after)]
+        asked = heldout.select(range(len(said[0])))
+        gains = paired_answers(*said, asked, run.profile.seed, groups_of(asked))
+        comparison |= {f"{prefix}{name}": value for name, value in gains.items()}
+    return comparison
 
 
 def record_comparison(run, comparison: dict, asked, methods=COMPARED) -> None:
@@ -174,28 +191,33 @@ def record_comparison(run, comparison: dict, asked, methods=COMPARED) -> None:
         {"prompt": prompt[-1]["content"], "reference": reference} | {method: texts[i] for method, texts in said.items()}
         for i, (prompt, reference) in enumerate(zip(asked["prompt"], references(asked), strict=True))
     ]
+    if can_check(asked):
+        for method, texts in said.items():
+            for row, verdict in zip(generations, verdicts(texts, asked), strict=True):
+                row.setdefault("accepted", {})[method] = verdict.accepted
     run.write_results(orpo_minus_sft=comparison, generations=generations)
 
 
 def record_data(run, model, train, heldout, source: str | None = None) -> None:
     """Note in results.json which model and which pairs this run is about.
 
-    source: where the pairs came from, which other notebooks of the run load again (`run.source`). Without it, or for
-    the built-in domain, botocore is named for pairs that have its columns, and "own pairs" for any others.
-    Groups or services, and kinds of wrong answers, are counted where the pairs have columns of these names.
+    source: where the pairs came from, which other notebooks of the run load again (`run.source`). Without it they are
+    called own pairs. Groups or services,
+    and kinds of wrong answers, are counted where the pairs have columns of these names.
     """
     _, reason = find_base_model(run.profile.model)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    built_in = {"service", "operation", KIND} <= set(train.column_names)
-    found = f"botocore {botocore.__version__}" if built_in else "own pairs"
-    here = source is not None and Path(source).exists()
-    name = found if source in (None, BUILT_IN) else Path(source).name if here else source
-    data = {"source": name, "train_pairs": len(train), "heldout_pairs": len(heldout)}
+    data = {"source": "own pairs"}
     if source is not None:
-        data["load_from"] = place_of(source)
+        here = source not in DOMAINS and Path(source).exists()
+        data = {"source": Path(source).name if here else source, "load_from": place_of(source)}
+    data |= {"train_pairs": len(train), "heldout_pairs": len(heldout)}
     for name, split in (("train", train), ("heldout", heldout)):
         if column := group_column(split):
             data[f"{name}_{column}s"] = len(set(split[column]))
+    if can_check(train):
+        chosen = [messages[-1]["content"] for messages in train["chosen"]]
+        data["chosen_right"] = measure_answers(chosen, train)["answers_right"]
     if KIND in train.column_names:
         data["rejected_kinds"] = {kind: n / len(train) for kind, n in sorted(Counter(train[KIND]).items())}
     run.write_results(model={"name": run.profile.model, "from": reason, "parameters": parameters}, data=data)

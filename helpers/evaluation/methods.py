@@ -50,9 +50,11 @@ TRAINERS = {  # of a benchmark
     "sft": Look("TRL SFT", METHODS["sft"].colour, "s", "xx"),
 }
 BASELINES = {  # without a language model: label, colour, and the line that marks one in a figure
+    "shorter": ("the shorter answer", "#56B4E9", (0, (1, 3))),
     "word_matching": ("word matching", "#000000", (0, (1, 1))),
     "rare_words": ("rare words matched", "#009E73", (0, (5, 2, 1, 2))),
     "logistic_regression": ("logistic regression", "#D55E00", (0, (6, 2))),
+    "rule_editor": ("editor by rule", "#D55E00", (0, (6, 2))),
 }
 RULES = {
     "mean": "mean log-prob",

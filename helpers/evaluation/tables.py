@@ -9,6 +9,10 @@ from helpers.runs.machine import clock
 from helpers.runs.recorded import provenance_of_runs
 
 ROWS = {  # label: key among a method's results, format
+    "answers accepted, greedy": ("answers_right", ".0%"),
+    "answers accepted, sampled": ("sampled_answers_right", ".0%"),
+    "facts kept, greedy": ("facts_hold", ".0%"),
+    "facts kept, sampled": ("sampled_facts_hold", ".0%"),
     "preference accuracy": ("preference_accuracy", ".0%"),
     "chosen log-prob": ("chosen_logp", ".2f"),
     "rejected log-prob": ("rejected_logp", ".2f"),
@@ -47,16 +51,28 @@ def result_cell(result: dict, key: str, form: str, scale: float = 1) -> str:
 def comparison_table(methods: dict[str, dict], baselines: dict[str, dict] | None = None) -> str:
     """Aligned Markdown of results.json's `methods`, a column each, 95% intervals in brackets; below it `baselines`.
 
-    Baselines have an accuracy and nothing else, so they are a table of their own, which keeps both narrow.
+    Measures that none of the methods has are left out. Baselines have few, so that they are a table of their own, and
+    so are methods that were measured on other pairs than the first.
     """
-    columns = {look(name).label: result for name, result in methods.items()}
-    rows = [[label, *(result_cell(result, *row) for result in columns.values())] for label, row in ROWS.items()]
-    tables = [markdown_table(["held out", *columns], rows, aligned=True)]
+    tables = []
+    for number, group in enumerate(on_same_pairs(methods)):
+        columns = {look(name).label: result for name, result in group.items()}
+        head = "held out, other pairs" if number else "held out"
+        tables.append(markdown_table([head, *columns], _measured_rows(columns, ROWS), aligned=True))
     if baselines:
-        label = "preference accuracy"
-        rows = [[BASELINES[name][0], result_cell(result, *ROWS[label])] for name, result in baselines.items()]
-        tables.append(markdown_table(["without a language model", label], rows, aligned=True))
+        named = {BASELINES[name][0]: result for name, result in baselines.items()}
+        measures = {label: ROWS[label] for label in ("answers accepted, greedy", "preference accuracy")}
+        head, *rows = zip(["without a language model", *named], *_measured_rows(named, measures), strict=True)
+        tables.append(markdown_table(list(head), [list(row) for row in rows], aligned=True))
     return "\n\n".join([*tables, *settings_notes(methods)])
+
+
+def on_same_pairs(methods: dict[str, dict]) -> list[dict[str, dict]]:
+    """The methods in groups of those that were measured on the same held-out pairs, in the order of their first."""
+    groups = {}
+    for name, result in methods.items():
+        groups.setdefault(result.get("heldout"), {})[name] = result
+    return list(groups.values())
 
 
 def settings_notes(methods: dict[str, dict]) -> list[str]:
@@ -75,6 +91,15 @@ def settings_notes(methods: dict[str, dict]) -> list[str]:
     return notes
 
 
+def _measured_rows(columns: dict[str, dict], measures: dict[str, tuple]) -> list[list[str]]:
+    """A row for each measure that any of the columns {label: result} has."""
+    return [
+        [label, *(result_cell(result, *measure) for result in columns.values())]
+        for label, measure in measures.items()
+        if any(result.get(measure[0]) is not None for result in columns.values())
+    ]
+
+
 def scoring_table(methods: dict[str, dict]) -> str:
     """Aligned Markdown: preference accuracy of each method by each way to score a pair, with 95% intervals."""
     scored = {look(name).label: result["scoring"] for name, result in methods.items() if "scoring" in result}
@@ -89,12 +114,22 @@ def labelled(methods: dict[str, dict], baselines: dict[str, dict] | None = None)
     return named | {BASELINES[name][0]: result for name, result in (baselines or {}).items()}
 
 
+def difference_table(comparison: dict) -> str:
+    """Aligned Markdown of ORPO − SFT (results.json's `orpo_minus_sft`): points with their paired 95% intervals."""
+    shares = {label: key for label, (key, form) in ROWS.items() if form.endswith("%") and key in comparison}
+    rows = [[label, result_cell(comparison, key, "+.1f", 100)] for label, key in shares.items()]
+    return markdown_table(["held out, points", "ORPO − SFT"], rows, aligned=True)
+
+
 # ── recorded runs ───────────────────────────────────────────────────────────────────────────────────────────
+
+COMPARED_ROWS = ("answers_right", "sampled_answers_right", "facts_hold", "preference_accuracy")
 
 
 def runs_table(runs: list[dict]) -> str:
     """Markdown: each seed as it came, its paired ORPO − SFT interval, the mean over seeds, and the provenance."""
-    head = ["seed", "method", "preference accuracy (95%)", "chosen", "rejected", "chrF (95%)", "training"]
+    head = ["seed", "method", "accepted, greedy (95%)", "accepted, sampled (95%)", "facts kept, greedy (95%)"]
+    head += ["preference accuracy (95%)", "chosen", "rejected", "training"]
     rows = [row for run in runs for row in [*_method_rows(run), _gain_row(run)]]
     return "\n\n".join([markdown_table(head, rows), _summary(runs), f"*{_about(runs)}*"])
 
@@ -103,17 +138,26 @@ def runs_summary(runs: list[dict]) -> str:
     """Markdown: what each model reaches, a value for each seed, and the provenance."""
     methods = ("base", "sft", "orpo")
     seeds = ", ".join(str(run["seed"]) for run in runs)
-    head = [f"seeds {seeds}", *(METHODS[method].label for method in methods), "ORPO − SFT, paired"]
+    head = [f"seeds {seeds}, %", *(METHODS[method].label for method in methods), "ORPO − SFT, paired"]
+    labels = {key: label for label, (key, _) in ROWS.items()}
     rows = []
-    for label, key, form, scale in (
-        ("preference accuracy, %", "preference_accuracy", ".0f", 100),
-        ("chrF", "chrf", ".1f", 1),
-    ):
-        cells = [", ".join(f"{scale * run['methods'][method][key]:{form}}" for run in runs) for method in methods]
-        gains = ", ".join(f"{scale * run['orpo_minus_sft'][key]:+.1f}" for run in runs)
-        rows.append([label, *cells, gains])
-    pairs = runs[0]["methods"]["base"]["n"]
-    return f"{markdown_table(head, rows)}\n\n*{provenance_of_runs(runs)}; {pairs} held-out pairs.*"
+    for key in COMPARED_ROWS[:3]:
+        cells = [", ".join(f"{100 * run['methods'][method][key]:.0f}" for run in runs) for method in methods]
+        gains = ", ".join(f"{100 * run['orpo_minus_sft'][key]:+.1f}" for run in runs)
+        rows.append([labels[key], *cells, gains])
+    shown, editor = (
+        ", ".join(f"{100 * share:.0f}" for share in shares)
+        for shares in (
+            [run["data"]["chosen_right"] for run in runs],
+            [run["baselines"]["rule_editor"]["answers_right"] for run in runs],
+        )
+    )
+    answers = runs[0]["methods"]["base"]["answers_n"]
+    return (
+        f"{markdown_table(head, rows)}\n\nOf the chosen answers that both learned from, the checker accepts {shown}%; "
+        f"of those of a rule-based editor that knows the checker's word lists, {editor}%.\n\n"
+        f"*{provenance_of_runs(runs)}; {answers} held-out drafts of services that are in no training pair.*"
+    )
 
 
 def _method_rows(run: dict) -> list[list[str]]:
@@ -121,9 +165,8 @@ def _method_rows(run: dict) -> list[list[str]]:
         [
             str(run["seed"]),
             METHODS[method].label,
-            result_cell(run["methods"][method], "preference_accuracy", ".0f", 100) + " %",
+            *(result_cell(run["methods"][method], key, ".0f", 100) + " %" for key in COMPARED_ROWS),
             *(result_cell(run["methods"][method], f"{side}_logp", ".2f") for side in SIDES),
-            result_cell(run["methods"][method], "chrf", ".1f"),
             clock(seconds) if (seconds := run["methods"][method].get("train_seconds")) else "—",
         ]
         for method in ("base", "sft", "orpo")
@@ -132,10 +175,9 @@ def _method_rows(run: dict) -> list[list[str]]:
 
 def _gain_row(run: dict) -> list[str]:
     gain, (sft, orpo) = run["orpo_minus_sft"], (run["methods"][method] for method in ("sft", "orpo"))
-    accuracy = result_cell(gain, "preference_accuracy", "+.1f", 100)
+    shares = [f"**{result_cell(gain, key, '+.1f', 100)}**" for key in COMPARED_ROWS]
     logps = [f"{orpo[f'{side}_logp'] - sft[f'{side}_logp']:+.2f}" for side in SIDES]
-    chrf = result_cell(gain, "chrf", "+.1f")
-    return [str(run["seed"]), "**ORPO − SFT, paired**", f"**{accuracy} points**", *logps, chrf, ""]
+    return [str(run["seed"]), "**ORPO − SFT, paired, points**", *shares, *logps, ""]
 
 
 def _summary(runs: list[dict]) -> str:
@@ -143,10 +185,11 @@ def _summary(runs: list[dict]) -> str:
     seconds = ", ".join(clock(run["run"]["seconds"]) for run in runs)
     peaks = [part.get("peak_memory_bytes", 0) for run in runs for part in (run["run"], *run["methods"].values())]
     memory = max(peaks) / 2**30  # of the run once a second, and of a method's process at its end
-    gains = [100 * run["orpo_minus_sft"]["preference_accuracy"] for run in runs]
+    greedy, sampled = (100 * np.mean([run["orpo_minus_sft"][key] for run in runs]) for key in COMPARED_ROWS[:2])
     return (
-        f"Mean gain of ORPO over SFT: {np.mean(gains):+.1f} points over {len(runs)} seeds. "
-        f"`make run` took {seconds} (minutes:seconds, after downloads), peak memory {memory:.1f} GiB."
+        f"Mean gain of ORPO over SFT in accepted answers: {greedy:+.1f} points greedy, {sampled:+.1f} points sampled, "
+        f"over {len(runs)} seeds. `make run` took {seconds} (minutes:seconds, after downloads), peak memory "
+        f"{memory:.1f} GiB."
     )
 
 
@@ -156,7 +199,7 @@ def _about(runs: list[dict]) -> str:
     base, sft, orpo = (first["methods"][method] for method in ("base", "sft", "orpo"))
     speeds = (", ".join(f"{run['machine'][name]:.0f}" for run in runs) for name in ("gflops", "bf16_gflops"))
     return (
-        f"{provenance_of_runs(runs)}; {base['n']} held-out pairs, {base['chrf_n']} answers for chrF. "
+        f"{provenance_of_runs(runs)}; {base['n']} held-out pairs, {base['answers_n']} answers. "
         f"Log-probs: mean per token, nats. SFT trained in {ways[sft['layout']]}, ORPO in {ways[orpo['layout']]}, "
         f"both in {orpo['precision']}. The machine's matrix products as each run began: "
         "{} GFLOP a second in float32, {} in bf16. ".format(*speeds)

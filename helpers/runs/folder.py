@@ -24,7 +24,7 @@ from helpers.runs.stage import Stage
 from helpers.runs.told import RunFirst
 
 NOTEBOOKS = {"base": "01", "sft": "02", "orpo": "04"}  # which one measures a method
-BUILT_IN = "aws-api"  # the source of pairs where none is noted
+BUILT_IN = "house-style"  # the source of pairs where none is noted
 DERIVED = ("orpo_minus_sft", "generations")  # parts of results.json that no longer hold once a method's result changes
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+from helpers.data.load import BUILT_IN
 from helpers.sagemaker.aws_errors import JobError, client, told
 from helpers.sagemaker.job import TrainingJob, request_of
 from helpers.sagemaker.package import upload
@@ -11,7 +12,7 @@ def dry_run(job: TrainingJob) -> dict:
     """Check the job, print the request and what it costs at most, and return the request. Nothing is sent."""
     job.check()
     request = request_of(
-        job, f"{job.output}/code/<sha256>", None if job.data == "aws-api" else f"{job.output}/data/<sha256>"
+        job, f"{job.output}/code/<sha256>", None if job.data == BUILT_IN else f"{job.output}/data/<sha256>"
     )
     print(json.dumps(request, indent=2))
     dollars, reckoned = job.most_it_costs()

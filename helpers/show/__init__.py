@@ -14,7 +14,7 @@ __all__, __getattr__, __dir__ = exports(
     __name__,
     {
         "objective_plots": "plot_beta plot_log_odds plot_loss plot_ratios",
-        "run_plots": "plot_curves plot_lengths plot_monitor plot_results",
+        "run_plots": "plot_curves plot_lengths plot_monitor plot_results plot_token_logps",
         "bench_plot": "plot_bench",
         "style": "stamp",
         "notebook": "draw_monitor run_stamp show show_answers show_table",

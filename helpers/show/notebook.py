@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 from IPython.display import HTML, Image, display
 
 from helpers.data.schema import references
+from helpers.evaluation.checked import can_check, verdicts
 from helpers.runs.recorded import provenance
 from helpers.show.run_plots import plot_monitor
 
@@ -37,12 +38,17 @@ def show_answers(dataset, answers: dict[str, list[str]]) -> None:
     """Each question with the right answer, and below it what each model said, side by side.
 
     A block for each question, so that three answers fit a projected page of 700 pixels without scrolling sideways.
+    Where the checker can judge answers, ✓ and ✗ say what it says.
     """
-    blocks = []
+    blocks, checked = [], can_check(dataset)
+    judged = {name: verdicts(texts[: len(dataset)], dataset) if checked else None for name, texts in answers.items()}
     for i, (prompt, reference) in enumerate(zip(dataset["prompt"], references(dataset), strict=True)):
-        asked = f"<b>{as_html(prompt[-1]['content'])}</b><br>documentation: {as_html(reference)}"
+        told = "the better revision" if checked else "documentation"
+        asked = f"<b>{as_html(prompt[-1]['content'])}</b><br>{told}: {as_html(reference)}"
         head = "".join(f"<th style='{CELL}'>{html.escape(name)}</th>" for name in answers)
-        said = "".join(f"<td style='{CELL}'>{as_html(spoken(texts[i]))}</td>" for texts in answers.values())
+        marks = {name: ("✓ " if found[i].accepted else "✗ ") if found else "" for name, found in judged.items()}
+        texts = {name: as_html(marks[name] + spoken(texts[i])) for name, texts in answers.items()}
+        said = "".join(f"<td style='{CELL}'>{text}</td>" for text in texts.values())
         asked = f"<tr><td colspan='{len(answers)}' style='{CELL}'>{asked}</td></tr>"
         blocks.append(f"<table style='{PAGE_WIDE}'>{asked}<tr>{head}</tr><tr>{said}</tr></table>")
     display(HTML("".join(blocks)))

@@ -10,13 +10,14 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from helpers.evaluation.methods import METHODS
-from helpers.evaluation.tables import ROWS, labelled, result_cell
+from helpers.evaluation.tables import ROWS, labelled, on_same_pairs, result_cell
 from helpers.files import read_json, write_text
 from helpers.runs.machine import clock
 from helpers.show.notebook import figure_image
 from helpers.show.run_plots import plot_results
 
 MARKDOWN = mistune.create_markdown(escape=True, plugins=["table"])
+ANSWERS_SHOWN = 12
 TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ name }} · ORPO workshop</title>
@@ -40,13 +41,16 @@ summary { cursor: pointer; font-weight: 600; padding: .4rem 0; } .note { opacity
 peak memory {{ "%.1f" | format(results.run.peak_memory_bytes / 2**30) }} GiB.{% endif %}</p>
 {% if methods %}
 <h2>Held out</h2>
+{% for columns in tables %}{% if not loop.first %}<p>Measured on other pairs:</p>{% endif %}
 <div class="wide"><table><thead><tr><th></th>
 {% for label in columns %}<th>{{ label }}</th>{% endfor %}</tr></thead>
-<tbody>{% for label, row in rows.items() %}<tr><th>{{ label }}</th>
-{% for result in columns.values() %}<td>{{ cell(result, *row) }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
-{% if gain %}<p>ORPO − SFT, paired: preference accuracy
-<b>{{ cell(gain, "preference_accuracy", "+.1f", 100) }} points</b>,
-chrF {{ cell(gain, "chrf", "+.1f") }}.</p>{% endif %}
+<tbody>{% for label, row in rows.items() %}{% if measured(columns, row[0]) %}<tr><th>{{ label }}</th>
+{% for result in columns.values() %}<td>{{ cell(result, *row) }}</td>{% endfor %}</tr>{% endif %}{% endfor %}
+</tbody></table></div>{% endfor %}
+{% if gain %}<p>ORPO − SFT, paired:
+{% if "answers_right" in gain %}answers accepted <b>{{ cell(gain, "answers_right", "+.1f", 100) }} points</b> greedy,
+<b>{{ cell(gain, "sampled_answers_right", "+.1f", 100) }} points</b> sampled;
+{% endif %}preference accuracy <b>{{ cell(gain, "preference_accuracy", "+.1f", 100) }} points</b>.</p>{% endif %}
 <p class="note">Intervals: 95% bootstrap over {{ "services" if services else "pairs" }}.
 {{ methods.values() | map(attribute="n") | first }} held-out pairs{% if services %}, from services never trained on
 {%- endif %}. Log-probs are means per token, in nats.
@@ -57,10 +61,13 @@ only show that everything runs.</p>{% endif %}
 {% endif %}
 {% if results.generations %}
 <h2>Before and after</h2>
+{% if results.generations[0].accepted %}<p class="note">✓ accepted by the checker, ✗ not.</p>{% endif %}
 <div class="wide answers"><table><thead><tr><th>question</th><th>documentation</th>
 {% for method in answered %}<th>{{ looks[method].label }}</th>{% endfor %}</tr></thead>
-<tbody>{% for row in results.generations %}<tr><td>{{ row.prompt }}</td><td>{{ row.reference }}</td>
-{% for method in answered %}<td>{{ row[method] or "(nothing)" }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>
+<tbody>{% for row in results.generations[:shown] %}<tr><td>{{ row.prompt }}</td><td>{{ row.reference }}</td>
+{% for method in answered %}<td>
+{%- if row.accepted %}{{ "✓" if row.accepted[method] else "✗" }} {% endif %}{{ row[method] or "(nothing)" }}</td>
+{%- endfor %}</tr>{% endfor %}</tbody></table></div>
 {% endif %}
 <h2>Notebooks</h2>
 {% for notebook in notebooks %}
@@ -78,6 +85,7 @@ def write_report(run_path: Path) -> Path:
     """Write <run>/report.html from results.json, state.json and the executed notebooks; returns its path."""
     results = read_json(run_path / "results.json")
     methods = side_by_side(results)
+    groups = on_same_pairs(methods)
     answered = [method for method in methods if any(method in row for row in results.get("generations", []))]
     done = read_json(run_path / "state.json", {}).get("done", {})
     notebooks = [
@@ -88,14 +96,16 @@ def write_report(run_path: Path) -> Path:
         name=run_path.name,
         results=results,
         methods=methods,
-        columns=labelled(methods, results.get("baselines")),
+        tables=[labelled(group, {} if number else results.get("baselines")) for number, group in enumerate(groups)],
+        measured=lambda columns, key: any(result.get(key) is not None for result in columns.values()),
         answered=answered,
+        shown=ANSWERS_SHOWN,
         looks=METHODS,
         rows=ROWS,
         cell=result_cell,
         services="heldout_services" in results.get("data", {}),
         gain=results.get("orpo_minus_sft"),
-        overview=overview(methods, results.get("baselines")),
+        overview=overview(groups[0] if groups else {}, results.get("baselines")),
         notebooks=notebooks,
         clock=clock,
     )

@@ -1,12 +1,16 @@
 """What was measured in runs, as pictures."""
 
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from helpers.data.schema import SIDES
 from helpers.evaluation.methods import BASELINES, METHODS, look
-from helpers.show.style import GREY, SIDE_COLOUR, SIDE_LINE, panels_of, styled
+from helpers.show.style import GREY, SIDE_COLOUR, SIDE_LINE, STYLE, panels_of, styled
+
+LOWEST_SHOWN = -6.0  # nats; below it the colour stays the same, the number is written out
 
 
 @styled
@@ -36,38 +40,47 @@ def plot_monitor(records_by_method: dict[str, list[dict]], faint: tuple = ()) ->
 
 @styled
 def plot_results(*runs: dict[str, dict], baselines: dict[str, dict] | None = None) -> Figure:
-    """Preference accuracy with its 95% interval, and the log-probs behind it, for each method of {method: result}.
+    """What each method of {method: result} reaches, with its 95% interval, and the log-probs of held-out answers.
 
-    Several runs (seeds) stand beside each other; a single one has its accuracies written out. `baselines` are labelled
-    lines across the accuracies.
+    What it reaches is the share of its answers that the checker accepts, where all were checked, else its preference
+    accuracy. Several runs (seeds) stand beside each other; a single one has its values written out. `baselines` are
+    labelled lines across these values.
     """
     figure, (left, right) = panels_of(2)
+    checked = all("answers_right" in result for methods in runs for result in methods.values())
+    key = "answers_right" if checked else "preference_accuracy"
     for i, methods in enumerate(runs):
         for x, (method, result) in enumerate(methods.items()):
-            _accuracy_and_logps(left, right, x + 0.18 * (i - (len(runs) - 1) / 2), method, result)
+            _share_and_logps(left, right, x + 0.18 * (i - (len(runs) - 1) / 2), method, result, key)
             if len(runs) == 1:
-                value = result["preference_accuracy"]
-                left.annotate(f"{value:.0%}", (x, value), xytext=(14, -4), textcoords="offset points")
-    note = "(95% interval; dotted: guessing)"
+                left.annotate(f"{result[key]:.0%}", (x, result[key]), xytext=(14, -4), textcoords="offset points")
     for axis in (left, right):
         axis.set_xticks(range(len(runs[0])), [look(method).label for method in runs[0]])
         axis.set_xlim(-0.5, len(runs[0]) - 0.3)
-    left.axhline(0.5, color=GREY, linestyle=":")
-    for name, result in (baselines or {}).items():
+    if not checked:
+        left.axhline(0.5, color=GREY, linestyle=":")
+    drawn = {name: result[key] for name, result in (baselines or {}).items() if key in result}
+    for name, value in drawn.items():
         label, colour, line = BASELINES[name]
-        left.axhline(result["preference_accuracy"], color=colour, linestyle=line, linewidth=1.6, zorder=0, label=label)
-    if baselines:
+        left.axhline(value, color=colour, linestyle=line, linewidth=1.6, zorder=0, label=label)
+    if drawn:
         frame = {"frameon": True, "framealpha": 1, "edgecolor": "none", "bbox_to_anchor": (1, 0.06)}  # above guessing
         left.legend(fontsize=10, loc="lower right", title="without a language model", title_fontsize=10, **frame)
     left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    left.set(ylabel="preference accuracy", title=f"Right answer likelier than wrong one\n{note}")
+    if checked:
+        left.set(
+            ylabel="share of answers", title="Generated answers that the checker accepts\n(95% interval)", ylim=(0, 1)
+        )
+    else:
+        title = "Right answer likelier than wrong one\n(95% interval; dotted: guessing)"
+        left.set(ylabel="preference accuracy", title=title)
     right.set(ylabel="log-prob per token (nats)", title="Filled: chosen answer\nhollow: rejected answer")
     return figure
 
 
-def _accuracy_and_logps(left, right, x: float, method: str, result: dict) -> None:
-    """One method's accuracy with its interval on the left, its two log-probs joined on the right, at x."""
-    value, (low, high) = result["preference_accuracy"], result["preference_accuracy_ci95"]
+def _share_and_logps(left, right, x: float, method: str, result: dict, key: str) -> None:
+    """One method's measure with its interval on the left, its two log-probs joined on the right, at x."""
+    value, (low, high) = result[key], result[f"{key}_ci95"]
     style = look(method).points | {"markersize": 9, "linestyle": "none"}
     left.errorbar([x], [value], yerr=[[value - low], [high - value]], capsize=6, **style)
     right.vlines(x, result["rejected_logp"], result["chosen_logp"], color=style["color"], linestyle=":")
@@ -90,6 +103,34 @@ def plot_curves(runs: list[dict]) -> Figure:
         axis.legend(loc="center right")
     panels[0].set_ylabel("log-prob per token (nats)")
     panels[1].sharey(panels[0])
+    return figure
+
+
+@styled
+def plot_token_logps(answers: dict[str, dict[str, list[tuple[str, float]]]]) -> Figure:
+    """Log-prob of each token of a chosen and a rejected answer, a row a model: {label: of `answer_logps`}."""
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+        figure, panels = plt.subplots(2, 1, figsize=(12, 4.6), layout="constrained")
+    lowest = min(logp for sides in answers.values() for tokens in sides.values() for _, logp in tokens)
+    for axis, side in zip(panels, SIDES, strict=True):
+        tokens = [text.replace("\n", "⏎") for text, _ in next(iter(answers.values()))[side]]
+        grid = np.array([[logp for _, logp in sides[side]] for sides in answers.values()])
+        image = axis.imshow(grid, cmap="cividis", vmin=max(lowest, LOWEST_SHOWN), vmax=0, aspect="auto")
+        for (row, column), value in np.ndenumerate(grid):
+            ink = "black" if value > 0.5 * image.get_clim()[0] else "white"
+            axis.text(
+                column,
+                row,
+                f"{abs(value):.1f}" if value > -0.05 else f"{value:.1f}",
+                ha="center",
+                va="center",
+                fontsize=9,
+                color=ink,
+            )
+        axis.set_xticks(range(len(tokens)), tokens, fontsize=10, rotation=30, ha="right")
+        axis.set_yticks(range(len(answers)), answers)
+        axis.set_title(f"{side} answer", fontsize=12, loc="left")
+    figure.colorbar(image, ax=panels, label="log p (nats)", pad=0.01)
     return figure
 
 

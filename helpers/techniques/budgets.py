@@ -20,6 +20,7 @@ class Budget:
     pairs: int
     pairs_per_step: int
     heldout_pairs: int
+    orpo_beta: float
     dpo_beta: float  # how strongly DPO holds to the reference
     dpo_learning_rate: float
     reward_learning_rate: float
@@ -29,6 +30,8 @@ class Budget:
     sampled_tokens: int  # at most, of a sampled answer
     kl_weight: float
     kl_limit: float  # nats a token
+    answers: int  # held-out prompts that each stage answers
+    answer_tokens: int  # at most, of such an answer
 
     @property
     def steps(self) -> int:
@@ -46,6 +49,7 @@ BUDGETS = {
         pairs=8,
         pairs_per_step=4,
         heldout_pairs=16,
+        orpo_beta=1.0,
         dpo_beta=0.1,
         dpo_learning_rate=1e-3,
         reward_learning_rate=1e-3,
@@ -55,11 +59,14 @@ BUDGETS = {
         sampled_tokens=8,
         kl_weight=0.05,
         kl_limit=5.0,
+        answers=4,
+        answer_tokens=8,
     ),
     "laptop": Budget(
         pairs=96,
         pairs_per_step=4,
         heldout_pairs=128,
+        orpo_beta=1.5,
         dpo_beta=0.1,
         dpo_learning_rate=2e-4,
         reward_learning_rate=1e-3,
@@ -69,5 +76,7 @@ BUDGETS = {
         sampled_tokens=32,
         kl_weight=0.05,
         kl_limit=2.0,
+        answers=48,
+        answer_tokens=48,
     ),
 }

@@ -26,6 +26,7 @@ from helpers.techniques.rewards import pair_rewards, rewards_of
 from helpers.training.base_model import find_base_model, load_model, load_tokenizer
 from helpers.training.recipe import stage_settings, training_arguments
 
+DOMAIN = "aws-api"  # its recorded comparison belongs to these pairs
 RECORDED = ("sft", "dpo", "reward", "rlhf", "orpo", "sft-seconds", "rlhf-seconds", "orpo-seconds")
 FOREVER = 100_000  # optimizer steps of a stage that ends by the clock
 BETAS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
@@ -35,17 +36,19 @@ class Comparison:
     """The techniques in one run. Each method trains its stage and those before it, and returns its result."""
 
     def __init__(self, run, profile, budget=None):
-        self.run, self.profile, self.budget = run, profile, budget or BUDGETS[profile.name]
+        self.run, self.budget = run, budget or BUDGETS[profile.name]
+        own = {"generation_prompts": self.budget.answers, "max_new_tokens": self.budget.answer_tokens}
+        self.profile = replace(profile, beta=self.budget.orpo_beta, **own)
         self.base, reason = find_base_model(profile.model)
         print(f"Base model — {reason}")
         self.tokenizer = load_tokenizer(self.base)
         self.pairs = self._train_split(self.budget.pairs)
-        self.heldout = load_preferences(split="heldout", limit=self.budget.heldout_pairs)
-        self.watched = load_preferences(split="validation", limit=profile.monitor_pairs)
+        self.heldout = load_preferences(DOMAIN, "heldout", limit=self.budget.heldout_pairs)
+        self.watched = load_preferences(DOMAIN, "validation", limit=profile.monitor_pairs)
 
     def _train_split(self, limit: int):
         """The first `limit` training pairs in the order of the seed."""
-        return load_preferences(split="train", limit=limit, seed=self.profile.seed)
+        return load_preferences(DOMAIN, "train", limit=limit, seed=self.profile.seed)
 
     # ── the stages ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -74,7 +77,7 @@ class Comparison:
 
     def curve(self, beta: float) -> list[dict]:
         """Log-probs of the watched pairs while ORPO trains with this beta: the records of the monitor."""
-        other = Comparison(self.run, replace(self.profile, beta=beta), self.budget)
+        other = Comparison(self.run, self.profile, replace(self.budget, orpo_beta=beta))
         other._train(f"beta-{beta:g}", trainers.orpo_trainer, self.base, measure=False)
         return self.stage(f"beta-{beta:g}").read_monitor()
 

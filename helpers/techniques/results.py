@@ -80,7 +80,7 @@ def setting(records: list[dict]) -> str:
     return (
         f"{budget['pairs']} pairs a stage, {first['heldout_pairs']} held-out pairs; LoRA, "
         f"{first['stages']['dpo']['precision']} (RLHF's last stage: float32); brackets: 95% over the seeds (Student's "
-        f"t). ORPO in shared rows, all others in TRL's padded rows. ORPO's β {profile.beta:g}, DPO's "
+        f"t). ORPO in shared rows, all others in TRL's padded rows. ORPO's β {budget['orpo_beta']:g}, DPO's "
         f"{budget['dpo_beta']:g}; learning rate {profile.learning_rate:g} (SFT, ORPO), "
         f"{budget['dpo_learning_rate']:g} (DPO). Matrix products as each seed began: {speeds} GFLOP a second"
     )

@@ -65,11 +65,11 @@ PROFILES = {
         pairs_per_step=4,
         learning_rate=1e-3,
         lora_rank=16,
-        beta=1.5,
+        beta=1.0,
         monitor_every=25,
         save_every=30,
-        generation_prompts=48,
-        max_new_tokens=48,
+        generation_prompts=200,
+        max_new_tokens=32,
     ),
 }
 

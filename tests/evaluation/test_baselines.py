@@ -40,6 +40,8 @@ def test_margins_of_word_matching_by_hand():
     )
     margins = baseline_margins(pairs, pairs)
     assert margins["word_matching"].tolist() == [1, -1, 0]
+    lengths = [[len(row[side][0]["content"]) for side in ("chosen", "rejected")] for row in pairs]
+    assert margins["shorter"].tolist() == [rejected - chosen for chosen, rejected in lengths]
     # Of 6 answers `queue` is in 2: log(7/3) is what the first pair's chosen answer has and its rejected one lacks
     assert margins["rare_words"] == pytest.approx([np.log(7 / 3), -np.log(7 / 3), 0])
 
@@ -54,6 +56,7 @@ def test_own_pairs_without_any_other_column_are_measured_and_stored(tmp_path, pa
     run = Run(tmp_path / "run", PROFILES["smoke"])
     measured = evaluate_baselines(run, pairs, pairs)
     assert run.results["baselines"] == measured and list(measured) == [
+        "shorter",
         "word_matching",
         "rare_words",
         "logistic_regression",
@@ -69,7 +72,7 @@ def test_own_pairs_without_any_other_column_are_measured_and_stored(tmp_path, pa
 def built_in(tmp_path_factory):
     """The baselines on the laptop profile's pairs."""
     run = Run(tmp_path_factory.mktemp("run") / "run", PROFILES["laptop"])
-    train, heldout = load_preferences(limit=600), load_preferences(split="heldout", limit=256)
+    train, heldout = load_preferences("aws-api", limit=600), load_preferences("aws-api", "heldout", limit=256)
     return evaluate_baselines(run, train, heldout)
 
 
@@ -89,5 +92,5 @@ def test_baselines_are_labelled_lines_in_the_figure_of_results(built_in):
     matching = lines["word matching"]
     assert matching.get_ydata()[0] == built_in["word_matching"]["preference_accuracy"]
     labels = [text.get_text() for text in left.get_legend().get_texts()]
-    assert labels == ["word matching", "rare words matched", "logistic regression"]
-    assert len({str(lines[label].get_linestyle() + str(lines[label]._dash_pattern)) for label in labels}) == 3
+    assert labels == ["the shorter answer", "word matching", "rare words matched", "logistic regression"]
+    assert len({str(lines[label].get_linestyle() + str(lines[label]._dash_pattern)) for label in labels}) == 4

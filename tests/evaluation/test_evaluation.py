@@ -11,7 +11,6 @@ from helpers.data.collate import PreferenceCollator
 from helpers.data.load import load_preferences
 from helpers.evaluation.answers import chrf_with_ci, generate_answers, paired_chrf_difference
 from helpers.evaluation.heldout import (
-    accuracy_by_kind,
     evaluate,
     heldout_key,
     load_heldout,
@@ -19,6 +18,7 @@ from helpers.evaluation.heldout import (
     store_heldout,
 )
 from helpers.evaluation.intervals import bootstrap_ci, interval_text, mean_and_interval, resample_weights
+from helpers.evaluation.kinds import accuracy_by_kind
 from helpers.evaluation.scores import PairScores, measure_pairs, paired_difference
 from helpers.evaluation.tables import comparison_table, markdown_table
 from helpers.runs.folder import Run
@@ -95,7 +95,7 @@ def test_paired_difference_worked_by_hand():
     assert paired_difference(a, a) == (0.0, [0.0, 0.0])
     assert paired_difference(b, a)[0] == -0.25
     with pytest.raises(ValueError, match="4 pairs against 1"):
-        paired_difference(a, scores([-1], [-2]))
+        paired_difference(a, scores([-1], [-2]), answers=[])
 
 
 def test_pairing_narrows_the_interval():
@@ -212,11 +212,11 @@ def test_own_data_is_noted_without_services_and_kinds(own_run, pairs):
 
 
 def test_built_in_data_is_noted_with_services_and_kinds(tmp_path, model):
-    train, heldout = (load_preferences(split=split, limit=20) for split in ("train", "heldout"))
+    train, heldout = (load_preferences("aws-api", split, limit=20) for split in ("train", "heldout"))
     run = Run(tmp_path / "run", PROFILES["smoke"])
-    record_data(run, model, train, heldout)
+    record_data(run, model, train, heldout, "aws-api")
     data = run.results["data"]
-    assert data["source"].startswith("botocore ") and data["train_services"] == len(set(train["service"]))
+    assert data["source"] == "aws-api" and data["train_services"] == len(set(train["service"]))
     assert sum(data["rejected_kinds"].values()) == pytest.approx(1)
 
 
@@ -228,8 +228,8 @@ def test_accuracy_by_kind_names_the_column_that_own_pairs_lack(own_run, pairs):
 def test_accuracy_by_kind_worked_by_hand(own_run, pairs):
     """Two pairs a kind; a method measured on other pairs is refused by name."""
     stage = own_run.stage("sft")
-    store_heldout(stage, scores([-1, -1, -2, -1], [-2, -2, -1, -2]), [])  # wins 1 1 0 1
-    store_heldout(own_run.stage("dpo"), scores([-1], [-2]), [])
+    store_heldout(stage, scores([-1, -1, -2, -1], [-2, -2, -1, -2]), answers=[])  # wins 1 1 0 1
+    store_heldout(own_run.stage("dpo"), scores([-1], [-2]), answers=[])
     own_run.write_results(methods={"sft": {"heldout": heldout_key(pairs)}, "dpo": {"heldout": "1 pairs"}})
     kinds = pairs.add_column("rejected_kind", ["b", "a", "b", "a"])
     with pytest.raises(ValueError, match="dpo was measured on other held-out pairs"):

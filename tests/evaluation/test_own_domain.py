@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from helpers.data.load import load_preferences
+from helpers.data.load import BUILT_IN, load_preferences
 from helpers.data.tokenize import tokenize_preferences
 from helpers.data.validate import validate_preferences
 from helpers.evaluation.baselines import evaluate_baselines
@@ -44,12 +44,17 @@ def test_own_pairs_go_the_whole_way(own_file, tmp_path, tokenizer):
     )
     pairs = tokenize_preferences(train.select(range(4)), tokenizer, 128)
     ORPOTrainer(model=model, args=args, train_dataset=pairs, processing_class=tokenizer).train()
-    assert run.source == "aws-api"
+    assert run.source == BUILT_IN
     record_data(run, model, train, heldout, source=own_file)
     assert run.source == str(own_file) and load_preferences(run.source).num_rows == 40
     result = evaluate(run, "orpo", model, tokenizer, heldout, run.profile)
     assert result["n"] == len(heldout) > 0 and len(result["preference_accuracy_ci95"]) == 2
-    assert set(evaluate_baselines(run, train, heldout)) == {"word_matching", "rare_words", "logistic_regression"}
+    assert set(evaluate_baselines(run, train, heldout)) == {
+        "shorter",
+        "word_matching",
+        "rare_words",
+        "logistic_regression",
+    }
     sizes = {"train_pairs": len(train), "heldout_pairs": len(heldout)}
     assert run.results["data"] == {"source": "mine.jsonl", "load_from": str(own_file)} | sizes
 

@@ -57,7 +57,7 @@ from helpers.training.base_model import SMOKE, load_model, load_tokenizer
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
 from helpers.data.load import load_preferences
 args = ORPOConfig(output_dir=str(run.path / "out"), use_cpu=True, bf16=False, max_steps=2, report_to=[])
-pairs, tokenizer = load_preferences(limit=16), load_tokenizer(SMOKE)
+pairs, tokenizer = load_preferences("aws-api", limit=16), load_tokenizer(SMOKE)
 trainer = ORPOTrainer(model=load_model(SMOKE), args=args, train_dataset=pairs, processing_class=tokenizer)
 trainer.train()
 print(trainer.model.device, trainer.state.global_step, "torch_xla" in read_machine().neuron_packages)

@@ -39,7 +39,7 @@ def save_tiny_model(folder, architecture: str, tied: bool = True, vocabulary: in
 
 def real_pairs(count: int, tokenizer, length: int = LENGTH) -> Dataset:
     """Tokenised pairs of the built-in domain."""
-    return tokenize_preferences(load_preferences(limit=count), tokenizer, length)
+    return tokenize_preferences(load_preferences("aws-api", limit=count), tokenizer, length)
 
 
 COMMON = {

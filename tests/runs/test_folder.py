@@ -153,7 +153,7 @@ def test_the_first_write_makes_the_run_and_moves_latest_to_it():
     new_run(SMOKE)
     run = open_run(replace(SMOKE, seed=7))
     stage = run.stage("sft")  # made before another run takes the name
-    run.path.mkdir()
+    run.path.mkdir(exist_ok=True)
     stage.write_file("heldout.json", {})
     assert run.path.name.endswith("-2") and stage.path.parent == run.path
     assert (runs.runs_folder() / "latest").resolve() == run.path.resolve()
@@ -170,9 +170,9 @@ def test_a_run_that_make_run_finished_is_read(capsys):
 @pytest.mark.parametrize("change", [{"name": "laptop"}, {"seed": 7}, {"model": "other"}])
 def test_another_profile_seed_or_model_gets_its_own_run_and_the_first_is_found_again(change):
     run = new_run(SMOKE)
-    run.write_results(model={"name": "smoke"})
+    run.write_results(model={"name": SMOKE.model})
     other = open_run(replace(SMOKE, **change))
-    other.write_results()
+    other.write_results(model={"name": other.profile.model})
     assert other.path != run.path and (runs.runs_folder() / "latest").resolve() == other.path.resolve()
     assert open_run(SMOKE).path == run.path and open_run(replace(SMOKE, **change)).path == other.path
 

@@ -15,6 +15,13 @@ METHOD = {
     "rejected_logp": -3.0,
     "preference_accuracy": 0.75,
     "preference_accuracy_ci95": [0.5, 1.0],
+    "answers_n": 4,
+    "answers_right": 0.25,
+    "answers_right_ci95": [0.1, 0.5],
+    "sampled_answers_right": 0.2,
+    "sampled_answers_right_ci95": [0.0, 0.4],
+    "facts_hold": 1.0,
+    "facts_hold_ci95": [0.9, 1.0],
     "chrf": 30.0,
     "chrf_ci95": [20.0, 40.0],
     "chrf_n": 4,
@@ -26,7 +33,8 @@ METHOD = {
 
 def a_run(folder, seed: int, gain: float, status="finished"):
     orpo = METHOD | {"preference_accuracy": 0.75 + gain, "rejected_logp": -3.5}
-    difference = {"preference_accuracy": gain, "preference_accuracy_ci95": [0.01, 0.2], "chrf": 1, "chrf_ci95": [-1, 3]}
+    shares = ("preference_accuracy", "answers_right", "sampled_answers_right", "facts_hold")
+    difference = dict.fromkeys(shares, gain) | {f"{name}_ci95": [0.01, 0.2] for name in shares}
     folder.mkdir()
     machine = {"cpu": "A CPU", "cores": 2, "accelerator": "none", "python": "3.11.7", "gflops": 80 + seed}
     write_json(
@@ -64,9 +72,9 @@ def test_record_and_read_back(repository):
     assert runs[0]["monitor"] == {"sft": [{"step": 0}], "orpo": [{"step": 0}]}
     assert runs[0]["notebook_seconds"] == {"00_a": 1.3} and len(runs[0]["generations"]) == 5
     table = runs_table(runs)
-    assert "Mean gain of ORPO over SFT: +15.0 points over 2 seeds" in table
+    assert "accepted answers: +15.0 points greedy, +15.0 points sampled, over 2 seeds" in table
     assert "`make run` took 10:00, 10:00" in table and "peak memory 2.0 GiB" in table
-    assert "**+20.0 points (+1.0 to +20.0)**" in table or "+20.0 (+1.0 to +20.0) points" in table
+    assert table.count("**+20.0 (+1.0 to +20.0)**") == 4
     assert "80, 81 GFLOP a second in float32, 200, 200 in bf16" in table
     assert "Base model: packaged: M from w==1." in table
     assert "seeds 0, 1 · A CPU, 2 cores" in table and "2026-01-02" in table

@@ -152,6 +152,6 @@ def test_a_step_is_timed_twice_after_a_warm_up_and_the_smaller_counts(tmp_path, 
     monkeypatch.setattr("helpers.training.recipe.time", SimpleNamespace(perf_counter=lambda: next(seconds)))
     args = ORPOConfig(output_dir=str(tmp_path), max_length=128, report_to=[])
     trainer = ORPOTrainer(model=smoke_model(seed=0), args=args, train_dataset=tokenized, processing_class=tokenizer)
-    pairs = load_preferences(split="train", limit=2)
+    pairs = load_preferences("aws-api", "train", limit=2)
     (_, textbook), (_, ours) = price_of_a_step(trainer, pairs).values()
     assert (textbook, ours) == (2, 1)

@@ -138,8 +138,10 @@ def comparison(tmp_path_factory):
 
 
 def small_comparison(path, **changes):
-    profile = replace(get_profile("smoke"), generation_prompts=2, monitor_pairs=2)
-    return Comparison(Run(path, profile), profile, replace(BUDGETS["smoke"], **{"heldout_pairs": 8} | changes))
+    profile = replace(get_profile("smoke"), monitor_pairs=2)
+    return Comparison(
+        Run(path, profile), profile, replace(BUDGETS["smoke"], **{"heldout_pairs": 8, "answers": 2} | changes)
+    )
 
 
 def test_all_stages_saw_the_same_pairs(comparison):

@@ -273,7 +273,7 @@ def test_rows_of_like_length_come_together_and_every_pair_comes_once(tmp_path, d
         masks = [batch["attention_mask"].float() for batch in batches]
         return 1 - sum(mask.sum() for mask in masks) / sum(mask.numel() for mask in masks)
 
-    many = tokenize_preferences(load_preferences(limit=64), tokenizer, 128)
+    many = tokenize_preferences(load_preferences("aws-api", limit=64), tokenizer, 128)
     grouped, again = epoch(layout="rows"), epoch(layout="rows")
     order = [row for batch in grouped for row in batch["row"].tolist()]
     assert sorted(order) == list(range(64)) and order != sorted(order)

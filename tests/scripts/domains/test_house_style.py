@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from helpers.data.aws_operations import read_operations
-from helpers.data.aws_pairs import group_families
-from helpers.data.house_style import (
+from helpers.data.house_style import RULES, check_answer, facts, rules_broken
+from scripts.domains.aws_api import group_families
+from scripts.domains.house_style import (
     HABITS,
     base_form,
     build_house_style,
@@ -16,7 +16,7 @@ from helpers.data.house_style import (
     revise_twice,
     write,
 )
-from helpers.data.style_guide import RULES, check, facts, rules_broken
+from scripts.domains.operations import read_operations
 
 CLEAN = "Deletes an index and all of its documents."
 
@@ -71,17 +71,17 @@ def test_each_rule_of_form(text, broken):
     ],
 )
 def test_facts_are_judged_beside_the_form(answer, facts_hold, accepted):
-    verdict = check(answer, CLEAN)
+    verdict = check_answer(answer, CLEAN)
     assert (verdict.facts_hold, verdict.accepted) == (facts_hold, accepted)
 
 
 def test_facts_by_hand():
     assert facts(CLEAN) == {"delete", "index", "document"}
     assert facts("Deletes an index (a fast one) for you. It can't be undone.") == {"delete", "index"}
-    assert check("Deletes an index.", CLEAN).facts_kept == pytest.approx(2 / 3)
-    assert check("Deletes an index of a cluster.", "Deletes an index.").facts_added == pytest.approx(1 / 3)
+    assert check_answer("Deletes an index.", CLEAN).facts_kept == pytest.approx(2 / 3)
+    assert check_answer("Deletes an index of a cluster.", "Deletes an index.").facts_added == pytest.approx(1 / 3)
     with pytest.raises(ValueError, match="holds no facts"):
-        check(CLEAN, "")
+        check_answer(CLEAN, "")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_each_wording_of_a_habit_breaks_its_rule_and_no_fact(rule):
         assert rule in rules_broken(text)
         if rule != "verb":  # "This operation deletes" and its like lose no fact either, but may add "use"
             assert rules_broken(text) == [rule]
-        assert check(text, CLEAN).facts_kept == 1
+        assert check_answer(text, CLEAN).facts_kept == 1
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_chosen_answer_breaks_fewer_rules_than_the_rejected_one(built):
         chosen, rejected = (row[side][0]["content"] for side in ("chosen", "rejected"))
         assert len(rules_broken(chosen)) < len(rules_broken(rejected)) <= len(rules_broken(row["draft"])) == 3
         assert row["draft"] in row["prompt"][-1]["content"]
-        assert check(row["summary"], row["summary"]).accepted
+        assert check_answer(row["summary"], row["summary"]).accepted
         perfect += not rules_broken(chosen)
     # Of two revisions that leave 0 to 3 habits (1, 3, 3, 1 of 8) and differ, the better leaves none in 14 of 44.
     assert perfect / len(built["heldout"]) == pytest.approx(14 / 44, abs=0.05)

@@ -7,11 +7,12 @@ import gzip
 import html
 import json
 import re
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
+
+from helpers.data.words import ACTIONS_OF, NO_VERBS, content_words, sentences, stem
 
 MIN_WORDS, MAX_WORDS = 4, 45  # of an answer
 
@@ -27,8 +28,6 @@ BOILERPLATE = re.compile(
 ASIDE = re.compile(r"\s*[(\[](?:for (?:more|details)|see|also see|refer)\b[^)\]]*[)\]]", re.IGNORECASE)
 # "This operation deletes ..." -> "Deletes ..."
 PREAMBLE = re.compile(r"^(?:This|The) (?:API |asynchronous )*(?:operation|API|action|call|command) (?=[a-z]+s\b)")
-ABBREVIATION = re.compile(r"\b(e\.g|i\.e|etc|vs|cf|approx|Inc|No|St|incl|resp|U\.S|a\.k\.a|[A-Z])\.$")
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[\"'(]?[A-Z0-9])|(?<=[a-z)]\.)(?=(?:For|To|This|You|The|If|See)\b)")
 TITLES = {  # where botocore's is one glued word, bare, or outdated
     "kendra": "Amazon Kendra",
     "odb": "Oracle Database@AWS",
@@ -41,31 +40,6 @@ TITLES = {  # where botocore's is one glued word, bare, or outdated
     "mwaa-serverless": "Amazon MWAA Serverless",
 }
 TAGGING = re.compile(r"^([A-Z][a-z]+)?[Tt]ags?(For|From|To|Of|On|$)|^(Un)?[Tt]ag[A-Z]")
-_NO_VERBS = """
-this these as always its is has does was works requires represents contains indicates supports details
-settings contacts customers users values properties services resources results metrics parameters
-organizations kinesis secrets attributes references
-"""
-_STOP_WORDS = """
-a an the of to in on for from by with and or as at is are be it its that this these those which you your can
-one more all any each existing new specified given specific provided request information detail about into
-within associated current using use used api operation action aws amazon service resource account has have
-been was permanently previously currently paginated page summary summaries description
-"""
-NO_VERBS, STOP_WORDS = frozenset(_NO_VERBS.split()), frozenset(_STOP_WORDS.split())
-ACTIONS = {  # stems of like meaning: the same list serves the verbs of names and the words of texts
-    "read": "get list describ retriev return view display fetch search find lookup read provid show query",
-    "create": "creat add put register start launch generat initiat import provision allocat issu run begin",
-    "update": "updat modify chang edit set put configur replac alter reset",
-    "delete": "delet remov deregister terminat purg destroy untag revok",
-    "stop": "stop cancel terminat abort end paus",
-    "attach": "associat attach assign link join",
-    "detach": "disassociat detach unassign unlink",
-}
-ACTIONS_OF = defaultdict(frozenset)  # stem -> its actions: put creates and updates
-for _action, _stems in ACTIONS.items():
-    for _stem in _stems.split():
-        ACTIONS_OF[_stem] |= {_action}
 
 
 class _Paragraphs(HTMLParser):
@@ -102,29 +76,6 @@ def paragraphs(documentation):
     parser.close()
     texts = (ASIDE.sub("", " ".join(html.unescape(text).split())) for text in parser.paragraphs)
     return [re.sub(r"\s+([,.;:!?)])", r"\1", text) for text in texts if text]
-
-
-def sentences(text):
-    """Plain text -> list of sentences; a full stop after an abbreviation such as 'e.g.' ends none."""
-    found = []
-    for part in SENTENCE_END.split(text):
-        if found and ABBREVIATION.search(found[-1]):
-            found[-1] += " " + part
-        else:
-            found.append(part)
-    return found
-
-
-def stem(word):
-    """A crude stem, enough to match creates, created, creating and create, or policies and policy."""
-    word = re.sub(r"ies$", "y", word.lower())
-    return word if word.endswith("ss") else re.sub(r"(?<=[a-z]{3})(ing|ed|es|s|e)$", "", word)
-
-
-def content_words(text):
-    """The set of stems that carry meaning, words of like action made one."""
-    stems = (stem(word) for word in re.findall(r"[A-Za-z0-9]+", text) if word.lower() not in STOP_WORDS)
-    return frozenset(min(ACTIONS_OF.get(s, (s,))) for s in stems)
 
 
 def name_words(name):

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from helpers.data import aws_pairs as domain
-from helpers.data.aws_operations import Operation, clean_answer, content_words, name_words, read_operations, sentences
+from helpers.data.words import content_words, sentences
+from scripts.domains import aws_api as domain
+from scripts.domains.operations import Operation, clean_answer, name_words, read_operations
 
 HASH_PROGRAM = """
 import hashlib, json, sys
-from helpers.data.aws_pairs import build_domain
+from scripts.domains.aws_api import build_domain
 rows = {split: list(rows) for split, rows in build_domain(int(sys.argv[1])).items()}
 print(hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest())
 """
@@ -209,19 +210,6 @@ def test_kinds_and_phrasings_are_mixed(pairs):
     assert abs(statistics.mean(words["chosen"]) - statistics.mean(words["rejected"])) < 3
 
 
-def test_describe_domain_counts(pairs):
-    report = domain.describe_domain(pairs)
-    assert json.loads(json.dumps(report)) == report
-    assert report["source"].startswith("botocore ")
-    for split, rows in pairs.items():
-        assert report[split]["pairs"] == rows.num_rows
-        assert report[split]["services"] == len({row["service"] for row in rows})
-        assert report[split]["sibling_share"] + report[split]["lookalike_share"] == pytest.approx(1, abs=2e-3)
-        assert 4 <= report[split]["median_answer_words"] <= 20
-    total = sum(report[split]["pairs"] for split in pairs)
-    assert 0.1 < report["heldout"]["pairs"] / total < 0.2 and 0.05 < report["validation"]["pairs"] / total < 0.15
-
-
 def test_same_in_another_process(pairs):
     hash_seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
     done = subprocess.run(
@@ -249,7 +237,7 @@ def test_builds_fast(built):
     assert built[1] < 30
 
 
-def test_no_models_is_an_error_that_says_the_mend(monkeypatch, tmp_path):
+def test_no_models_is_an_error_that_says_the_fix(monkeypatch, tmp_path):
     import botocore
 
     monkeypatch.setattr(botocore, "__file__", str(tmp_path / "__init__.py"))

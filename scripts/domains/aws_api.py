@@ -23,12 +23,12 @@ botocore's version alone.
 import hashlib
 import itertools
 import re
-import statistics
 from collections import Counter, defaultdict
 
 import datasets
 
-from helpers.data.aws_operations import content_words, read_operations
+from helpers.data.words import content_words
+from scripts.domains.operations import read_operations
 
 SYSTEM_PROMPT = "You answer questions about AWS API operations."
 QUESTION_TEMPLATES = (
@@ -207,19 +207,3 @@ def build_domain(seed=0):
     for split, ops in members.items():
         result[split] = datasets.Dataset.from_list([_row(*p, seed) for p in pair_up(ops, families, seed)])
     return result
-
-
-def describe_domain(dataset_dict):
-    """{"source": "botocore <version>", split: {"pairs", "services", "sibling_share", "lookalike_share",
-    "median_answer_words"}}, ready for JSON."""
-    import botocore
-
-    report = {"source": f"botocore {botocore.__version__}"}
-    for split, rows in dataset_dict.items():
-        kinds = list(rows["rejected_kind"])
-        report[split] = {"pairs": len(kinds), "services": len(set(rows["service"]))}
-        for kind in ("sibling", "lookalike"):
-            report[split][f"{kind}_share"] = round(kinds.count(kind) / max(1, len(kinds)), 3)
-        words = [len(answer[0]["content"].split()) for answer in rows["chosen"]]
-        report[split]["median_answer_words"] = statistics.median(words) if words else 0
-    return report

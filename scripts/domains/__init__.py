@@ -1,0 +1,1 @@
+"""How the built-in domains in data/ were made, from botocore's own service models."""

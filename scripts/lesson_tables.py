@@ -1,0 +1,71 @@
+"""Markdown of what was recorded about the lesson beside the runs: controls, real documentation, sweeps, examples."""
+
+from helpers.evaluation.methods import METHODS
+from helpers.evaluation.tables import markdown_table, result_cell
+from helpers.runs.recorded import provenance, read_recorded, with_seeds
+
+COMMAND = "python -m scripts.record_controls"
+MEASURES = {  # key: head of a column
+    "answers_right": "accepted, greedy",
+    "sampled_answers_right": "accepted, sampled",
+    "facts_hold": "facts kept, greedy",
+    "sampled_facts_hold": "facts kept, sampled",
+}
+WAYS = {
+    "base": "base",
+    "few_shot": "base, rules and an example in its prompt",
+    "sft": "SFT on all chosen answers",
+    "sft_twice": "SFT, twice the steps",
+    "sft_accepted": "SFT on the accepted chosen answers alone",
+    "orpo": "ORPO",
+    "ratio": "ORPO with the log-prob ratio in place of the odds ratio",
+    "rule_editor": "editor by rule",
+}
+EXAMPLES = 3
+
+
+def recorded_controls() -> list[dict]:
+    """The recorded controls, by seed."""
+    return read_recorded("controls-seed*.json", "controls", f"{COMMAND} runs/latest")
+
+
+def controls_table(runs: list[dict], controls: list[dict]) -> str:
+    """Markdown: every way to use the same pairs, the values of the seeds that measured it, and the provenance."""
+    measured = {run["seed"]: run["methods"] | run["baselines"] for run in runs}
+    for record in controls:
+        measured.setdefault(record["seed"], {}).update(record.get("controls", {}))
+    rows = []
+    for way, label in WAYS.items():
+        found = [results[way] for _, results in sorted(measured.items()) if way in results]
+        if found:
+            rows.append([label, *(_values(found, key) for key in MEASURES)])
+    about = provenance(with_seeds(COMMAND, controls), controls)
+    drafts = runs[0]["methods"]["base"]["answers_n"]
+    note = f"*{about}, and the recorded runs; {drafts} held-out drafts; one value a seed, %.*"
+    return f"{markdown_table(['trained or written by', *MEASURES.values()], rows)}\n\n{note}"
+
+
+def _values(results: list[dict], key: str) -> str:
+    return ", ".join(f"{100 * result[key]:.0f}" if key in result else "—" for result in results)
+
+
+def documentation_table(controls: list[dict]) -> str:
+    """Markdown: the first recorded seed's models on real summaries, with 95% intervals."""
+    record = controls[0]
+    found = {name: result for name, result in record["documentation"].items() if name in WAYS}
+    rows = [[WAYS[name], *(result_cell(found[name], key, ".0f", 100) for key in MEASURES)] for name in found]
+    note = f"*{provenance(with_seeds(COMMAND, [record]), [record])}; {found['sft']['answers_n']} summaries; % (95%).*"
+    return f"{markdown_table(['edited by', *MEASURES.values()], rows)}\n\n{note}"
+
+
+def examples_table(run: dict) -> str:
+    """Markdown: the first held-out drafts, what each model made of them, and whether the checker accepts it."""
+    rows = []
+    for row in run["generations"][:EXAMPLES]:
+        draft = row["prompt"].partition("\n")[2]
+        said = [f"{'✓' if row['accepted'][method] else '✗'} {row[method]}" for method in ("base", "sft", "orpo")]
+        rows.append([text.replace("|", "\\|").replace("\n", " ") for text in (draft, *said)])
+    head = ["draft", *(METHODS[method].label for method in ("base", "sft", "orpo"))]
+    about = provenance(f"profile {run['profile']}, seed {run['seed']}", [run])
+    note = f"*The first {EXAMPLES} held-out drafts, greedy answers; ✓: the checker accepts it. {about}.*"
+    return f"{markdown_table(head, rows)}\n\n{note}"
