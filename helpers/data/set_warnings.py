@@ -13,6 +13,7 @@ SHINGLE, SKETCH, ALIKE = (
     0.8,
 )  # words of a shingle, shingles kept of a prompt, share of them that near-copies have
 COMMON = 40  # prompts with one shingle: more of them, and it is a phrase of the domain
+PHRASE_WORDS, PHRASE = 5, 0.05  # a run of so many words in more of the held-out rows is an instruction, no leak
 ONE_SIDED = 0.9  # a value that so many rows share
 TELLS = 0.7  # how often length alone may be right before it is a short cut
 
@@ -103,20 +104,31 @@ def _one_sided(dataset) -> Iterator[tuple[str, list[int], str, str]]:
 def _leaks(prompts, answers, heldout) -> Iterator[tuple[str, list[int], str, str]]:
     """Held-out rows that training rows give away. rows are those of the training set."""
     asked = {plain(text_of(prompt)) for prompt in heldout["prompt"]}
-    known = {
-        gram for pair in zip(heldout["prompt"], heldout["chosen"], strict=True) for gram in ngrams(*map(text_of, pair))
-    }
+    rows = [tuple(map(text_of, row)) for row in zip(heldout["prompt"], heldout["chosen"], strict=True)]
+    counts = Counter(gram for row in rows for gram in ngrams(*row, length=PHRASE_WORDS))
+    phrases = {gram for gram, count in counts.items() if count > max(2, PHRASE * len(rows))}
+    known = {gram for row in rows for gram in ngrams(*row, phrases=phrases)}
     same = [row for row, prompt in enumerate(prompts) if prompt in asked]
     if same:
         yield "leaks", same, f"{len(same)} training prompts are held-out prompts too", "split by prompt or by group"
     texts = enumerate(zip(prompts, answers, strict=True))
-    shared = [row for row, (prompt, (chosen, _)) in texts if not known.isdisjoint(ngrams(prompt, chosen))]
+    shared = [
+        row for row, (prompt, (chosen, _)) in texts if not known.isdisjoint(ngrams(prompt, chosen, phrases=phrases))
+    ]
     if other := sorted(set(shared) - set(same)):
         wrong = f"{len(other)} training rows share {NGRAM} words in a row with a held-out one"
         yield "leaks", other, wrong, "split by a column that keeps such rows together"
 
 
-def ngrams(*texts: str) -> set[int]:
-    """64-bit hashes of all runs of `NGRAM` words of the texts."""
-    runs = (plain(text).split() for text in texts)
-    return {hash(" ".join(words[i : i + NGRAM])) for words in runs for i in range(len(words) - NGRAM + 1)}
+def ngrams(*texts: str, length: int = NGRAM, phrases: set[int] = frozenset()) -> set[int]:
+    """64-bit hashes of all runs of `length` words of the texts, without the words that belong to `phrases`."""
+    runs = []
+    for words in (plain(text).split() for text in texts):
+        starts = [at for at in range(len(words)) if phrases and _hash(words, at, PHRASE_WORDS) in phrases]
+        told = {at + offset for at in starts for offset in range(PHRASE_WORDS)}
+        runs.append([word for at, word in enumerate(words) if at not in told])
+    return {_hash(words, at, length) for words in runs for at in range(len(words) - length + 1)}
+
+
+def _hash(words: list[str], start: int, length: int) -> int:
+    return hash(" ".join(words[start : start + length]))

@@ -5,7 +5,7 @@ import json
 import pytest
 from datasets import Dataset
 
-from helpers.data.load import load_preferences
+from helpers.data.load import DOMAINS, load_preferences
 from helpers.data.set_warnings import longer_wins, near_copies
 from helpers.data.validate import validate_preferences
 from tests.conftest import make_pairs
@@ -208,9 +208,10 @@ def test_rows_that_a_template_refuses_or_that_are_cut_are_told(tokenizer):
     assert (2, "chosen", "too long") in cut and all(row == 2 for row, _, _ in cut)
 
 
-def test_the_built_in_domain_has_no_problems_and_hardly_leaks():
-    """Services share a sentence here and there; their questions they do not."""
-    train, heldout = load_preferences(limit=600), load_preferences(split="heldout", limit=256)
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_a_built_in_domain_has_no_problems_and_hardly_leaks(domain):
+    """Services share a sentence here and there; their questions they do not, beside the instruction of each prompt."""
+    train, heldout = load_preferences(domain, limit=600), load_preferences(domain, "heldout", limit=256)
     found = validate_preferences(train, heldout=heldout)
     assert not found.problems
     leaks = [finding for finding in found.findings if finding.kind == "leaks"]

@@ -95,7 +95,7 @@ def test_paired_difference_worked_by_hand():
     assert paired_difference(a, a) == (0.0, [0.0, 0.0])
     assert paired_difference(b, a)[0] == -0.25
     with pytest.raises(ValueError, match="4 pairs against 1"):
-        paired_difference(a, scores([-1], [-2]), answers=[])
+        paired_difference(a, scores([-1], [-2]))
 
 
 def test_pairing_narrows_the_interval():
