@@ -39,6 +39,8 @@ MAMBA2 = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_g
 DELTA = {"linear_num_value_heads": 2, "linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8}
 OMITTED = object()  # a name in COMMON that a config does not take
 BOTH = ["linear_attention", "full_attention"]
+KIMI = EXPERTS | LATENT | {"num_experts_per_token": 2, "linear_num_heads": 2, "linear_head_dim": 16}
+KIMI |= {"layer_types": BOTH, "num_key_value_heads": 2, "q_lora_rank": None}
 
 # {name: (config class, what its config differs in)}
 MODELS = {
@@ -175,7 +177,7 @@ MODELS = {
     ),
     "Qwen3-Next": ("Qwen3NextConfig", EXPERTS | DELTA | {"layer_types": BOTH, "shared_expert_intermediate_size": 32}),
     "Qwen3.5": ("Qwen3_5TextConfig", DELTA | {"layer_types": BOTH}),
-    "Kimi Linear": ("KimiLinearConfig", {}),
+    "Kimi Linear": ("KimiLinearConfig", KIMI),
     "RWKV": ("RwkvConfig", {"attention_hidden_size": 32}),
     "RecurrentGemma": (
         "RecurrentGemmaConfig",
