@@ -30,7 +30,7 @@ from helpers.files import REPOSITORY, replace_unprintable, write_json, write_tex
 from helpers.preflight.packages import pythonpath_check
 from helpers.preflight.readiness import memory_check
 from helpers.runs import Run, clock, new_run, runs_folder
-from helpers.runs.folder import latest_run, read_object, run_lock
+from helpers.runs.folder import NOTEBOOKS, latest_run, read_object, run_lock
 from helpers.runs.lock import Held
 from helpers.runs.progress import Progress
 from helpers.show import side_by_side, write_report
@@ -126,18 +126,18 @@ class Workshop:
         self.profile, self.notebooks = profile, notebooks
         self.sources = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in notebooks}
         stopped = None if fresh else self.stopped_run()
-        if stopped:
-            self.run, self.state = stopped
-            print(f"Continuing {self.run.path.name}: done {' '.join(self.state['done']) or 'none'}")
-        else:
-            self.run, self.state = new_run(profile), {"done": {}, "peak_memory_bytes": 0}
-            print(f"Starting {self.run.path.name}")
+        self.run, self.state = stopped or (new_run(profile), {"done": {}, "begun": {}, "peak_memory_bytes": 0})
         try:
             run_lock(self.run.path).take(wait=1)  # until this process ends
         except Held as error:
             raise SystemExit(
                 f"make run: {self.run.path.name}: {error} is still running this; wait or stop it"
             ) from None
+        if stopped:
+            self.forget_edited()
+            print(f"Continuing {self.run.path.name}: done {' '.join(self.state['done']) or 'none'}")
+        else:
+            print(f"Starting {self.run.path.name}")
         self.run.measured_machine()
         self.progress = Progress(earlier_seconds(profile.name))
         for name, entry in self.state["done"].items():
@@ -146,7 +146,7 @@ class Workshop:
         self.save("running")
 
     def stopped_run(self) -> tuple[Run, dict] | None:
-        """The latest run, if it was stopped or killed and would do the same; notebooks edited since are redone."""
+        """The latest run, if it was stopped or killed and would do the same."""
         if (latest := latest_run()) is None:
             return None
         try:
@@ -158,17 +158,21 @@ class Workshop:
             return None
         if owner := run_lock(latest).holder():
             raise SystemExit(f"make run: {owner} is still running {latest.name}; wait for it or stop it")
-        changed = False
-        done = {}
-        for name, entry in state["done"].items():  # what follows an edited notebook may depend on it
-            changed = changed or entry["source"] != self.sources.get(name)
-            if not changed:
-                done[name] = entry
-        return Run(latest, self.profile), state | {"done": done}
+        return Run(latest, self.profile), {"begun": {}} | state
+
+    def forget_edited(self) -> None:
+        """A notebook edited since it ran, and what follows it and may depend on it, are done and trained again."""
+        begun = self.state["begun"]
+        edited = [name for name, source in begun.items() if source != self.sources.get(name)]
+        for name in [name for name in begun if edited and name >= min(edited)]:
+            self.state["done"].pop(name, None)
+            for method in (method for method, number in NOTEBOOKS.items() if name.startswith(number)):
+                self.run.stage(method).forget()
+            del begun[name]
 
     def key(self) -> list:
         """What decides a run: a stopped one is continued only if all of it is unchanged."""
-        return [asdict(self.profile), sorted(self.sources)]
+        return [asdict(self.profile), sorted(self.sources), os.environ.get("WORKSHOP_PRECISION", "")]
 
     def save(self, status: str) -> None:
         """Write the state; whoever reads it after a kill sees the last notebook that was done."""
@@ -180,6 +184,8 @@ class Workshop:
         for path in self.notebooks:
             if path.stem in self.state["done"]:
                 continue
+            self.state["begun"][path.stem] = self.sources[path.stem]
+            self.save("running")
             execution = Execution(path, self)
             error = execution.execute()
             self.state["peak_memory_bytes"] = max(self.state["peak_memory_bytes"], execution.peak_memory)
@@ -188,7 +194,7 @@ class Workshop:
                 print(f"\nFAILED: {error}\n", flush=True)
                 self.finish()
                 return 1
-            self.state["done"][path.stem] = {"source": self.sources[path.stem], "seconds": execution.seconds}
+            self.state["done"][path.stem] = {"seconds": execution.seconds}
             self.progress.done(path.stem, execution.seconds)
             self.save("running")
         self.save("finished")

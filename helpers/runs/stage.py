@@ -100,14 +100,18 @@ class Stage:
             reason = f"starting from {origin}: the stopped run had other settings ({', '.join(changed)})"
         else:
             reason = f"starting from {origin}"
-        (self.path / "settings.json").unlink(missing_ok=True)  # first: a kill from here on can't lead to a resume
-        self.run.store_result(self.name, None)
-        if self.path.exists():
-            shutil.rmtree(self.path)
+        self.forget()
         self.path.mkdir(parents=True)
         write_json(self.path / "settings.json", settings)
         print(f"{self.path.name}: {reason}")
         return 0
+
+    def forget(self) -> None:
+        """Take away all that is here, the result too."""
+        (self.path / "settings.json").unlink(missing_ok=True)  # first: a kill from here on can't lead to a resume
+        self.run.store_result(self.name, None)
+        if self.path.exists():
+            shutil.rmtree(self.path)
 
     def reserve(self) -> None:
         """Keep this stage for this process, until it ends; a RuntimeError names the process that has it."""

@@ -197,6 +197,23 @@ def test_an_edited_notebook_and_what_follows_are_done_again(runner):
     ]
 
 
+STAGE = """from helpers.runs.folder import open_run
+from helpers.training.profiles import get_profile
+stage = open_run(get_profile()).stage("sft")
+print("there" if stage.finished else "forgotten", flush=True)
+stage.finish({"n": 1})"""
+
+
+def test_what_an_edited_notebook_trained_is_forgotten_and_what_another_trained_is_kept(runner):
+    write_notebook(runner.folder, "02_sft", STAGE, "raise SystemError('stop')")
+    for expected, code in (("forgotten", 1), ("there", 1), ("forgotten", 0)):
+        if code == 0:
+            write_notebook(runner.folder, "02_sft", STAGE, "stage.forget()  # a made-up result is nothing to draw")
+        returned, said = runner.run()
+        assert returned == code, said
+        assert runner.executed("02_sft").cells[0].outputs[0].text.strip() == expected
+
+
 def test_fresh_or_other_settings_leave_a_stopped_run_behind(runner, monkeypatch):
     write_notebook(runner.folder, "00_a", "1")
     write_notebook(runner.folder, "01_b", "raise SystemError('stop')")

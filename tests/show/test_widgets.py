@@ -8,11 +8,14 @@ import ipywidgets as widgets
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from peft import get_peft_model
 
 from helpers.data.collate import PreferenceCollator
 from helpers.data.load import load_preferences
+from helpers.evaluation.methods import look
 from helpers.runs.folder import Run
+from helpers.show.notebook import draw_monitor
 from helpers.show.objective_plots import plot_loss
 from helpers.show.run_plots import plot_monitor
 from helpers.show.widgets import LiveMonitor, odds_ratio_explorer, odds_ratio_table, show_widget
@@ -83,6 +86,33 @@ def test_a_resumed_run_is_not_measured_twice_and_is_timed_from_its_step(tmp_path
     train(stage.checkpoints, tokenized, tokenizer, monitor, steps=6, resume=stage.last_checkpoint())
     assert monitor.first_step == 4
     assert [record["step"] for record in stage.read_monitor()] == [0, 2, 4, 6]
+
+
+def test_recorded_curves_are_shown_beside_those_of_another_stage(tmp_path, tokenized, tokenizer, monkeypatch):
+    run, shown = Run(tmp_path, PROFILES["smoke"]), []
+    first, other = run.stage("orpo"), run.stage("variants/orpo-beta-0.1")
+    for stage in (first, other):
+        stage.write_monitor({"step": 0, "chosen_logp": -1.0, "rejected_logp": -2.0})
+    monkeypatch.setattr("helpers.show.widgets.in_notebook", lambda: True)
+    monkeypatch.setattr("helpers.show.widgets.display", shown.append)
+    drawn = []
+    monkeypatch.setattr(
+        "helpers.show.notebook.plot_monitor", lambda by, faint: drawn.append((list(by), faint)) or Figure()
+    )
+    LiveMonitor([], other, every=2, draw=draw_monitor(other, run.stage("sft"), first, other)).show_recorded()
+    assert drawn == [(["orpo", "variants/orpo-beta-0.1"], ("orpo",))] and shown[0].data.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("stage", "label"),
+    [
+        ("orpo", "ORPO"),
+        ("variants/orpo-beta-0.1", "ORPO beta 0.1"),
+        ("variants/sft-learning_rate-1e-05-steps-60", "SFT learning_rate 1e-05 steps 60"),
+    ],
+)
+def test_a_stage_is_labelled_by_its_method_and_settings(stage, label):
+    assert look(stage).label == label
 
 
 def test_table_worked_by_hand():
