@@ -7,16 +7,22 @@ import json
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 
 import torch
 
 from benchmarks.methods import Case, make_trainer
 from helpers.runs import Memory, matmul_gflops
+from helpers.training import ORPOTrainer
+from helpers.training.autocast import adapters_cast_once, round_frozen
 
 
 def main(case: Case) -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(case, folder)
+    ours = isinstance(trainer, ORPOTrainer)
+    if ours:
+        round_frozen(trainer)  # as the notebooks do
     model = trainer.model.train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=True)
@@ -26,9 +32,10 @@ def main(case: Case) -> None:
     say(ready=True, row_tokens=tokens(batches) / len(batches), flops=flops)
     for number, _ in enumerate(sys.stdin):
         started = time.perf_counter()
-        with trainer.compute_loss_context_manager():
-            loss = trainer.compute_loss(model, dict(batches[number % len(batches)]))
-        loss.backward()
+        with adapters_cast_once(trainer) if ours else nullcontext():  # as in our training_step
+            with trainer.compute_loss_context_manager():
+                loss = trainer.compute_loss(model, dict(batches[number % len(batches)]))
+            loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         if torch.cuda.is_available():

@@ -31,6 +31,7 @@ from helpers.objective.logprobs import pair_logps
 from helpers.runs.folder import Run
 from helpers.runs.machine import fast_bf16, here_and_now
 from helpers.runs.recorded import results_folder
+from helpers.training.autocast import adapters_cast_once, round_frozen
 from helpers.training.base_model import load_base, load_model
 from helpers.training.orpo import ORPOConfig, ORPOTrainer, orpo_values
 from helpers.training.profiles import PROFILES
@@ -130,9 +131,11 @@ class Recording:
                 trainer = trainer_class(args=args, train_dataset=rows, **common)
             trainer.remove_callback(PrinterCallback)
             started = time.perf_counter()
-            trainer.train()
+            round_frozen(trainer)
+            with adapters_cast_once(trainer):
+                trainer.train()
         took = {"train_seconds": time.perf_counter() - started, "train_pairs": len(pairs), "steps": profile.steps}
-        return trainer.model.merge_and_unload(), tokenizer, took
+        return trainer.model.float().merge_and_unload(), tokenizer, took
 
     def answered(self, model, tokenizer, asked, prompts=None, examples: bool = False) -> dict:
         """What the checker says of a model's greedy and sampled answers to the rows `asked`."""

@@ -14,12 +14,21 @@ import torch
 # resident set of a process is what is alive in it. They must be set before the process starts.
 EXACT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as malloc.h numbers the options of mallopt
+
 
 def release_memory() -> None:
     """Give freed memory back to the system, which glibc otherwise keeps in this process; elsewhere only collect."""
     gc.collect()
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # musl has none
         libc.malloc_trim(0)
+
+
+def return_large_blocks(size: int = 8 * 2**20) -> None:
+    """Let glibc give freed blocks of `size` bytes and more back at once. By itself it keeps them, up to 32 MiB each."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            libc.mallopt(option, size)
 
 
 class Memory:

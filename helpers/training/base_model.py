@@ -20,6 +20,7 @@ from transformers import (
     set_seed,
 )
 
+from helpers.runs.memory import return_large_blocks
 from helpers.training.packaged_model import WHEEL, packaged_model
 
 SMOKE, PACKAGED = "smoke", "packaged"
@@ -117,6 +118,7 @@ def load_base(profile) -> tuple[torch.nn.Module, PreTrainedTokenizerFast]:
 
     Seeds all that is random from here on: the first values of an adapter, the order of the pairs.
     """
+    return_large_blocks()
     set_seed(profile.seed)
     path, reason = find_base_model(profile.model)
     print(f"Base model — {reason}")

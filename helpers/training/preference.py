@@ -20,6 +20,7 @@ from helpers.training.arguments import (
     refuse_unreadable_rows,
     tokenizer_of,
 )
+from helpers.training.autocast import adapters_cast_once
 from helpers.training.layout_check import shared_row_obstacle
 
 
@@ -88,6 +89,11 @@ class PreferenceTrainer(Trainer):
     def _shared_row_obstacle(self) -> str | None:
         datasets = [dataset for _, dataset in self._named_datasets()]
         return shared_row_obstacle(self.model, datasets, self.args.max_length) if datasets else None
+
+    def training_step(self, *args, **kwargs):
+        """Trainer's step; the adapter's inputs are cast once, in the forward pass and where it is computed again."""
+        with adapters_cast_once(self):
+            return super().training_step(*args, **kwargs)
 
     # ── the mean over pairs ─────────────────────────────────────────────────────────────────────────────────
 

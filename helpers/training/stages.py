@@ -10,6 +10,7 @@ from transformers.trainer_callback import TrainerState
 
 from helpers.runs.memory import release_memory
 from helpers.runs.told import Refused, RunFirst, Stopped
+from helpers.training.autocast import adapters_cast_once, round_frozen
 from helpers.training.base_model import load_model
 from helpers.training.recipe import stage_settings, training_device, training_summary
 
@@ -58,16 +59,22 @@ def train_stage(trainer, stage, monitor) -> None:
     try:
         with stop.listening():
             take_steps(trainer, stage)
+            forget_optimizer(trainer)  # before the model is saved, which takes a copy
             save_trained(trainer, stage, training_summary(trainer, monitor))
     except KeyboardInterrupt:
         raise Stopped(f"{stage} (stopped within a step). {how_to_go_on(stage)}") from None
     finally:
         trainer.remove_callback(stop)
-        trainer.optimizer, trainer.lr_scheduler = None, None  # a checkpoint has them for whoever goes on
-        release_memory()
+        forget_optimizer(trainer)
     if stop.pressed:
         raise Stopped(f"{stage}. {how_to_go_on(stage)} The next cell reads the model.")
     print(f"{trainer.state.global_step} steps; the model is in {stage.path.name}/{stage.model_path.name}")
+
+
+def forget_optimizer(trainer) -> None:
+    """Free what only the next step would need; a checkpoint has it for whoever goes on."""
+    trainer.optimizer, trainer.lr_scheduler = None, None
+    release_memory()
 
 
 def how_to_go_on(stage) -> str:
@@ -85,7 +92,9 @@ def take_steps(trainer, stage) -> None:
     checkpoint = stage.last_checkpoint()
     try:
         if step < trainer.args.max_steps:
-            trainer.train(resume_from_checkpoint=checkpoint)
+            round_frozen(trainer)
+            with adapters_cast_once(trainer):
+                trainer.train(resume_from_checkpoint=checkpoint)
         else:  # a kill came after the last checkpoint, and Trainer would make one step more
             trainer._load_from_checkpoint(checkpoint)
             trainer.state = TrainerState.load_from_json(f"{checkpoint}/trainer_state.json")
@@ -132,7 +141,7 @@ def save_trained(trainer, stage, summary: dict) -> None:
     """
     model = trainer.model
     if hasattr(model, "merge_and_unload"):
-        model = copy.deepcopy(model).merge_and_unload()
+        model = copy.deepcopy(model).float().merge_and_unload()
     model.save_pretrained(stage.model_path)
     trainer.processing_class.save_pretrained(stage.model_path)
     stage.write_file("training.json", summary)  # last: without it the model counts as half-written
