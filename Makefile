@@ -25,7 +25,7 @@ NEWEST_READY := $(NEWEST)/$(call stamp,requirements-newest.txt)
 NEWEST_TESTS := tests/objective tests/data tests/evaluation $(addprefix tests/training/test_,base_model.py orpo.py layout_check.py models.py)
 
 .DEFAULT_GOAL := help
-.PHONY: gone help setup run lab test rehearse newest lint format figures bench techniques record clean
+.PHONY: gone help setup run lab test rehearse newest lint format figures bench techniques record notebooks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -79,6 +79,9 @@ techniques: $(READY) ## SFT, DPO, RLHF and ORPO beside each other, three seeds, 
 
 record: $(READY) ## copy the latest run into docs/results/ (RUN=runs/… names another)
 	@$(BIN)/python scripts/record_results.py $(or $(RUN),runs/latest)
+
+notebooks: $(READY) ## put the outputs of the latest run into notebooks/ (RUN=runs/… names another)
+	@$(BIN)/python -m scripts.publish_notebooks $(or $(RUN),runs/latest)
 
 clean: ## remove the environments, the kernel, cached models; runs/ stays
 	@[ ! -x $(BIN)/python ] || $(BIN)/python scripts/kernel.py remove

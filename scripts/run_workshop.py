@@ -35,6 +35,7 @@ from helpers.runs.lock import Held
 from helpers.runs.progress import Progress
 from helpers.show import side_by_side, write_report
 from helpers.training import get_profile
+from scripts.publish_notebooks import WIDGET, clear
 
 FIXES = {
     errno.ENOSPC: "no space is left: free some, or set WORKSHOP_RUNS to a folder elsewhere",
@@ -42,7 +43,6 @@ FIXES = {
     errno.EMFILE: "too many open files: raise the limit with `ulimit -n 1024`",
     errno.ENAMETOOLONG: "the kernel's sockets lie in TMPDIR: set it to a shorter path, such as /tmp",
 }
-WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def main() -> int:
@@ -119,12 +119,26 @@ def read_notebook(path: Path):
         raise ValueError(f"{path.name} is no notebook ({first[:100]}): restore it, for example with git") from error
 
 
+def hash_of_cells(notebook) -> str:
+    """Of what its cells say; outputs may come and go."""
+    cells = [[cell.cell_type, cell.source] for cell in notebook.cells]
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:16]
+
+
+def without_outputs(notebook):
+    """The notebook, changed in place: what an earlier run printed must not stand in a cell that this one never runs."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            clear(cell)
+    return notebook
+
+
 class Workshop:
     """One headless run: which notebooks are done is kept in <run>/state.json."""
 
     def __init__(self, profile, notebooks: list[Path], fresh: bool):
         self.profile, self.notebooks = profile, notebooks
-        self.sources = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in notebooks}
+        self.sources = {path.stem: hash_of_cells(read_notebook(path)) for path in notebooks}
         stopped = None if fresh else self.stopped_run()
         self.run, self.state = stopped or (new_run(profile), {"done": {}, "begun": {}, "peak_memory_bytes": 0})
         try:
@@ -251,7 +265,7 @@ class Execution(NotebookClient):
         self.number, self.said = 0, ""
         self.heard, self.lost = 0, Counter()
         super().__init__(
-            read_notebook(path),
+            without_outputs(read_notebook(path)),
             timeout=None,
             iopub_timeout=600,  # seconds to read what a cell printed after it has ended
             raise_on_iopub_timeout=True,

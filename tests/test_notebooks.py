@@ -11,10 +11,10 @@ import nbformat
 import pytest
 
 from helpers.files import REPOSITORY
+from scripts.publish_notebooks import LARGEST, UNFIT, WIDGET, outdated, shown
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-# AWS's key ids are upper case: in lower case "akia…" would be found in the base64 of many a picture
-SECRETS = re.compile(r"hf_[A-Za-z0-9]{20,}|AKIA[0-9A-Z]{16}|(?i:aws_secret_access_key\s*=)")
+SECRETS = UNFIT["what looks like a secret"]
 
 
 def read(path):
@@ -31,12 +31,27 @@ def tagged(notebook, tag: str) -> list[int]:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 class TestAsWritten:
-    def test_is_valid_and_carries_no_outputs(self, path):
+    def test_is_valid_and_not_yet_executed(self, path):
         notebook = read(path)
         nbformat.validate(notebook)
         assert notebook.metadata.kernelspec.name == "orpo-workshop"
-        for cell in code_cells(notebook):
-            assert not cell.outputs and cell.execution_count is None
+        assert {cell.execution_count for cell in code_cells(notebook)} == {None}
+
+    def test_every_output_belongs_to_the_code_above_it(self, path):
+        """After an edit: make run and make notebooks, or python -m scripts.publish_notebooks --drop-outdated."""
+        assert not outdated(read(path))
+
+    def test_outputs_are_small_and_fit_to_be_shown_without_a_kernel(self, path):
+        assert path.stat().st_size < LARGEST
+        for number, cell in enumerate(code_cells(read(path))):
+            for output in cell.outputs:
+                shown(output, f"code cell {number}")  # raises for an error, a path, a secret, a picture without text
+                assert WIDGET not in output.get("data", {}) and "widgets" not in read(path).metadata
+
+    def test_outputs_say_from_which_machine_and_date_they_are(self, path):
+        code = code_cells(read(path))
+        if any(cell.outputs for cell in code):
+            assert re.search(r"recorded on .+, \d{4}-\d\d-\d\d", code[0].outputs[-1].data["text/plain"])
 
     def test_opens_with_goal_time_and_prerequisites_and_ends_with_recap_and_exercise(self, path):
         cells = read(path).cells

@@ -197,6 +197,25 @@ def test_an_edited_notebook_and_what_follows_are_done_again(runner):
     ]
 
 
+def test_a_notebook_that_was_only_run_and_saved_is_not_edited(runner):
+    write_notebook(runner.folder, "00_a", "1")
+    write_notebook(runner.folder, "01_b", "raise SystemError('stop')")
+    assert runner.run()[0] == 1
+    notebook = nbformat.read(runner.folder / "00_a.ipynb", as_version=4)
+    notebook.cells[0] |= {"outputs": [nbformat.v4.new_output("stream", text="1")], "execution_count": 5}
+    nbformat.write(notebook, runner.folder / "00_a.ipynb")
+    assert "done 00_a\n" in runner.run()[1]
+
+
+def test_what_an_earlier_run_printed_does_not_stand_in_cells_that_this_one_never_ran(runner):
+    write_notebook(runner.folder, "00_a", "raise SystemError('stop')", "print(1)")
+    notebook = nbformat.read(runner.folder / "00_a.ipynb", as_version=4)
+    notebook.cells[1] |= {"outputs": [nbformat.v4.new_output("stream", text="1")]}
+    nbformat.write(notebook, runner.folder / "00_a.ipynb")
+    assert runner.run()[0] == 1
+    assert [len(cell.outputs) for cell in runner.executed("00_a").cells] == [1, 0]
+
+
 STAGE = """from helpers.runs.folder import open_run
 from helpers.training.profiles import get_profile
 stage = open_run(get_profile()).stage("sft")

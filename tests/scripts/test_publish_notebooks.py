@@ -1,0 +1,102 @@
+"""`make notebooks`: what a run printed goes into the notebooks, with a hash of the code that printed it."""
+
+import json
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from scripts.publish_notebooks import WIDGET, clear, drop_outdated, outdated, publish, read
+
+PNG = "iVBORw0KGgo="
+SAID = [new_output("stream", text="done\n")]
+PICTURE = [new_output("display_data", {"image/png": PNG}, metadata={"image/png": {"alt": "a curve"}})]
+SLIDER = [new_output("display_data", {WIDGET: {"model_id": "1"}, "text/plain": "ratio 2"})]
+
+
+def make(folder, run, *outputs, status="finished"):
+    """A folder of one notebook and a run of it: a cell for each list of outputs."""
+    machine = {"cpu": "a CPU", "cores": 2, "accelerator": "none"}
+    results = {"date": "2026-01-02T03:04:05", "machine": machine, "profile": "laptop", "seed": 0}
+    (run / "notebooks").mkdir(parents=True)
+    folder.mkdir()
+    for name, content in (("state", {"status": status}), ("results", results)):
+        (run / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    cells = [new_markdown_cell("# 00"), *(new_code_cell(f"cell({i})") for i in range(len(outputs)))]
+    nbformat.write(new_notebook(cells=cells), folder / "00_a.ipynb")
+    for number, (cell, made) in enumerate(zip(cells[1:], outputs, strict=True), start=1):
+        cell.outputs, cell.execution_count = list(made), number
+    nbformat.write(new_notebook(cells=cells), run / "notebooks" / "00_a.ipynb")
+
+
+def test_outputs_come_with_a_stamp_and_without_counts_and_widgets(tmp_path):
+    make(tmp_path / "notebooks", tmp_path / "run", SAID, PICTURE, SLIDER, [])
+    (path,) = publish(tmp_path / "run", tmp_path / "notebooks")
+    code = read(path).cells[1:]
+    assert {cell.execution_count for cell in code} == {None}
+    assert code[0].outputs[0].text == "done\n"
+    assert "recorded on a CPU, 2 cores, no accelerator, 2026-01-02" in code[0].outputs[1].data["text/plain"]
+    assert code[1].outputs[0].data["image/png"].strip() == PNG
+    assert code[2].outputs[0].data == {"text/plain": "ratio 2"}
+    assert not code[3].outputs and "source_hash" not in code[3].metadata
+    assert not outdated(read(path))
+    again = path.read_bytes()
+    publish(tmp_path / "run", tmp_path / "notebooks")
+    assert path.read_bytes() == again
+
+
+def test_an_edited_cell_is_found_and_its_output_dropped(tmp_path, capsys):
+    make(tmp_path / "notebooks", tmp_path / "run", SAID, SAID)
+    (path,) = publish(tmp_path / "run", tmp_path / "notebooks")
+    notebook = read(path)
+    notebook.cells[2].source = "cell(2)"
+    nbformat.write(notebook, path)
+    assert outdated(read(path)) == [2]
+    drop_outdated(path.parent)
+    assert "00_a.ipynb, cell 3: its output is removed" in capsys.readouterr().out
+    first, second = read(path).cells[1:]
+    assert first.outputs and not second.outputs and not outdated(read(path))
+
+
+def test_an_output_without_a_hash_is_outdated(tmp_path):
+    make(tmp_path / "notebooks", tmp_path / "run", SAID)
+    (path,) = publish(tmp_path / "run", tmp_path / "notebooks")
+    notebook = read(path)
+    del notebook.cells[1].metadata["source_hash"]
+    assert outdated(notebook) == [1]
+    clear(notebook.cells[1])
+    assert not outdated(notebook)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ([new_output("stream", text="kept in '/home/someone/x'")], "shows a folder of one machine"),
+        ([new_output("stream", text="hf_" + "a" * 30)], "shows what looks like a secret"),
+        ([new_output("display_data", {"text/html": "<i>AKIA" + "A" * 16})], "shows what looks like a secret"),
+        ([new_output("display_data", {"image/png": PNG})], "a picture has no alt text"),
+        ([new_output("error", ename="ValueError", evalue="no")], "ended with ValueError: no"),
+        ([new_output("stream", text="x" * 2**20)], "would take 1.0 MB"),
+    ],
+)
+def test_what_should_not_be_published_is_refused_in_one_line(tmp_path, outputs, message):
+    make(tmp_path / "notebooks", tmp_path / "run", outputs)
+    before = (tmp_path / "notebooks" / "00_a.ipynb").read_bytes()
+    with pytest.raises(ValueError, match=message) as refused:
+        publish(tmp_path / "run", tmp_path / "notebooks")
+    assert "\n" not in str(refused.value)
+    assert (tmp_path / "notebooks" / "00_a.ipynb").read_bytes() == before
+
+
+def test_a_run_that_is_not_finished_or_of_other_code_is_refused(tmp_path):
+    make(tmp_path / "notebooks", tmp_path / "run", SAID, status="stopped")
+    with pytest.raises(ValueError, match="the run is stopped; finish it with make run"):
+        publish(tmp_path / "run", tmp_path / "notebooks")
+    with pytest.raises(ValueError, match="no run folder"):
+        publish(tmp_path / "nothing", tmp_path / "notebooks")
+    (tmp_path / "run" / "state.json").write_text('{"status": "finished"}', encoding="utf-8")
+    notebook = read(tmp_path / "notebooks" / "00_a.ipynb")
+    notebook.cells[1].source = "other()"
+    nbformat.write(notebook, tmp_path / "notebooks" / "00_a.ipynb")
+    with pytest.raises(ValueError, match=r"00_a.ipynb was edited since the run"):
+        publish(tmp_path / "run", tmp_path / "notebooks")
