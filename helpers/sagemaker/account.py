@@ -7,6 +7,7 @@ from pathlib import Path
 from helpers.neuron.compile_cache.store import S3_URL
 from helpers.sagemaker import loopback
 from helpers.sagemaker.aws_errors import client, told
+from helpers.sagemaker.catalogue import ACCOUNTS
 from helpers.sagemaker.job import TrainingJob, pattern_of
 
 REHEARSED = "rehearsed on this machine, not on AWS"
@@ -64,6 +65,7 @@ def open_account(role: str = "", output: str = "", region: str = "", folder: Pat
         raise ValueError(f"role {role!r} is no ARN of a role: give arn:aws:iam::<account>:role/<name>")
     if not S3_URL.fullmatch(output):
         raise ValueError(f"output {output!r}: give s3://bucket/prefix, for a bucket in {region}")
+    loopback.release_boto3()  # of an earlier rehearsal in this kernel
     with told("GetCallerIdentity"):
         mine = client("sts", region).get_caller_identity()["Account"]
     if mine != role.split(":")[4]:
@@ -73,6 +75,7 @@ def open_account(role: str = "", output: str = "", region: str = "", folder: Pat
 
 def open_rehearsal(region: str, folder: Path) -> Account:
     """The service of this folder, with a bucket; boto3 finds nothing else in this process from here on."""
+    region = region if region in ACCOUNTS else "us-east-1"
     url = loopback.start(folder)
     loopback.point_boto3(url, region)
     with told("CreateBucket rehearsal"):

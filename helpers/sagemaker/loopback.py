@@ -2,7 +2,7 @@
 
 moto answers for AWS; what it leaves out is here: a job takes its time, can be stopped, and has its name once. The
 service is a process of its own, so that a kernel may restart while a job runs. It ends by itself when nobody has asked
-it anything for half an hour. `python -m helpers.sagemaker.loopback FOLDER` is how `start` starts it.
+it anything for an hour. `python -m helpers.sagemaker.loopback FOLDER` is how `start` starts it.
 """
 
 import importlib.util
@@ -22,10 +22,11 @@ from pathlib import Path
 from helpers.files import REPOSITORY, read_json, write_json
 from helpers.sagemaker.instance import Instance
 
-IDLE = 1800.0  # seconds without a question and without a job
+IDLE = 3600.0  # seconds without a question and without a job
 PATIENCE = 60.0  # seconds until the service answers
 ACCOUNT = "123456789012"  # moto's
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+BEFORE: dict[str, str] = {}  # the environment as it was before boto3 was pointed here
 INSTALL = "run `.venv/bin/python -m scripts.install requirements-sagemaker.txt` in a terminal"
 
 
@@ -95,11 +96,22 @@ def answer(start_response, status: str, said: dict) -> list[bytes]:
 
 def point_boto3(url: str, region: str) -> None:
     """From here on boto3 finds the service and nothing else in this process: no key, no file of the user's is read."""
+    release_boto3()
+    BEFORE.update({name: os.environ.get(name, "") for name in ("NO_PROXY", "no_proxy")})
     for name in [name for name in os.environ if name.startswith("AWS_")]:
-        del os.environ[name]
+        BEFORE[name] = os.environ.pop(name)
     files = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
-    proxies = dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1")
+    proxies = {name: f"{BEFORE[name]},127.0.0.1".strip(",") for name in ("NO_PROXY", "no_proxy")}
     os.environ.update(CREDENTIALS | files | proxies | {"AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": region})
+
+
+def release_boto3() -> None:
+    """What the environment held before `point_boto3` holds again."""
+    if BEFORE:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            del os.environ[name]
+        os.environ.update(BEFORE)
+        BEFORE.clear()
 
 
 def start(folder: Path) -> str:

@@ -1,5 +1,8 @@
 """Which account: bad input is one line before anything is made; without an account it is this machine."""
 
+import os
+from dataclasses import replace
+
 import boto3
 import pytest
 from moto import mock_aws
@@ -46,6 +49,20 @@ def test_what_is_wrong_is_one_line(aws, role, output, says):
     assert "\n" not in str(error.value)
 
 
+def test_after_a_rehearsal_boto3_finds_the_users_account_again_once_it_is_named(aws, monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    monkeypatch.setenv("NO_PROXY", "intranet")
+    before = os.environ.copy()
+    for url in ("http://127.0.0.1:1", "http://127.0.0.1:2"):
+        loopback.point_boto3(url, "us-east-1")
+    assert "AWS_PROFILE" not in os.environ and os.environ["NO_PROXY"] == "intranet,127.0.0.1"
+    Account(ROLE, "us-east-1", OUTPUT, tmp_path).close()
+    assert os.environ["AWS_ENDPOINT_URL"] == "http://127.0.0.1:2", "a later cell must not reach the user's account"
+    with pytest.raises(JobError, match="mine"):
+        open_account(ROLE, OUTPUT)
+    assert {name: os.environ[name] for name in before} == before and "AWS_ENDPOINT_URL" not in os.environ
+
+
 def test_without_credentials_it_is_one_line(monkeypatch, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
@@ -69,3 +86,5 @@ def test_a_rehearsed_job_differs_in_what_it_trains_only(tmp_path):
     assert small.hyperparameters["max_steps"] == 20 and small.hyperparameters["backend"] == "cpu"
     assert (small.name, small.instance_type, small.requirements) == (JOB.name, JOB.instance_type, JOB.requirements)
     small.check()
+    sft = rehearsal.fit(replace(JOB, hyperparameters={"method": "sft"}), get_profile("smoke"))
+    assert sft.hyperparameters["method"] == "sft" and "beta" not in sft.hyperparameters
