@@ -40,6 +40,10 @@ class Account:
         """The job as it is submitted: unchanged on AWS; in a rehearsal it trains the profile's small model on a CPU."""
         if not self.rehearsed:
             return job
+        if job.instance_count > 1:
+            raise ValueError(
+                f"instance_count is {job.instance_count}: a rehearsal has one instance, this machine; give 1"
+            )
         method = job.hyperparameters["method"]
         small = {"method": method, "model": profile.model, "pairs": profile.train_pairs, "seed": profile.seed}
         small |= {"max_steps": min(profile.steps, MOST_STEPS), "save_steps": min(profile.save_every, MOST_STEPS)}
@@ -70,7 +74,26 @@ def open_account(role: str = "", output: str = "", region: str = "", folder: Pat
         mine = client("sts", region).get_caller_identity()["Account"]
     if mine != role.split(":")[4]:
         raise ValueError(f"the role is of another account than your credentials (…{mine[-4:]}): name a role of yours")
+    refuse_bucket_elsewhere(S3_URL.fullmatch(output)["bucket"], region)
     return Account(role, region, output)
+
+
+def refuse_bucket_elsewhere(bucket: str, region: str) -> None:
+    """The bucket is there, in the region of the jobs: SageMaker takes no other. S3 tells that to everybody."""
+    from botocore.exceptions import ClientError
+
+    with told(f"HeadBucket {bucket}"):
+        try:
+            answer = client("s3", region).head_bucket(Bucket=bucket)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "404":
+                raise ValueError(f"there is no bucket {bucket}: create it in {region}, or fix its name") from error
+            if error.response["Error"]["Code"] != "403":  # who may not look is told its region all the same
+                raise
+            answer = error.response
+    where = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", region)
+    if where != region:
+        raise ValueError(f"bucket {bucket} is in {where}, the jobs in {region}: take a bucket in the jobs' region")
 
 
 def open_rehearsal(region: str, folder: Path) -> Account:

@@ -21,16 +21,21 @@ def aws(monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     with mock_aws():
+        for name, region in (("class", "us-east-1"), ("europe", "eu-west-1")):
+            place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+            boto3.client("s3", region_name=region).create_bucket(Bucket=name, **place)
         yield
 
 
 def test_an_account_is_named_by_role_and_place_and_its_job_is_submitted_as_it_is(aws, tmp_path):
-    account = open_account(ROLE, OUTPUT, "eu-west-1", tmp_path)
-    assert account == Account(ROLE, "eu-west-1", OUTPUT) and not account.rehearsed
-    assert str(account) == "on AWS, eu-west-1: s3://class/jobs"
+    account = open_account(ROLE, OUTPUT, "us-east-1", tmp_path)
+    assert account == Account(ROLE, "us-east-1", OUTPUT) and not account.rehearsed
+    assert str(account) == "on AWS, us-east-1: s3://class/jobs"
     assert account.fit(JOB, get_profile("smoke")) is JOB
     account.close()
-    assert not boto3.client("s3", region_name="us-east-1").list_buckets()["Buckets"], "nothing was made"
+    assert not boto3.client("s3", region_name="us-east-1").list_objects_v2(Bucket="class")["KeyCount"], (
+        "nothing was sent"
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,6 +45,8 @@ def test_an_account_is_named_by_role_and_place_and_its_job_is_submitted_as_it_is
         ("", OUTPUT, "role '' is no ARN of a role"),
         (ROLE, "", r"output '': give s3://bucket/prefix, for a bucket in us-east-1"),
         (ROLE, "class/jobs", "output 'class/jobs': give s3://bucket/prefix"),
+        (ROLE, "s3://nowhere/jobs", "there is no bucket nowhere: create it in us-east-1, or fix its name"),
+        (ROLE, "s3://europe/jobs", "bucket europe is in eu-west-1, the jobs in us-east-1: take a bucket in the jobs'"),
         (ROLE.replace("1234", "9999"), OUTPUT, r"another account than your credentials \(…9012\)"),
     ],
 )
@@ -86,5 +93,7 @@ def test_a_rehearsed_job_differs_in_what_it_trains_only(tmp_path):
     assert small.hyperparameters["max_steps"] == 20 and small.hyperparameters["backend"] == "cpu"
     assert (small.name, small.instance_type, small.requirements) == (JOB.name, JOB.instance_type, JOB.requirements)
     small.check()
+    with pytest.raises(ValueError, match="instance_count is 2: a rehearsal has one instance"):
+        rehearsal.fit(replace(JOB, instance_count=2), get_profile("smoke"))
     sft = rehearsal.fit(replace(JOB, hyperparameters={"method": "sft"}), get_profile("smoke"))
     assert sft.hyperparameters["method"] == "sft" and "beta" not in sft.hyperparameters

@@ -1,5 +1,7 @@
 """Notebook 08 in a kernel that is restarted while its job runs, and where an account is named."""
 
+import time
+
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
@@ -15,6 +17,10 @@ def test_a_restarted_kernel_goes_on_with_the_same_job_to_the_end(tmp_path):
     with Cells("08", tmp_path) as kernel:
         said = kernel.run("find_spec", SUBMIT)
         assert "rehearsed on this machine, not on AWS" in said and "was started" in said
+        kernel.begin(kernel.sources[kernel.id_with(FOLLOW)])
+        time.sleep(4)
+        kernel.interrupt()
+        assert "KeyboardInterrupt" in "".join(kernel.finish()[1]), "the stop button stops following, not the job"
     with Cells("08", tmp_path) as kernel:
         said = kernel.run("find_spec", SUBMIT)
         assert "exists already, it is InProgress: nothing was started" in said

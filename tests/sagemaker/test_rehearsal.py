@@ -123,6 +123,14 @@ def test_a_job_whose_code_is_missing_fails_as_on_sagemaker(account):
         follow_job("orpo-no-code", account.region, every=0.2)
 
 
+def test_a_fault_of_the_rehearsal_itself_ends_the_job_too(account):
+    made = request(account, job_of(account, "orpo-odd"), "true")
+    del made["CheckpointConfig"]
+    client("sagemaker", account.region).create_training_job(**made)
+    with pytest.raises(JobError, match=r"orpo-odd failed: unknown: InternalServerError: see service.log"):
+        follow_job("orpo-odd", account.region, every=0.2)
+
+
 def test_a_name_is_used_once_a_job_can_be_stopped_and_clean_up_waits_for_it(account):
     run(account, "orpo-sleeps", "echo asleep; exec sleep 60")
     with pytest.raises(Exception, match="ResourceInUse"):
