@@ -43,8 +43,8 @@ class Instance(threading.Thread):
     def __init__(self, request: dict, region: str, folder: Path, tell):
         super().__init__(daemon=True)
         self.request, self.name, self.tell = request, request["TrainingJobName"], tell
-        self.base, self.stream = folder / self.name / "ml", f"{self.name}/algo-1-{int(time.time())}"
-        self.logs, self.process, self.stopped = client("logs", region), None, ""
+        self.base, self.logs = folder / self.name / "ml", client("logs", region)
+        self.process, self.stopped = None, ""
 
     def run(self) -> None:
         """The whole life of a job; however it goes, it ends."""
@@ -62,9 +62,11 @@ class Instance(threading.Thread):
         """(status at the end, why it failed)."""
         began = datetime.now(UTC)
         self.tell(secondary_status="Downloading", training_start_time=began)  # the first billed second
-        self.download()
-        self.tell(secondary_status="Training")
-        code = self.execute()
+        code = self.start_once()
+        while code == -signal.SIGKILL and self.request["EnableManagedSpotTraining"] and not self.stopped:
+            self.tell(secondary_status="Interrupted")
+            self.upload_checkpoints()
+            code = self.start_once()
         self.tell(secondary_status="Uploading")
         self.upload(succeeded=code == 0)
         now = datetime.now(UTC)
@@ -73,6 +75,12 @@ class Instance(threading.Thread):
         said = failure.read_text(encoding="utf-8") if failure.is_file() else "the log says why"
         status = "Stopped" if self.stopped else "Failed" if code else "Completed"
         return status, f"AlgorithmError: {said}, exit code: {code}"
+
+    def start_once(self) -> int:
+        """What an instance does from its start to its end; after a spot interruption another one does it again."""
+        self.download()
+        self.tell(secondary_status="Training")
+        return self.execute()
 
     def download(self) -> None:
         """Lay out /opt/ml anew; fetch the channels, and the checkpoints of an interrupted start."""
@@ -118,7 +126,7 @@ class Instance(threading.Thread):
 
     def write_log(self, lines) -> None:
         """Put each line into the job's stream, as it comes."""
-        place = {"logGroupName": LOGS, "logStreamName": self.stream}
+        place = {"logGroupName": LOGS, "logStreamName": f"{self.name}/algo-1-{time.time_ns()}"}
         with told(f"log of {self.name}"):
             if not self.logs.describe_log_groups(logGroupNamePrefix=LOGS)["logGroups"]:
                 self.logs.create_log_group(logGroupName=LOGS)
@@ -128,7 +136,7 @@ class Instance(threading.Thread):
                 self.logs.put_log_events(**place, logEvents=[event])
 
     def upload(self, succeeded: bool) -> None:
-        """The model of a job that succeeded, the output of any, its checkpoints: where SageMaker puts them."""
+        """The model of a job that succeeded, the output and the checkpoints of any: where SageMaker puts them."""
         store = open_store(f"{self.request['OutputDataConfig']['S3OutputPath']}/{self.name}/output")
         folders = {"output.tar.gz": self.base / "output" / "data"}
         folders |= {"model.tar.gz": self.base / "model"} if succeeded else {}
@@ -138,6 +146,10 @@ class Instance(threading.Thread):
                 with tarfile.open(packed, "w:gz", compresslevel=1) as archive:
                     archive.add(folder, ".")
                 send(store, packed, name)
+        self.upload_checkpoints()
+
+    def upload_checkpoints(self) -> None:
+        """Checkpoints to S3, from where the next start of the job has them. SageMaker copies them all the time."""
         checkpoints, store = self.base / "checkpoints", open_store(self.request["CheckpointConfig"]["S3Uri"])
         for path in sorted(checkpoints.rglob("*")):
             if path.is_file():
@@ -151,6 +163,7 @@ class Instance(threading.Thread):
 
     def kill(self) -> None:
         """End the job and all its processes at once: the service ends."""
+        self.stopped = "Stopped"
         if self.process and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
 

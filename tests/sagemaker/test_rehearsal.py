@@ -1,12 +1,16 @@
 """A job from submission to its results through the service on this machine: real boto3, a real training."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
+import psutil
 import pytest
 
 from helpers.files import REPOSITORY, read_json
@@ -121,6 +125,33 @@ def test_a_job_whose_code_is_missing_fails_as_on_sagemaker(account):
     client("sagemaker", account.region).create_training_job(**made)
     with pytest.raises(JobError, match="the data is not where the request says: submit again"):
         follow_job("orpo-no-code", account.region, every=0.2)
+
+
+def test_after_a_spot_interruption_the_same_job_goes_on_from_its_checkpoint(account):
+    job = job_of(account, "orpo-spot")
+    longer = job.hyperparameters | {"max_steps": 150, "save_steps": 10}
+    submit(replace(job, hyperparameters=longer, spot=True, max_wait=7200))
+    logs, place, began = client("logs", account.region), {}, time.monotonic()
+    while not any('"step": 25,' in line for _, line in events(logs, job.name, place)):
+        assert time.monotonic() - began < 120, "no step 25"
+        time.sleep(0.1)
+    kill_instance(account.folder / "orpo-spot" / "ml" / "code")
+    assert follow_job(job.name, account.region, every=0.5)["TrainingJobStatus"] == "Completed"
+    said = [line for _, line in events(logs, job.name, {})]
+    (resumed,) = [line for line in said if line.startswith("Resuming from checkpoint-")]
+    steps = [json.loads(line)["step"] for line in said[said.index(resumed) :] if line.startswith('{"')]
+    first = int(re.search(r"checkpoint-(\d+)", resumed)[1]) + 1
+    assert first > 20 and steps == list(range(first, 151))
+
+
+def kill_instance(code: Path) -> None:
+    """What the end of a spot instance is to its processes; the first of them leads their group."""
+    (leader,) = (
+        each.info["pid"]
+        for each in psutil.process_iter(["pid", "cmdline", "cwd"])
+        if each.info["cwd"] == str(code) and "scripts.sagemaker_entry" in (each.info["cmdline"] or ())
+    )
+    os.killpg(leader, signal.SIGKILL)
 
 
 def test_a_fault_of_the_rehearsal_itself_ends_the_job_too(account):
