@@ -27,7 +27,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from helpers.evaluation import comparison_table
 from helpers.files import REPOSITORY, replace_unprintable, write_json, write_text
-from helpers.preflight.packages import pythonpath_check
+from helpers.preflight.packages import installed, pythonpath_check, read_pins
 from helpers.preflight.readiness import memory_check
 from helpers.runs import Run, clock, new_run, runs_folder
 from helpers.runs.folder import NOTEBOOKS, latest_run, read_object, run_lock
@@ -101,6 +101,12 @@ def choose(numbers: list[str], folder: Path, profile: str) -> list[Path]:
         raise ValueError(f"no notebook {' '.join(unknown)}: choose from {' '.join(found)}")
     notes = {number: read_notebook(path).metadata.get("workshop", {}) for number, path in found.items()}
     by_default = {number for number in found if profile not in notes[number].get("only_when_named", [])}
+    for number in sorted(set(numbers) or by_default):
+        if obstacle := obstacle_of(notes[number], named=number in numbers):
+            if numbers:
+                raise ValueError(f"notebook {number} {obstacle}")
+            print(f"notebook {number} is left out: it {obstacle}")
+            by_default.remove(number)
     wanted = set(numbers) or by_default
     for number in sorted(found, reverse=True):
         needs = notes[number].get("needs", [])
@@ -108,6 +114,21 @@ def choose(numbers: list[str], folder: Path, profile: str) -> list[Path]:
             print(f"notebook {number} needs {' '.join(sorted(missing))}: added")
             wanted |= missing
     return [found[number] for number in sorted(wanted)]
+
+
+def obstacle_of(note: dict, named: bool) -> str:
+    """Why a notebook that works with a user's account is not run, with the fix; "" where nothing speaks against it.
+
+    Where the account is named in the environment, it costs money; where it is not, a rehearsal takes packages.
+    """
+    account = note.get("account", {})
+    if on := [name for name in account.get("variables", ()) if os.environ.get(name)]:
+        return "" if named else f"may cost money, since {on[0]} is set: it runs only when it is named"
+    pins = read_pins(REPOSITORY / account["requirements"]) if account else {}
+    if not (missing := [name for name in pins if installed(name) == "missing"]):
+        return ""
+    fix = f"run `.venv/bin/python -m scripts.install {account['requirements']}`"
+    return f"needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: {fix}"
 
 
 def read_notebook(path: Path):

@@ -9,6 +9,9 @@ from datasets import Dataset
 from helpers.data.tokenize import tokenize_preferences
 from helpers.training.base_model import SMOKE, load_tokenizer, smoke_model
 
+for name in ("WORKSHOP_JOBS_ROLE", "WORKSHOP_JOBS_URL"):  # who has an account: no test reaches it
+    os.environ.pop(name, None)
+
 ANSWERS = {
     "What does `ListTopics` do?": ("Lists the topics in an MSK cluster.", "Lists channels."),
     "What is `PutMetricStream` for?": (

@@ -8,6 +8,7 @@ import pytest
 from benchmarks import results as bench_results
 from helpers.evaluation.tables import runs_summary, runs_table
 from helpers.files import REPOSITORY
+from helpers.preflight.packages import read_pins
 from helpers.runs.recorded import recorded_runs
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -73,6 +74,11 @@ def test_every_requirement_is_pinned_exactly_and_says_why():
     assert {"torch", "transformers", "trl", "datasets", "jupyterlab", "matplotlib", "ipywidgets"} <= run
     assert "optimum-neuron" in run and {"pytest", "ruff", "moto", "flask", "hypothesis"} <= develop
     assert not run & develop, "running the workshop installs no tools of its development"
+
+
+def test_what_a_rehearsed_job_takes_is_what_the_tests_take():
+    rehearsal, develop = (read_pins(REPOSITORY / f"requirements-{name}.txt") for name in ("sagemaker", "dev"))
+    assert pinned("requirements-sagemaker.txt") == set(rehearsal) and rehearsal.items() <= develop.items()
 
 
 def test_a_checkout_on_windows_keeps_the_scripts_line_endings(tmp_path):

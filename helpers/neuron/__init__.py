@@ -13,7 +13,7 @@ __all__, __getattr__, __dir__ = exports(
         "orpo": "NeuronORPOConfig NeuronORPOTrainer",
         "dpo": "NeuronDPOConfig NeuronDPOTrainer",
         "sft": "NeuronSFTConfig NeuronSFTTrainer",
-        "estimates": "memory_table padding_share saving_table",
+        "estimates": "MODELS memory_per_core memory_table padding_share saving_table",
         "refusals": "refuse_uneven",
         "run": "can_rehearse command_text on_cores recorded_rehearsal rehearse_both train_command train_on_trainium",
     },

@@ -1,9 +1,12 @@
 """SageMaker training jobs: build and check a request, submit it once, follow it, fetch what it made.
 
     catalogue    container images, instances and dated prices     credentials  what looks like one is refused
-    job          the job, its checks, the exact request           answers      the service's errors in one line
+    job          the job, its checks, the exact request           aws_errors   the service's errors in one line
     package      code and pairs on their way to S3, the results back
     submission   dry run, submit once, stop                       follow       log, progress, cost, why it failed
+    role         policies of the role and of who submits          cleanup      what jobs left, listed, then deleted
+    account      AWS, or a rehearsal where none is named          loopback     the service of a rehearsal, moto's
+    instance     this machine as the instance of a rehearsal
 
 Built on boto3: `ModelTrainer` of the SageMaker SDK brings some 130 packages and asks IAM questions when it is made,
 while the request itself is one call that botocore's own model describes. Scripts may import this room; it imports
@@ -16,8 +19,11 @@ __all__, __getattr__, __dir__ = exports(
     __name__,
     {
         "job": "TrainingJob request_of",
-        "submission": "dry_run submit stop_job",
+        "submission": "dry_run job_name submit stop_job",
         "package": "fetch_results",
-        "follow": "follow_job",
+        "follow": "cost_text follow_job",
+        "account": "Account open_account",
+        "role": "as_json caller_policy execution_policy how_to_ask_for_quota how_to_create trust_policy",
+        "cleanup": "clean_up",
     },
 )

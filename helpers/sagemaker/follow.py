@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from helpers.runs.machine import clock
 from helpers.sagemaker.aws_errors import JobError, client, told
-from helpers.sagemaker.catalogue import INSTANCES
+from helpers.sagemaker.catalogue import INSTANCES, PRICING_PAGE
 from helpers.sagemaker.submission import find
 
 LOGS = "/aws/sagemaker/TrainingJobs"
@@ -52,10 +52,15 @@ def reason_of(text: str) -> str:
     return f"unknown: {' '.join(text.split())[:300] or 'no reason was given'}; read the log"
 
 
-def dollars_so_far(job: dict, usd_per_hour: float | None, now: datetime | None = None) -> float | None:
-    """What a described job has cost: billed seconds, else since its training started; None without a price."""
+def price_of(job: dict, usd_per_hour: float | None = None) -> float | None:
+    """US dollars an hour of one instance of a described job: as given, else the table's; None if neither has it."""
     known = INSTANCES.get(job["ResourceConfig"]["InstanceType"])
-    price = usd_per_hour if usd_per_hour is not None else known and known.usd_per_hour
+    return usd_per_hour if usd_per_hour is not None else known and known.usd_per_hour
+
+
+def dollars_so_far(job: dict, usd_per_hour: float | None = None, now: datetime | None = None) -> float | None:
+    """What a described job has cost: billed seconds, else since its training started; None without a price."""
+    price = price_of(job, usd_per_hour)
     if price is None:
         return None
     seconds = job.get("BillableTimeInSeconds")
@@ -64,6 +69,16 @@ def dollars_so_far(job: dict, usd_per_hour: float | None, now: datetime | None =
         end = job.get("TrainingEndTime") or now or datetime.now(UTC)
         seconds = (end - started).total_seconds() if started else 0.0
     return job["ResourceConfig"]["InstanceCount"] * price * seconds / 3600
+
+
+def cost_text(job: dict, usd_per_hour: float | None = None) -> str:
+    """What a described job has cost, and how that is reckoned. Storage and requests are not in it."""
+    used, seconds, price = job["ResourceConfig"], job.get("BillableTimeInSeconds"), price_of(job, usd_per_hour)
+    billed = f"{seconds} billable seconds" if seconds is not None else "not billed yet, the time so far"
+    reckoned = f"{billed} of {used['InstanceCount']} × {used['InstanceType']}"
+    if price is None:
+        return f"{reckoned}: no price is known, read it at {PRICING_PAGE}, give usd_per_hour="
+    return f"{reckoned} at ${price:.2f} an hour: ${dollars_so_far(job, price):.2f}"
 
 
 class Progress:

@@ -14,7 +14,7 @@ from helpers.files import REPOSITORY, make_atomically
 from helpers.neuron.compile_cache.store import TransferError, open_store
 from helpers.sagemaker.aws_errors import JobError
 
-CODE = ("helpers", "scripts", "pyproject.toml", "requirements-neuron.txt")
+CODE = ("helpers", "scripts", "data", "pyproject.toml", "requirements-neuron.txt")  # data/: the built-in domain
 
 
 def code_archive() -> bytes:

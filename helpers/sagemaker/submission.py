@@ -1,11 +1,17 @@
 """Dry run, submit once, stop. A job's identity is its name."""
 
 import json
+import re
 
 from helpers.data.load import BUILT_IN
 from helpers.sagemaker.aws_errors import JobError, client, told
 from helpers.sagemaker.job import TrainingJob, request_of
 from helpers.sagemaker.package import upload
+
+
+def job_name(*parts: str) -> str:
+    """A name that SageMaker takes, from words that may hold anything: at most 63 letters, digits and hyphens."""
+    return re.sub("[^a-zA-Z0-9]+", "-", "-".join(parts))[:63].strip("-")
 
 
 def dry_run(job: TrainingJob) -> dict:

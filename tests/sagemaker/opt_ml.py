@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from helpers.files import REPOSITORY
+from helpers.sagemaker.instance import lay_out
 
 PAIRS = [
     {"prompt": f"What does call {i} do?", "chosen": f"It lists {i} queues.", "rejected": f"It deletes topic {i}."}
@@ -17,14 +18,11 @@ SETTINGS = {"method": "orpo", "model": "smoke", "max_length": 128, "bf16": False
 
 
 def make(base: Path, settings: dict, hosts=("algo-1",), host="algo-1") -> Path:
-    """What SageMaker lays out before it starts a container."""
-    for folder in ("input/config", "input/data/train", "model", "output/data", "checkpoints"):
-        (base / folder).mkdir(parents=True)
-    written = {name: str(value) for name, value in (SETTINGS | settings).items()}
-    (base / "input/config/hyperparameters.json").write_text(json.dumps(written))
-    resources = {"current_host": host, "hosts": list(hosts), "network_interface_name": "lo"}
-    (base / "input/config/resourceconfig.json").write_text(json.dumps(resources))
-    (base / "input/data/train/train.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
+    """What SageMaker lays out before it starts a container, with sixteen pairs as its data."""
+    lay_out(base, SETTINGS | settings, hosts, host)
+    pairs = base / "input/data/train/train.jsonl"
+    pairs.parent.mkdir()
+    pairs.write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
     return base
 
 

@@ -26,11 +26,13 @@ def test_progress_is_step_loss_graphs_and_the_time_left():
 def test_the_cost_is_that_of_billed_seconds_else_since_training_started():
     job = {"ResourceConfig": {"InstanceType": "ml.trn1.2xlarge", "InstanceCount": 1}, "BillableTimeInSeconds": 1425}
     assert follow.dollars_so_far(job, None) == pytest.approx(0.61, abs=0.005), "the original workshop's bill"
+    assert follow.cost_text(job) == "1425 billable seconds of 1 × ml.trn1.2xlarge at $1.54 an hour: $0.61"
     now = datetime(2026, 1, 1, tzinfo=UTC)
     running = {"ResourceConfig": {"InstanceType": "ml.trn2.48xlarge", "InstanceCount": 2}}
     running["TrainingStartTime"] = now - timedelta(minutes=30)
     assert follow.dollars_so_far(running, None, now) is None
     assert follow.dollars_so_far(running, 10.0, now) == pytest.approx(10.0)
+    assert "not billed yet" in follow.cost_text(running) and "give usd_per_hour=" in follow.cost_text(running)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from moto import mock_aws
 
 from helpers.sagemaker import package
 from helpers.sagemaker.aws_errors import JobError, told
-from helpers.sagemaker.submission import dry_run, submit
+from helpers.sagemaker.submission import dry_run, job_name, submit
 from scripts import sagemaker_entry
 from tests.sagemaker.test_job import JOB
 
@@ -62,7 +62,14 @@ def test_a_job_is_submitted_once_and_what_is_unchanged_is_sent_once(bucket, tmp_
     assert described["AlgorithmSpecification"]["ContainerEntrypoint"] == ["bash", "-c"]
     code = bucket.get_object(Bucket="class", Key=next(key for key in sent if "code" in key))["Body"].read()
     with tarfile.open(fileobj=io.BytesIO(code)) as packed:
-        assert {"scripts/sagemaker_entry.py", "scripts/train.py", "pyproject.toml"} <= set(packed.getnames())
+        needed = {"scripts/sagemaker_entry.py", "scripts/train.py", "pyproject.toml", "data/house-style.parquet"}
+        assert needed <= set(packed.getnames())
+
+
+def test_a_name_made_of_any_words_is_one_that_sagemaker_takes():
+    name = job_name("orpo", "a run_of.mine " * 6)
+    assert name.startswith("orpo-a-run-of-mine-a") and len(name) <= 63
+    replace(JOB, name=name).check()
 
 
 def test_a_refused_job_sends_nothing(bucket):

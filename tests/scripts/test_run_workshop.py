@@ -16,6 +16,7 @@ import pytest
 from nbclient import NotebookClient
 
 from helpers.files import REPOSITORY
+from scripts import run_workshop
 from scripts.run_workshop import Execution, choose, last_line, tidied, told
 
 WAIT = 120  # seconds that a loaded machine may take to start a kernel
@@ -170,6 +171,24 @@ def test_what_takes_long_runs_only_when_it_is_named(tmp_path):
 
     assert chosen("", "laptop") == ["00_a"]
     assert chosen("", "smoke") == chosen("07", "laptop") == ["00_a", "07_b"]
+
+
+def test_a_notebook_for_an_account_needs_packages_or_is_named(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "notebooks"
+    account = {"variables": ["WORKSHOP_JOBS_URL"], "requirements": "requirements-sagemaker.txt"}
+    monkeypatch.delenv("WORKSHOP_JOBS_URL", raising=False)
+    write_notebook(folder, "00_a", "1")
+    write_notebook(folder, "08_b", "1", account=account)
+    assert len(choose([], folder, "smoke")) == 2 and not capsys.readouterr().out, "the packages are here"
+    monkeypatch.setattr(run_workshop, "installed", lambda name: "missing" if name == "moto" else "1")
+    assert [path.stem for path in choose([], folder, "smoke")] == ["00_a"]
+    assert "notebook 08 is left out: it needs moto, which is not installed: run `.venv/bin" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"notebook 08 needs moto, which is not installed: run .*sagemaker.txt`$"):
+        choose(["08"], folder, "smoke")
+    monkeypatch.setenv("WORKSHOP_JOBS_URL", "s3://class/jobs")
+    assert [path.stem for path in choose([], folder, "smoke")] == ["00_a"]
+    assert "it may cost money, since WORKSHOP_JOBS_URL is set: it runs only when it is named" in capsys.readouterr().out
+    assert len(choose(["08"], folder, "smoke")) == 1
 
 
 def test_what_a_notebook_needs_is_added(runner):

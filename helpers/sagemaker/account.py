@@ -1,0 +1,109 @@
+"""Where a job goes: to an AWS account that you name, or, where none is named, to the service on this machine."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from helpers.neuron.compile_cache.store import S3_URL
+from helpers.sagemaker import loopback
+from helpers.sagemaker.aws_errors import client, told
+from helpers.sagemaker.catalogue import ACCOUNTS
+from helpers.sagemaker.job import TrainingJob, pattern_of
+
+REHEARSED = "rehearsed on this machine, not on AWS"
+MOST_STEPS = 20  # of a rehearsed job: two minutes with the laptop profile
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a job needs of an account. `folder` is where a rehearsal keeps its service and what its jobs write."""
+
+    role: str
+    region: str
+    output: str
+    folder: Path | None = None
+
+    @property
+    def rehearsed(self) -> bool:
+        """True where nothing reaches AWS."""
+        return self.folder is not None
+
+    @property
+    def every(self) -> float:
+        """Seconds between two looks at a job."""
+        return 1.0 if self.rehearsed else 15.0
+
+    def __str__(self) -> str:
+        return REHEARSED if self.rehearsed else f"on AWS, {self.region}: {self.output}"
+
+    def fit(self, job: TrainingJob, profile) -> TrainingJob:
+        """The job as it is submitted: unchanged on AWS; in a rehearsal it trains the profile's small model on a CPU."""
+        if not self.rehearsed:
+            return job
+        if job.instance_count > 1:
+            raise ValueError(
+                f"instance_count is {job.instance_count}: a rehearsal has one instance, this machine; give 1"
+            )
+        method = job.hyperparameters["method"]
+        small = {"method": method, "model": profile.model, "pairs": profile.train_pairs, "seed": profile.seed}
+        small |= {"max_steps": min(profile.steps, MOST_STEPS), "save_steps": min(profile.save_every, MOST_STEPS)}
+        small |= {"per_device_train_batch_size": profile.pairs_per_step, "learning_rate": profile.learning_rate}
+        small |= {"max_length": profile.max_length, "lora_rank": profile.lora_rank, "backend": "cpu"}
+        return replace(job, hyperparameters=small | ({} if method == "sft" else {"beta": profile.beta}))
+
+    def close(self) -> None:
+        """End the rehearsal's service; on AWS there is nothing to end."""
+        if self.rehearsed:
+            loopback.stop(self.folder)
+
+
+def open_account(role: str = "", output: str = "", region: str = "", folder: Path | None = None) -> Account:
+    """The account of this role and this place in S3; for neither, a rehearsal in `folder`. Creates nothing on AWS.
+
+    Raises ValueError or JobError, one line with the fix.
+    """
+    region = region or "us-east-1"
+    if not role and not output:
+        return open_rehearsal(region, folder)
+    if not re.fullmatch(pattern_of("RoleArn"), role):
+        raise ValueError(f"role {role!r} is no ARN of a role: give arn:aws:iam::<account>:role/<name>")
+    if not S3_URL.fullmatch(output):
+        raise ValueError(f"output {output!r}: give s3://bucket/prefix, for a bucket in {region}")
+    loopback.release_boto3()  # of an earlier rehearsal in this kernel
+    with told("GetCallerIdentity"):
+        mine = client("sts", region).get_caller_identity()["Account"]
+    if mine != role.split(":")[4]:
+        raise ValueError(f"the role is of another account than your credentials (…{mine[-4:]}): name a role of yours")
+    refuse_bucket_elsewhere(S3_URL.fullmatch(output)["bucket"], region)
+    return Account(role, region, output)
+
+
+def refuse_bucket_elsewhere(bucket: str, region: str) -> None:
+    """The bucket is there, in the region of the jobs: SageMaker takes no other. S3 tells that to everybody."""
+    from botocore.exceptions import ClientError
+
+    with told(f"HeadBucket {bucket}"):
+        try:
+            answer = client("s3", region).head_bucket(Bucket=bucket)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "404":
+                raise ValueError(f"there is no bucket {bucket}: create it in {region}, or fix its name") from error
+            if error.response["Error"]["Code"] != "403":  # who may not look is told its region all the same
+                raise
+            answer = error.response
+    where = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", region)
+    if where != region:
+        raise ValueError(f"bucket {bucket} is in {where}, the jobs in {region}: take a bucket in the jobs' region")
+
+
+def open_rehearsal(region: str, folder: Path) -> Account:
+    """The service of this folder, with a bucket; boto3 finds nothing else in this process from here on."""
+    region = region if region in ACCOUNTS else "us-east-1"
+    url = loopback.start(folder)
+    loopback.point_boto3(url, region)
+    with told("CreateBucket rehearsal"):
+        place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        store = client("s3", region)
+        if "rehearsal" not in [bucket["Name"] for bucket in store.list_buckets()["Buckets"]]:
+            store.create_bucket(Bucket="rehearsal", **place)
+    return Account(f"arn:aws:iam::{loopback.ACCOUNT}:role/rehearsal", region, "s3://rehearsal/jobs", folder.resolve())

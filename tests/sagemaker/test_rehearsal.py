@@ -1,0 +1,211 @@
+"""A job from submission to its results through the service on this machine: real boto3, a real training."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from helpers.files import REPOSITORY, read_json
+from helpers.runs import Run
+from helpers.sagemaker import loopback
+from helpers.sagemaker.account import REHEARSED, open_account
+from helpers.sagemaker.aws_errors import JobError, client
+from helpers.sagemaker.cleanup import clean_up
+from helpers.sagemaker.follow import cost_text, events, follow_job
+from helpers.sagemaker.job import TrainingJob, request_of
+from helpers.sagemaker.package import fetch_results, send_once
+from helpers.sagemaker.submission import stop_job, submit
+from helpers.training.profiles import get_profile
+
+pytestmark = pytest.mark.slow
+TRAINIUM = {"method": "orpo", "model": "Qwen/Qwen3-0.6B", "tensor_parallel_size": 2, "lora_rank": 16}
+FOLLOW = """
+import sys
+from pathlib import Path
+from helpers.sagemaker import follow_job, open_account
+account = open_account(folder=Path(sys.argv[1]))
+follow_job("orpo-1", account.region, every=account.every)
+"""
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory):
+    """A rehearsal's account, where keys of somebody's are in the environment; they are back at the end."""
+    before = os.environ.copy()
+    os.environ |= {"AWS_PROFILE": "somebody", "AWS_ENDPOINT_URL_S3": "https://s3.example.invalid"}
+    opened = open_account(folder=tmp_path_factory.mktemp("rehearsal"))
+    yield opened
+    opened.close()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def job_of(account, name: str) -> TrainingJob:
+    job = TrainingJob(name, account.role, account.region, account.output, TRAINIUM)
+    return account.fit(job, get_profile("smoke"))
+
+
+def request(account, job: TrainingJob, command: str) -> dict:
+    """A job's request that runs another command: nothing is trained."""
+    made = request_of(job, send_once(account.output, "code", "code.tar.gz", b"any"), None)
+    made["AlgorithmSpecification"]["ContainerArguments"] = [command]
+    return made
+
+
+def run(account, name: str, command: str, **changes) -> None:
+    client("sagemaker", account.region).create_training_job(
+        **request(account, job_of(account, name), command) | changes
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(account):
+    """One job, submitted twice, and followed by a kernel that is killed in the middle."""
+    job = job_of(account, "orpo-1")
+    assert submit(job) == submit(job)
+    command = [sys.executable, "-c", FOLLOW, str(account.folder)]
+    kernel = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    for line in kernel.stdout:
+        if "Training" in line:
+            kernel.send_signal(signal.SIGKILL)
+    kernel.wait()
+    return job
+
+
+def test_after_a_kernel_was_killed_the_job_is_followed_by_name(account, trained, capsys):
+    assert str(open_account(folder=account.folder)) == str(account) == REHEARSED
+    described = follow_job("orpo-1", account.region, every=0.5)
+    said = capsys.readouterr().out
+    assert "step 4/4, loss " in said and "so far" in said and "Completed" in said
+    assert described["TrainingJobStatus"] == "Completed" and described["Environment"]["WORKSHOP_PROCESSES"] == "2"
+    assert cost_text(described).startswith(f"{described['BillableTimeInSeconds']} billable seconds of 1 × ml.trn1")
+
+
+def test_its_log_is_in_cloudwatch_and_its_results_are_a_run_folder(account, trained, tmp_path):
+    follow_job("orpo-1", account.region, every=0.5)
+    lines = [line for _, line in events(client("logs", account.region), "orpo-1", {})]
+    assert any("32 pairs" in line for line in lines), lines
+    folder = fetch_results(trained.output, "orpo-1", "orpo", tmp_path / "fetched")
+    stage = Run(folder, get_profile("smoke")).stage("orpo")
+    assert [record["step"] for record in stage.read_log()] == [1, 2, 3, 4]
+    assert read_json(folder / "results.json")["methods"]["orpo"]["steps"] == 4
+    assert (stage.model_path / "adapter_model.safetensors").is_file()
+
+
+def test_clean_up_takes_the_jobs_results_and_leaves_another_jobs(account, trained, capsys):
+    follow_job("orpo-1", account.region, every=0.5)
+    store = client("s3", account.region)
+    store.put_object(Bucket="rehearsal", Key="jobs/orpo-10/output/model.tar.gz", Body=b"x")
+    (size,) = clean_up(trained).values()
+    assert size > 100_000
+    clean_up(trained, confirm=True)
+    left = [each["Key"] for each in store.list_objects_v2(Bucket="rehearsal")["Contents"]]
+    assert "jobs/orpo-10/output/model.tar.gz" in left and not [key for key in left if key.startswith("jobs/orpo-1/")]
+
+
+def test_a_job_that_fails_says_why_in_one_line(account):
+    job = job_of(account, "orpo-fails")
+    submit(replace(job, hyperparameters=job.hyperparameters | {"model": "nobody/has-this"}))
+    with pytest.raises(JobError) as error:
+        follow_job(job.name, account.region, every=0.5)
+    assert "orpo-fails failed: train.py: " in str(error.value) and "nobody/has-this" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_job_whose_code_is_missing_fails_as_on_sagemaker(account):
+    made = request_of(job_of(account, "orpo-no-code"), f"{account.output}/code/nothing", None)
+    client("sagemaker", account.region).create_training_job(**made)
+    with pytest.raises(JobError, match="the data is not where the request says: submit again"):
+        follow_job("orpo-no-code", account.region, every=0.2)
+
+
+def test_after_a_spot_interruption_the_same_job_goes_on_from_its_checkpoint(account):
+    job = job_of(account, "orpo-spot")
+    longer = job.hyperparameters | {"max_steps": 150, "save_steps": 10}
+    submit(replace(job, hyperparameters=longer, spot=True, max_wait=7200))
+    logs, place, began = client("logs", account.region), {}, time.monotonic()
+    while not any('"step": 25,' in line for _, line in events(logs, job.name, place)):
+        assert time.monotonic() - began < 120, "no step 25"
+        time.sleep(0.1)
+    kill_instance(account.folder / "orpo-spot" / "ml" / "code")
+    assert follow_job(job.name, account.region, every=0.5)["TrainingJobStatus"] == "Completed"
+    said = [line for _, line in events(logs, job.name, {})]
+    (resumed,) = [line for line in said if line.startswith("Resuming from checkpoint-")]
+    steps = [json.loads(line)["step"] for line in said[said.index(resumed) :] if line.startswith('{"')]
+    first = int(re.search(r"checkpoint-(\d+)", resumed)[1]) + 1
+    assert first > 20 and steps == list(range(first, 151))
+
+
+def kill_instance(code: Path) -> None:
+    """What the end of a spot instance is to its processes; the first of them leads their group."""
+    (leader,) = (
+        each.info["pid"]
+        for each in psutil.process_iter(["pid", "cmdline", "cwd"])
+        if each.info["cwd"] == str(code) and "scripts.sagemaker_entry" in (each.info["cmdline"] or ())
+    )
+    os.killpg(leader, signal.SIGKILL)
+
+
+def test_a_fault_of_the_rehearsal_itself_ends_the_job_too(account):
+    made = request(account, job_of(account, "orpo-odd"), "true")
+    del made["CheckpointConfig"]
+    client("sagemaker", account.region).create_training_job(**made)
+    with pytest.raises(JobError, match=r"orpo-odd failed: unknown: InternalServerError: see service.log"):
+        follow_job("orpo-odd", account.region, every=0.2)
+
+
+def test_a_name_is_used_once_a_job_can_be_stopped_and_clean_up_waits_for_it(account):
+    run(account, "orpo-sleeps", "echo asleep; exec sleep 60")
+    with pytest.raises(Exception, match="ResourceInUse"):
+        run(account, "orpo-sleeps", "true")
+    wait_for_log(account, "orpo-sleeps")
+    with pytest.raises(JobError, match="orpo-sleeps is InProgress"):
+        clean_up(job_of(account, "orpo-sleeps"), confirm=True)
+    stop_job("orpo-sleeps", account.region)
+    assert follow_job("orpo-sleeps", account.region, every=0.2)["TrainingJobStatus"] == "Stopped"
+    with pytest.raises(JobError, match="StopTrainingJob orpo-sleeps"):
+        stop_job("orpo-sleeps", account.region)
+
+
+def test_a_job_ends_at_its_maximum_runtime(account):
+    run(account, "orpo-long", "exec sleep 60", StoppingCondition={"MaxRuntimeInSeconds": 1})
+    described = follow_job("orpo-long", account.region, every=0.2)
+    assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
+
+
+def test_boto3_reads_no_key_of_the_user(account):
+    assert os.environ["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:") and "AWS_PROFILE" not in os.environ
+    assert "AWS_ENDPOINT_URL_S3" not in os.environ
+
+
+def test_when_the_service_ends_its_job_ends_too(tmp_path):
+    before = os.environ.copy()
+    try:
+        opened = open_account(region="eu-west-1", folder=tmp_path / "own")
+        run(opened, "orpo-left", f"echo up; touch {tmp_path}/up; sleep 3; touch {tmp_path}/down")
+        wait_for_log(opened, "orpo-left")
+        opened.close()
+        time.sleep(4)
+        assert (tmp_path / "up").exists() and not (tmp_path / "down").exists()
+        assert loopback.address(tmp_path / "own") is None
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def wait_for_log(account, name: str) -> None:
+    """Return once the job has written a line."""
+    logs, ends = client("logs", account.region), time.monotonic() + 30
+    while time.monotonic() < ends:
+        if list(events(logs, name, {})):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{name} wrote no line")
