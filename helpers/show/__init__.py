@@ -2,8 +2,9 @@
 
 style             one style for all figures            run_plots       curves and results of runs
 objective_plots   the formula as pictures              bench_plot      a recorded benchmark
-notebook          figures and answers in a notebook    widgets         live monitor, sliders
-report            report.html of a run                 cache_browser   the Neuron compile cache
+notebook          figures and answers in a notebook    widgets         live monitor of a training
+explorer          sliders over the objective           cache_browser   the Neuron compile cache
+report            report.html of a run
 
 It reads runs and results and changes neither. Techniques, notebooks and scripts may import it.
 """
@@ -18,7 +19,8 @@ __all__, __getattr__, __dir__ = exports(
         "bench_plot": "plot_bench",
         "style": "stamp",
         "notebook": "draw_monitor run_stamp show show_answers show_table",
-        "widgets": "LiveMonitor odds_ratio_explorer",
+        "widgets": "LiveMonitor",
+        "explorer": "odds_ratio_explorer",
         "report": "side_by_side write_report",
         "cache_browser": "browse",
     },

@@ -1,7 +1,8 @@
-"""Live views: a callback that watches held-out log-probs while a model trains, and sliders for the objective."""
+"""Live views: a callback that watches held-out log-probs while a model trains, and how any widget is shown."""
 
 import sys
 import time
+from base64 import b64encode
 
 import torch
 from IPython import get_ipython
@@ -9,7 +10,6 @@ from IPython.display import display
 from transformers import TrainerCallback
 
 from helpers.evaluation.scores import measure_pairs
-from helpers.objective.odds_ratio import log_odds, odds_ratio_loss
 from helpers.runs.machine import clock
 from helpers.runs.progress import Pace
 from helpers.training.stages import refuse_trained
@@ -93,48 +93,13 @@ class LiveMonitor(TrainerCallback):
                 self.display.update(image)
 
 
-def show_widget(view, said: str) -> None:
-    """Show a widget, and `said` where it can't be: in a report, on a page that shows notebooks, in a terminal."""
+def show_widget(view, said: str, picture: bytes | None = None, alt: str = "") -> None:
+    """Show a widget; where no kernel runs a PNG of it stands, if there is one, and in a terminal what is said."""
     if not in_notebook():
         print(said)
         return
-    display(view._repr_mimebundle_() | {"text/plain": said}, raw=True)
-
-
-def odds_ratio_table(chosen: float, rejected: float, beta: float) -> str:
-    """The objective at one point, as text: mean token probabilities in (0, 1) and β."""
-    logps = torch.tensor([chosen, rejected]).log().requires_grad_()
-    odds_term = beta * odds_ratio_loss(logps[0], logps[1])
-    loss = -logps[0] + odds_term
-    loss.backward()
-    ratio = (log_odds(logps[0]) - log_odds(logps[1])).exp().item()
-    return "\n".join(
-        [
-            f"odds ratio        {ratio:8.2f}   (probability ratio {chosen / rejected:.2f})",
-            f"NLL(chosen)       {-logps[0].item():8.3f}",
-            f"β · L_OR          {odds_term.item():8.3f}",
-            f"L_ORPO            {loss.item():8.3f}",
-            f"pull on chosen    {-logps.grad[0].item():8.3f}   (nats of loss for each nat of log-prob)",
-            f"push on rejected  {logps.grad[1].item():8.3f}",
-        ]
-    )
-
-
-def odds_ratio_explorer(beta: float = 1.0):
-    """Show sliders for the two probabilities and β, over `odds_ratio_table`, and return them; text in a terminal."""
-    import ipywidgets as widgets
-
-    wide = widgets.Layout(width="min(100%, 640px)")  # so that a hundredth is more than a pixel
-
-    def slider(label, value, low, high, step):
-        return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=label, layout=wide)
-
-    sliders = {
-        "chosen": slider("p(chosen)", 0.3, 0.01, 0.99, 0.01),
-        "rejected": slider("p(rejected)", 0.2, 0.01, 0.99, 0.01),
-        "beta": slider("β", beta, 0.0, 4.0, 0.1),
-    }
-    view = widgets.interactive_output(lambda **values: print(odds_ratio_table(**values)), sliders)
-    box = widgets.VBox([*sliders.values(), view])
-    show_widget(box, odds_ratio_table(0.3, 0.2, beta))
-    return box
+    bundle, notes = view._repr_mimebundle_() | {"text/plain": said}, {}
+    if picture:
+        bundle |= {"image/png": b64encode(picture).decode()}
+        notes = {"image/png": {"alt": alt}}
+    display(bundle, metadata=notes, raw=True)

@@ -1,7 +1,7 @@
 """What is watched while a model trains, and the sliders of the objective."""
 
-import math
 import warnings
+from base64 import b64decode
 from types import SimpleNamespace
 
 import ipywidgets as widgets
@@ -18,7 +18,7 @@ from helpers.runs.folder import Run
 from helpers.show.notebook import draw_monitor
 from helpers.show.objective_plots import plot_loss
 from helpers.show.run_plots import plot_monitor
-from helpers.show.widgets import LiveMonitor, odds_ratio_explorer, odds_ratio_table, show_widget
+from helpers.show.widgets import LiveMonitor, show_widget
 from helpers.training.base_model import smoke_model
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
 from helpers.training.profiles import PROFILES
@@ -115,32 +115,16 @@ def test_a_stage_is_labelled_by_its_method_and_settings(stage, label):
     assert look(stage).label == label
 
 
-def test_table_worked_by_hand():
-    """p = 1/2 has odds 1, p = 1/5 has odds 1/4: the odds ratio is 4 and the term is log(1 + 1/4)."""
-    lines = dict(line.split("  ", 1) for line in odds_ratio_table(0.5, 0.2, 2.0).splitlines())
-    values = {name.strip(): float(text.split()[0]) for name, text in lines.items()}
-    assert values["odds ratio"] == 4.0
-    assert values["NLL(chosen)"] == pytest.approx(math.log(2), abs=1e-3)
-    assert values["β · L_OR"] == pytest.approx(2 * math.log(1.25), abs=1e-3)
-    # dL_OR/dΔ = −σ(−log 4) = −1/5, and d log-odds/d log p = 1/(1 − p): 2 for the chosen, 1.25 for the rejected.
-    assert values["pull on chosen"] == pytest.approx(1 + 2 * 0.2 * 2, abs=1e-3)
-    assert values["push on rejected"] == pytest.approx(2 * 0.2 * 1.25, abs=1e-3)
-
-
-def test_moving_a_slider_shows_the_new_point(capsys):
-    box = odds_ratio_explorer(beta=1.5)
-    assert box.children[2].value == 1.5 and odds_ratio_table(0.3, 0.2, 1.5) in capsys.readouterr().out
-    chosen, rejected, beta = box.children[:3]
-    chosen.value, rejected.value, beta.value = 0.5, 0.2, 2.0
-    assert odds_ratio_table(0.5, 0.2, 2.0) in capsys.readouterr().out
-
-
 def test_where_a_widget_cannot_be_shown_its_text_stands(monkeypatch):
     shown = []
     monkeypatch.setattr("helpers.show.widgets.in_notebook", lambda: True)
-    monkeypatch.setattr("helpers.show.widgets.display", lambda bundle, raw: shown.append(bundle))
+    monkeypatch.setattr("helpers.show.widgets.display", lambda bundle, metadata, raw: shown.append((bundle, metadata)))
     show_widget(widgets.HTML("x"), "as text")
-    assert shown[0]["text/plain"] == "as text" and "application/vnd.jupyter.widget-view+json" in shown[0]
+    (bundle, notes), *_ = shown
+    assert bundle["text/plain"] == "as text" and "application/vnd.jupyter.widget-view+json" in bundle and not notes
+    show_widget(widgets.HTML("x"), "as text", b"a picture", "what it shows")
+    bundle, notes = shown[1]
+    assert b64decode(bundle["image/png"]) == b"a picture" and notes == {"image/png": {"alt": "what it shows"}}
 
 
 def records(*steps):

@@ -1,0 +1,78 @@
+"""The sliders over the objective: numbers, picture, and the walk through a recorded training."""
+
+import math
+import time
+
+import pytest
+
+from helpers.show.explorer import Picture, gradients, odds_ratio_explorer, odds_ratio_table, recorded_path
+
+
+def test_table_worked_by_hand():
+    """p = 1/2 has odds 1, p = 1/5 has odds 1/4: the odds ratio is 4 and the term is log(1 + 1/4)."""
+    lines = dict(line.split("  ", 1) for line in odds_ratio_table(0.5, 0.2, 2.0).splitlines())
+    values = {name.strip(): float(text.split()[0]) for name, text in lines.items()}
+    assert values["odds ratio"] == 4.0
+    assert values["NLL(chosen)"] == pytest.approx(math.log(2), abs=1e-3)
+    assert values["β · L_OR"] == pytest.approx(2 * math.log(1.25), abs=1e-3)
+    # dL_OR/dΔ = −σ(−log 4) = −1/5, and d log-odds/d log p = 1/(1 − p): 2 for the chosen, 1.25 for the rejected.
+    assert values["pull on chosen"] == pytest.approx(1 + 2 * 0.2 * 2, abs=1e-3)
+    assert values["push on rejected"] == pytest.approx(2 * 0.2 * 1.25, abs=1e-3)
+
+
+def test_moving_a_slider_shows_the_new_point(capsys):
+    box = odds_ratio_explorer(beta=1.5)
+    image, before = box.children[4], bytes(box.children[4].value)
+    assert before.startswith(b"\x89PNG")
+    assert box.children[2].value == 1.5 and odds_ratio_table(0.3, 0.2, 1.5) in capsys.readouterr().out
+    chosen, rejected, beta = box.children[:3]
+    chosen.value, rejected.value, beta.value = 0.5, 0.2, 2.0
+    assert odds_ratio_table(0.5, 0.2, 2.0) in capsys.readouterr().out
+    assert bytes(image.value) != before
+
+
+def test_the_walk_goes_through_a_recorded_training(capsys):
+    box = odds_ratio_explorer()
+    path, source = recorded_path()
+    play = box.children[3].children[0]
+    assert play.max == len(path) - 1 >= 3 and "laptop" in source
+    for number in range(1, len(path)):
+        play.value = number
+    assert (box.children[0].value, box.children[1].value) == pytest.approx(path[-1], abs=0.01)
+
+
+def test_arrows_point_where_a_step_would_lead():
+    """Downhill: more of the chosen answer, less of the rejected one, each by its own gradient in log-prob."""
+    picture = Picture(0.3, 0.2, 1.0, [(0.1, 0.1), (0.2, 0.2)], "made up")
+    _, pull, push = gradients(0.3, 0.2, 1.0)
+    assert picture.arrows["chosen"].xy == pytest.approx((0.3 * math.exp(0.5 * pull), 0.2))
+    assert picture.arrows["rejected"].xy == pytest.approx((0.3, 0.2 * math.exp(-0.5 * push)))
+    assert picture.arrows["chosen"].xy[0] > 0.3 and picture.arrows["rejected"].xy[1] < 0.2
+    assert list(picture.point.get_xdata()) == [0.3] and list(picture.point.get_ydata()) == [0.2]
+
+
+def test_another_beta_draws_other_contours_and_the_same_beta_does_not():
+    picture = Picture(0.3, 0.2, 1.0, [(0.1, 0.1), (0.2, 0.2)], "made up")
+    contours = picture.contours
+    picture.move(0.4, 0.2, 1.0)
+    assert picture.contours is contours
+    picture.move(0.4, 0.2, 2.0)
+    assert picture.contours is not contours and len(picture.plane.collections) == 1
+
+
+@pytest.mark.parametrize("point", [(0.01, 0.99, 4.0), (0.99, 0.01, 4.0), (0.99, 0.99, 0.0)])
+def test_the_corners_of_the_sliders_can_be_drawn(point):
+    picture = Picture(0.3, 0.2, 1.0, [(0.1, 0.1), (0.2, 0.2)], "made up")
+    picture.move(*point)
+    assert picture.png().startswith(b"\x89PNG")
+
+
+def test_a_move_is_drawn_in_150_milliseconds_of_computing():
+    picture = Picture(0.3, 0.2, 1.0, [(0.1, 0.1), (0.2, 0.2)], "made up")
+    taken = []
+    for step in range(5):
+        started = time.process_time()
+        picture.move(0.3 + step / 10, 0.2, 1.0)
+        picture.png()
+        taken.append(time.process_time() - started)
+    assert min(taken) < 0.15
