@@ -17,7 +17,7 @@ from dataclasses import asdict
 import torch
 
 from benchmarks.methods import Case
-from benchmarks.results import NAMES, long_table, table
+from benchmarks.results import NAMES, kinds_table, long_table, table
 from helpers.files import REPOSITORY, write_json
 from helpers.runs import here_and_now, results_folder
 
@@ -25,6 +25,14 @@ MAIN = ("ours", "trl", "liger", "sft")
 LAYOUTS = ("ours", "ours-rows", "textbook")
 SHAPES = ((32, 96), (64, 64), (96, 32), (192, 64))  # prompt and response tokens
 PAIRS = (2, 4, 8, 16)
+# Three kinds of pairs: the built-in domain's, short ones of one length, and short answers to a long prompt
+KINDS = (
+    {"pairs": 8},
+    {"pairs": 8, "prompt_tokens": 45, "response_tokens": 22},
+    {"pairs": 4, "prompt_tokens": 400, "response_tokens": 30, "max_length": 512},
+)
+LORA = {"lora_rank": 16}  # as the notebooks train
+WAYS = (({}, MAIN[:3]), ({"bf16": True}, MAIN[:3]), (LORA, MAIN[:2]), (LORA | {"bf16": True}, MAIN[:2]))
 # Long rows on a GPU, by twos and threes, so that the models fit beside each other
 GROUPS = (("ours", "ours-flex", "liger"), ("ours", "trl"))
 LENGTHS = (512, 1024, 2048)  # tokens of a prompt and one answer
@@ -35,17 +43,27 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15, help="steps of each method in the main comparison")
     parser.add_argument("--quick", action="store_true", help="the main comparison only, on the smoke model: a try-out")
-    parser.add_argument("--parts", nargs="+", choices=("main", "long"), help="main alone, but on a CUDA GPU both")
+    parser.add_argument(
+        "--parts", nargs="+", choices=("main", "kinds", "long"), help="main and kinds; on a CUDA GPU all"
+    )
     parser.add_argument("--models", nargs="+", default=BILLION, help="the models of the long rows")
     options = parser.parse_args(arguments)
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    parts = options.parts or (["main", "long"] if accelerator == "cuda" and not options.quick else ["main"])
+    usual = ["main"] if options.quick else ["main", "kinds", *(["long"] if accelerator == "cuda" else [])]
+    parts = options.parts or usual
     folder = results_folder()
     if "main" in parts:
         result = main_comparison(options.rounds, options.quick)
         print(table(result))
         if not options.quick:
             write_json(folder / f"bench-{accelerator}.json", result)
+    if "kinds" in parts:
+        rounds = max(2, options.rounds // 3)
+        result = here_and_now() | {"rounds": rounds, "kinds": []}
+        for group in kinds_of_pairs(rounds):
+            result["kinds"].append(group)
+            write_json(folder / f"bench-{accelerator}-kinds.json", result)  # kept if a later group fails
+        print(kinds_table(result))
     if "long" in parts:
         result = here_and_now() | {"rounds": options.rounds, "long": []}
         for group in long_rows(options.models, options.rounds):
@@ -71,6 +89,13 @@ def long_rows(models, rounds: int, groups=GROUPS, lengths=LENGTHS) -> Iterator[l
         shape = {"pairs": 2, "prompt_tokens": half, "response_tokens": half}
         shape |= {"max_length": 2 * length, "weights": "bfloat16", "batches": 1}  # nothing is cut
         yield compare([Case(method, model=model, **shape) for method in group], rounds)
+
+
+def kinds_of_pairs(rounds: int, kinds=KINDS, ways=WAYS, model: str = "packaged") -> Iterator[list[dict]]:
+    """Every kind of pairs in every way of training: the records of a group at a time, ours and TRL's first."""
+    for kind, (way, methods) in itertools.product(kinds, ways):
+        print(f"  {kind} {way}", flush=True)
+        yield compare([Case(method, model=model, batches=2, **kind | way) for method in methods], rounds)
 
 
 def growth(rounds: int) -> dict:

@@ -91,6 +91,49 @@ def where_it_gains(bench: dict) -> list[str]:
     ]
 
 
+def recorded_kinds(accelerator: str = "cpu") -> dict:
+    """The recorded benchmark of three kinds of pairs; a FileNotFoundError says how to make one."""
+    return read_recorded(f"bench-{accelerator}-kinds.json", "benchmark of kinds of pairs", "make bench")[0]
+
+
+def kinds_table(bench: dict) -> str:
+    """Markdown: ours against TRL and Liger-Kernel, for every kind of pairs and way of training."""
+    head = [
+        "prompt + answer tokens",
+        "pairs",
+        "trained",
+        "ours, pairs a second",
+        "of the peak",
+        "tokens, ours and TRL's",
+    ]
+    head += ["against TRL", "memory", "against Liger", "memory"]
+    rows = []
+    for group in bench["kinds"]:
+        ours, trl = of(group, "ours"), of(group, "trl")
+        row = [*case_cells(ours["case"]), f"{ours['pairs_per_second']:.2f}", f"{ours['utilisation']:.0%}"]
+        row.append(f"{ours['row_tokens']:.0f}, {trl['row_tokens']:.0f}")
+        for other in (trl, next((record for record in group if record["case"]["method"] == "liger"), None)):
+            row += against(ours, other) if other else ["", ""]
+        rows.append(row)
+    notes = (f"median (quartiles) of {bench['rounds']} rounds by turns", "SmolLM2-135M, AdamW")
+    speed = f", {bench['machine']['gflops']:.0f} GFLOP/s in float32, {bench['machine']['bf16_gflops']:.0f} in bf16"
+    return f"{markdown_table(head, rows)}\n\n*{provenance('make bench', [bench], *notes, machine_note=speed)}*"
+
+
+def case_cells(case: dict) -> list[str]:
+    """Lengths, pairs a step, and how the weights are trained."""
+    lengths = f"{case['prompt_tokens']} + {case['response_tokens']}" if case["prompt_tokens"] else "built-in domain"
+    way = f"{'LoRA' if case['lora_rank'] else 'all weights'}, {'bf16' if case['bf16'] else 'float32'}"
+    return [lengths, str(case["pairs"]), way]
+
+
+def against(ours: dict, other: dict) -> list[str]:
+    """How many times as fast, and with how much of its memory."""
+    low, middle, high = times_as_fast(ours, other)
+    memory = ours["peak_bytes_above_model"] / other["peak_bytes_above_model"]
+    return [f"{interval_text(middle, (low, high), '.2f')} ×", f"{memory:.2f} ×"]
+
+
 def long_table(bench: dict) -> str:
     """Markdown: ours with SDPA beside each other method of its group, for every model and length."""
     head = ["model", "tokens a row", "pairs a step", "beside", "ours, pairs a second", "ratio"]

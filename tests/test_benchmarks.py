@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from benchmarks import results
-from benchmarks.bench import compare, long_rows
+from benchmarks.bench import compare, kinds_of_pairs, long_rows
 from benchmarks.methods import Case
 from helpers.files import REPOSITORY
 from helpers.show.bench_plot import plot_bench
@@ -47,6 +47,21 @@ def test_long_rows_in_bf16_are_measured_by_turns():
     said = results.long_table({"long": measured, "date": "2026-01-02T03:04:05", "rounds": 1, "machine": machine})
     ratio = ours["pairs_per_second"] / trl["pairs_per_second"]
     assert f"| smoke | 64 + 64 | 2 | trl.ORPOTrainer | {ours['pairs_per_second']:.2f} | {ratio:.2f} × |" in said
+
+
+def test_kinds_of_pairs_are_measured_and_tabled_in_every_way():
+    kinds = ({"pairs": 2}, {"pairs": 2, "prompt_tokens": 24, "response_tokens": 8})
+    ways = (({}, ("ours", "trl")), ({"lora_rank": 4, "bf16": True}, ("ours", "trl")))
+    measured = [*kinds_of_pairs(1, kinds, ways, model="smoke")]
+    assert len(measured) == 4
+    for ours, trl in measured:
+        assert ours["row_tokens"] < trl["row_tokens"] and 0 < ours["utilisation"] < 1
+        assert ours["loss"] == pytest.approx(trl["loss"], rel=0.05), "TRL's NLL covers the prompt too"
+    machine = {"cpu": "A CPU", "cores": 2, "accelerator": "none", "gflops": 100.0, "bf16_gflops": 300.0}
+    said = results.kinds_table({"kinds": measured, "date": "2026-01-02T03:04:05", "rounds": 1, "machine": machine})
+    ours, trl = measured[3]
+    ratio = results.times_as_fast(ours, trl)[1]
+    assert f"| 24 + 8 | 2 | LoRA, bf16 | {ours['pairs_per_second']:.2f} |" in said and f"| {ratio:.2f} (" in said
 
 
 def test_a_method_that_fails_says_how_to_see_why():
