@@ -68,7 +68,8 @@ class Container:
         torchrun += [f"--master_addr={first}", f"--master_port={os.environ.get('MASTER_PORT', PORT)}"]
         options = [part for name, value in self.settings.items() for part in (f"--{name}", str(value))]
         options += ["--output_dir", str(self.run)]
-        options += ["--resume_from_checkpoint", checkpoint] if checkpoint else []
+        # The run folder is this job's own: an interrupted run that can't be gone on from is begun anew
+        options += ["--resume_from_checkpoint", checkpoint] if checkpoint else ["--overwrite_output_dir", "True"]
         return [*torchrun, "scripts/train.py", *options]
 
 
@@ -183,7 +184,13 @@ def train(container: Container, token: str) -> tuple[int, str]:
     environment = os.environ | container.environment() | ({"HF_TOKEN": token} if token else {})
     last, told = "", ""
     with subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",  # a byte of the runtime's must not end the reading, and with it the training
     ) as process:
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         for line in process.stdout:

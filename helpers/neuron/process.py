@@ -29,28 +29,38 @@ def lines_of(command: list[str], environment: Mapping[str, str]) -> Iterator[str
     """
     last, causes = deque(maxlen=15), deque(maxlen=5)
     descriptor, name = tempfile.mkstemp(prefix="workshop-", suffix=".log")
-    process, kept = None, False
+    process, kept, whole = None, False, True
     try:
-        with open(descriptor, "w", encoding="utf-8") as log:
-            process = _start(command, environment)
-            for line in map(str.rstrip, process.stdout):
-                log.write(line + "\n")
-                last.append(line)
-                if CAUSE.search(line) and not SUMMARY.search(line) and line not in causes:
-                    causes.append(line)
-                yield line
-            process.wait()
+        process = _start(command, environment)
+        for line in map(str.rstrip, process.stdout):
+            whole = whole and _written(descriptor, line)
+            last.append(line)
+            if CAUSE.search(line) and not SUMMARY.search(line) and line not in causes:
+                causes.append(line)
+            yield line
+        process.wait()
         if process.returncode:
             earlier = [line for line in causes if line not in last]
+            where = name if whole else f"{name}, up to where the disk was full"
             shown = "\n".join([*earlier, *(["…"] if earlier else []), *last])
             program = Path(command[0]).name
             kept = True
-            raise RuntimeError(f"{program} ended with {process.returncode} (all it said: {name}):\n{shown}")
+            raise RuntimeError(f"{program} ended with {process.returncode} (all it said: {where}):\n{shown}")
     finally:
+        os.close(descriptor)
         if process:
             _end(process)
         if not kept:
             Path(name).unlink()
+
+
+def _written(descriptor: int, line: str) -> bool:
+    """Add a line to the file of all that was said; False where the disk is full, which must not end the training."""
+    said = f"{line}\n".encode()
+    try:
+        return os.write(descriptor, said) == len(said)
+    except OSError:
+        return False
 
 
 def _start(command: list[str], environment: Mapping[str, str]) -> subprocess.Popen:

@@ -51,8 +51,9 @@ def pip(*arguments: str, capture: bool = False, cache: Path | None = None) -> st
     env = clean() | ({"PIP_CACHE_DIR": str(cache)} if cache else {})
     done = subprocess.run([*PIP, *arguments], env=env, text=True, stdout=subprocess.PIPE if capture else None)
     if done.returncode:
-        constraint = os.environ.get("PIP_CONSTRAINT")
-        hint = f"; PIP_CONSTRAINT={constraint} may contradict the pins: unset it" if constraint else ""
+        constraint = pip_settings().get("constraint")  # from PIP_CONSTRAINT, or pip's own file
+        fix = "unset PIP_CONSTRAINT, or `pip config unset global.constraint`"
+        hint = f"; the constraints in {constraint} may contradict the pins: {fix}" if constraint else ""
         raise SetupError(f"pip failed, see above{hint}. What was downloaded is kept: run the command again to go on")
     return done.stdout or ""
 

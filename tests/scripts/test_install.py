@@ -178,10 +178,15 @@ def test_a_setting_in_pips_own_file_is_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_constraint_that_contradicts_is_named_and_nothing_counts_as_done(tmp_path):
+@pytest.mark.parametrize("by_variable", [True, False])
+def test_a_constraint_that_contradicts_is_named_and_nothing_counts_as_done(tmp_path, by_variable):
     (tmp_path / "c.txt").write_text("six==1.16.0\n")
-    done = set_up(tmp_path, PIP_CONSTRAINT=str(tmp_path / "c.txt"))
-    assert done.returncode == 1 and "PIP_CONSTRAINT" in done.stderr.splitlines()[-1] and "1.16.0" in done.stderr
+    (tmp_path / "pip.conf").write_text(f"[global]\nconstraint = {tmp_path / 'c.txt'}\n")
+    name, value = ("PIP_CONSTRAINT", "c.txt") if by_variable else ("PIP_CONFIG_FILE", "pip.conf")
+    done = set_up(tmp_path, **{name: str(tmp_path / value)})
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "1.16.0" in done.stderr
+    assert f"the constraints in {tmp_path / 'c.txt'} may contradict the pins: unset PIP_CONSTRAINT" in last
     assert not (tmp_path / "my wörkshop" / "venv" / ".ready-x").exists()
 
 
