@@ -51,6 +51,8 @@ def refused(error: BaseException, folder: Path, elsewhere: str) -> str | None:
         why, where = os.strerror(number), folder
     else:
         return None
+    if Path(where).is_relative_to(cache_folder()):
+        elsewhere = "set WORKSHOP_CACHE to a folder elsewhere"
     fix = FIXES.get(number, "see that it is there and can be written to, or {}")
     return f"{where}: {why}: {fix.format(elsewhere)}"
 

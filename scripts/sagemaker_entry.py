@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 
 from helpers.files import REPOSITORY, read_json
+from helpers.neuron.process import CAUSE, SUMMARY
+from helpers.neuron.run import check_visible_cores
 
 PORT = 7777
 PATIENCE = 900.0  # seconds until the names of all hosts can be looked up
@@ -77,6 +79,7 @@ def main() -> int:
     container = Container(Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml")))
     token = ""
     try:
+        check_visible_cores(int(os.environ.get("WORKSHOP_PROCESSES", "1")))
         token = read_token(os.environ.get("WORKSHOP_TOKEN_SECRET"))
         install(os.environ.get("WORKSHOP_REQUIREMENTS"))
         if len(container.hosts) > 1:
@@ -182,7 +185,7 @@ def train(container: Container, token: str) -> tuple[int, str]:
     """Run torchrun on this host: (exit code, the line that tells why it failed). The token never shows in the log."""
     command = container.command(last_checkpoint(container))
     environment = os.environ | container.environment() | ({"HF_TOKEN": token} if token else {})
-    last, told = "", ""
+    last, told, cause = "", "", ""
     with subprocess.Popen(
         command,
         cwd=REPOSITORY,
@@ -198,8 +201,9 @@ def train(container: Container, token: str) -> tuple[int, str]:
             print(line, end="", flush=True)
             last = line.strip() or last
             told = line.strip() if line.startswith("train.py: ") else told
+            cause = line.strip() if CAUSE.search(line) and not SUMMARY.search(line) else cause
     code = process.returncode
-    return (128 - code if code < 0 else code), told or last
+    return (128 - code if code < 0 else code), told or cause or last
 
 
 def keep_run(container: Container) -> None:

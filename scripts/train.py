@@ -19,8 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from helpers.backends import BackendError, set_xla_aside
+from helpers.neuron.run import check_visible_cores
 
 if __name__ == "__main__":
+    if "LOCAL_WORLD_SIZE" in os.environ:  # of torchrun; the runtime's plugin sets its own variables later
+        try:
+            check_visible_cores(int(os.environ["LOCAL_WORLD_SIZE"]))
+        except ValueError as error:
+            sys.exit(f"train.py: {error}")
     set_xla_aside(sys.argv[1:])  # before transformers is imported, which would train on XLA's device
 
 from transformers import PrinterCallback, ProgressCallback, set_seed

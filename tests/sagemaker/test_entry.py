@@ -85,6 +85,19 @@ def test_a_byte_that_is_no_utf8_ends_no_training(tmp_path, monkeypatch):
     assert sagemaker_entry.train(sagemaker_entry.Container(tmp_path), token="") == (0, "train.py: trained")
 
 
+def test_the_runtimes_reason_is_told_and_not_torchruns_summary(tmp_path, monkeypatch):
+    says = (
+        "print('ERROR  NRT:nrt_allocate_neuron_cores  NeuronCore(s) not available - Requested:2 Available:0');"
+        "print('torch.distributed.elastic.multiprocessing.errors.ChildFailedError: scripts/train.py FAILED');"
+        "print('=' * 60); raise SystemExit(1)"
+    )
+    monkeypatch.setattr(sagemaker_entry.Container, "command", lambda *_: [sys.executable, "-c", says])
+    monkeypatch.setattr(sagemaker_entry, "last_checkpoint", lambda _: None)
+    monkeypatch.setattr(sagemaker_entry.signal, "signal", lambda *_: None)
+    code, said = sagemaker_entry.train(sagemaker_entry.Container(tmp_path), token="")
+    assert code == 1 and "NeuronCore(s) not available" in said
+
+
 def test_a_run_that_cannot_be_gone_on_from_is_begun_anew(tmp_path):
     container = sagemaker_entry.Container(tmp_path)
     assert container.command("checkpoint-2")[-2:] == ["--resume_from_checkpoint", "checkpoint-2"]

@@ -186,6 +186,12 @@ def test_a_full_disk_is_one_line(error, monkeypatch, capsys, tmp_path):
     assert said.startswith(f"train.py: {tmp_path}: No space left on device: ") and "another --output_dir" in said
 
 
+def test_cores_that_disagree_with_torchruns_processes_are_refused_before_anything_is_loaded(tmp_path):
+    done = start(tmp_path / "out", "--method", "orpo", LOCAL_WORLD_SIZE="2", NEURON_RT_VISIBLE_CORES="0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == ("train.py: cores=2, but NEURON_RT_VISIBLE_CORES=0 gives 1: unset it, or ask for cores=1\n")
+
+
 def test_an_output_folder_that_cannot_be_made_is_one_line(data, tmp_path):
     (tmp_path / "file").touch()
     done = start(tmp_path / "file" / "out", "--method", "orpo", "--data", str(data), *SHORT)
