@@ -2,49 +2,31 @@
 
 import re
 
-MISSING = "an object is missing: push it again with force, or fix its name"
-EXPIRED = "the credentials have expired: renew them (`aws sso login`, or new keys)"
-KEYS = "the access key is not right: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY anew, or run `aws configure`"
-REGION = "the bucket is in another region: set AWS_DEFAULT_REGION to its own"
-RIGHTS = "the role needs s3:ListBucket and s3:GetObject there"
 ROLE = "these credentials may not assume the role: see role_arn in ~/.aws/config, and the role's trust policy"
 CLOCK = "this machine's clock is wrong: set it (`chronyc makestep`, or `timedatectl set-ntp true`)"
 SKEWED = re.compile(r"[Ss]ignature (?:expired|not yet current)")  # in a message whose code speaks of the signature
-FIXES = {  # by S3's error code; a HEAD request is answered with the bare status
-    "NoSuchBucket": "create the bucket, or fix its name",
-    "NoSuchKey": MISSING,
-    "404": MISSING,
-    "AccessDenied": RIGHTS,
-    "403": RIGHTS,
-    "AllAccessDisabled": "the bucket is closed: ask its owner",
-    "AccountProblem": "the AWS account has a problem: see its console",
-    "BadDigest": "a file changed while it was sent: push again",
-    "ExpiredToken": EXPIRED,
-    "ExpiredTokenException": EXPIRED,
-    "TokenRefreshRequired": EXPIRED,
-    "RequestExpired": EXPIRED,
-    "InvalidToken": EXPIRED,
-    "UnauthorizedException": EXPIRED,
-    "400": EXPIRED,
-    "InvalidClientTokenId": KEYS,
-    "UnrecognizedClientException": KEYS,
-    "InvalidSignatureException": KEYS,
-    "IncompleteSignature": KEYS,
-    "AuthFailure": KEYS,
-    "InvalidAccessKeyId": KEYS,
-    "SignatureDoesNotMatch": KEYS,
-    "RequestTimeTooSkewed": CLOCK,
-    "RequestInTheFuture": CLOCK,
-    "PermanentRedirect": REGION,
-    "AuthorizationHeaderMalformed": REGION,
-    "IllegalLocationConstraintException": REGION,
-    "301": REGION,
-    "KMS.DisabledException": "the bucket's KMS key is disabled: enable it",
-    "SlowDown": "try again later",
-    "InternalError": "try again later",
-    "ServiceUnavailable": "try again later",
-    "RequestTimeout": "try again later",
+FIXES_AND_CODES = {  # S3's error codes and others'; a HEAD request is answered with the bare status
+    "create the bucket, or fix its name": "NoSuchBucket",
+    "an object is missing: push it again with force, or fix its name": "NoSuchKey 404",
+    "the role needs s3:ListBucket and s3:GetObject there": "AccessDenied 403",
+    "the bucket is closed: ask its owner": "AllAccessDisabled",
+    "the AWS account has a problem: see its console": "AccountProblem",
+    "a file changed while it was sent: push again": "BadDigest",
+    "the credentials have expired: renew them (`aws sso login`, or new keys; in Studio, restart the kernel)": (
+        "ExpiredToken ExpiredTokenException TokenRefreshRequired RequestExpired InvalidToken UnauthorizedException 400"
+    ),
+    "the access key is not right: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY anew, or run `aws configure`": (
+        "InvalidClientTokenId InvalidAccessKeyId SignatureDoesNotMatch UnrecognizedClientException "
+        "InvalidSignatureException"
+    ),
+    CLOCK: "RequestTimeTooSkewed RequestInTheFuture",
+    "the bucket is in another region: set AWS_DEFAULT_REGION to its own": (
+        "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException 301"
+    ),
+    "the bucket's KMS key is disabled: enable it": "KMS.DisabledException",
+    "try again later": "SlowDown InternalError ServiceUnavailable RequestTimeout",
 }
+FIXES = {code: fix for fix, codes in FIXES_AND_CODES.items() for code in codes.split()}
 NETWORK_FIX = "check the network, a proxy, AWS_ENDPOINT_URL and AWS_CA_BUNDLE"
 CLIENT_FIXES = {  # by botocore's exception, or what it derives from
     "NoCredentialsError": "no AWS credentials were found: give the instance a role, or run `aws configure`",

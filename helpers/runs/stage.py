@@ -223,12 +223,7 @@ def damaged_file(checkpoint: Path) -> str | None:
             return "trainer_state.json"
     except ValueError:
         return "trainer_state.json"
-    return cut_file(checkpoint)
-
-
-def cut_file(folder: Path) -> str | None:
-    """Which file of weights or of a trainer's state in a folder was cut off; None if all are whole."""
-    for path in sorted(folder.iterdir()):
+    for path in sorted(checkpoint.iterdir()):
         if path.suffix in (".pt", ".pth", ".bin") and not zipfile.is_zipfile(path):
             return path.name
         if path.suffix == ".safetensors":

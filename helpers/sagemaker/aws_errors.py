@@ -12,14 +12,11 @@ class JobError(RuntimeError):
 FIXES = {
     "ResourceLimitExceeded": "the quota is used up or 0: ask for more in Service Quotas, Amazon SageMaker, "
     '"<instance type> for training job usage"',
-    "ExpiredToken": "the credentials have expired: renew them (in Studio, restart the kernel) and call again",
     "ThrottlingException": "too many calls: wait a minute, then call again",
     "AccessDenied": "your own role lacks this permission, or iam:PassRole for the job's role",
-    "NoSuchBucket": "create the bucket, or fix its name",
     "PermanentRedirect": "the bucket is in another region: take one in the job's region",
 }
 SAME = {
-    "ExpiredTokenException": "ExpiredToken",
     "AccessDeniedException": "AccessDenied",
     "Throttling": "ThrottlingException",
 }

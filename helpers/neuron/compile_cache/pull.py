@@ -101,8 +101,9 @@ class Receiver:
             if here and here.holder:
                 return "left"
             files = self.described(remote)
-            if not self.install(target, files, bool(here)):
-                return "left"
+            self.install(target, files, bool(here))
+        except InUseError:
+            return "left"
         except CorruptError as error:
             return f"{remote.compiler}/{remote.name}: {error}"
         return sum(facts["size"] for facts in files.values())
@@ -125,41 +126,37 @@ class Receiver:
             raise CorruptError(f"it is not of a finished graph: remove {remote.key}")
         return files
 
-    def set_aside(self, target: Path) -> bool:
-        """Move what is unfinished here out of the way, unless somebody has taken it up."""
+    def set_aside(self, target: Path) -> None:
+        """Move what is unfinished here out of the way; InUseError if somebody has taken it up."""
         removed = self.root / REMOVED / f"replaced-{os.urandom(4).hex()}" / target.parent.name / target.name
-        return set_aside(target, removed, Holders(self.root))
+        if not set_aside(target, removed, Holders(self.root)):
+            raise InUseError
 
-    def install(self, target: Path, files: dict[str, dict], replaces: bool) -> bool:
+    def install(self, target: Path, files: dict[str, dict], replaces: bool) -> None:
         """Fetch the files beside the target, check them, then rename: a graph appears whole.
 
-        What is unfinished there makes way once all is fetched: a fetch that fails changes nothing. False if somebody
-        has taken it up meanwhile.
+        What is unfinished there makes way once all is fetched: a fetch that fails changes nothing.
         """
 
         def fill(folder: Path) -> None:
             for name, facts in files.items():
                 self.fetch(folder / name, facts)
             write_json(folder / PULLED, {"files": files})
-            if replaces and not self.set_aside(target):
-                raise InUseError
+            if replaces:
+                self.set_aside(target)
 
         if MODULE.fullmatch(target.name):
-            try:
-                make_atomically(target, fill)
-            except InUseError:
-                return False
-            return True
+            make_atomically(target, fill)
+            return
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f"{MAKING}{os.urandom(4).hex()}")
         try:
             self.fetch(beside, files[target.name])
-            if replaces and not self.set_aside(target):
-                return False
+            if replaces:
+                self.set_aside(target)
             os.replace(beside, target)
         finally:
             beside.unlink(missing_ok=True)
-        return True
 
     def fetch(self, path: Path, facts: dict) -> None:
         """One file, put on the disk; CorruptError if its contents are not those of its checksum."""
