@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from helpers.files import REPOSITORY, read_json
+from helpers.files import REPOSITORY, read_json, replace_unprintable
 from helpers.neuron.process import CAUSE, SUMMARY
 from helpers.neuron.run import check_visible_cores
 
@@ -76,6 +76,7 @@ class Container:
 
 
 def main() -> int:
+    replace_unprintable()
     container = Container(Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml")))
     token = ""
     try:

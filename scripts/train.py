@@ -19,10 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from helpers.backends import BackendError, set_xla_aside
+from helpers.neuron.process import end_with_parent
 from helpers.neuron.run import check_visible_cores
 
 if __name__ == "__main__":
     if "LOCAL_WORLD_SIZE" in os.environ:  # of torchrun; the runtime's plugin sets its own variables later
+        end_with_parent()  # a worker whose torchrun was killed would hold its NeuronCore
         try:
             check_visible_cores(int(os.environ["LOCAL_WORLD_SIZE"]))
         except ValueError as error:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -17,6 +17,7 @@ import psutil
 from helpers.files import REPOSITORY
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PRCTL = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None  # found before a fork
 # Lines that name a cause: an exception, the runtime's or the compiler's error; and those of torchrun's own summary
 CAUSE = re.compile(r"\bERROR\b|\b[A-Za-z_.]*(?:Error|Exception)\b: |\bNRT:|\[NCC_|No space left|Killed")
 SUMMARY = re.compile(r"torch\.distributed|torch/distributed|ChildFailedError|failed \(exitcode|SignalException")
@@ -75,19 +76,17 @@ def _start(command: list[str], environment: Mapping[str, str]) -> subprocess.Pop
         encoding="utf-8",
         errors="replace",
         start_new_session=True,
-        preexec_fn=_end_with_parent(),
+        preexec_fn=end_with_parent,
     )
 
 
-def _end_with_parent() -> Callable[[], None] | None:
-    """For a child between fork and exec: Linux sends it SIGTERM when the thread that started it ends, even by a kill.
+def end_with_parent() -> None:
+    """Let Linux send this process SIGTERM when the thread that started it ends, even by a kill.
 
     torchrun then ends its workers. Other systems have no such signal.
     """
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if PRCTL:
+        PRCTL(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen, grace: float = 5.0) -> None:

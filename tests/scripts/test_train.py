@@ -7,8 +7,10 @@ import math
 import os
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from helpers.files import REPOSITORY
@@ -190,6 +192,21 @@ def test_cores_that_disagree_with_torchruns_processes_are_refused_before_anythin
     done = start(tmp_path / "out", "--method", "orpo", LOCAL_WORLD_SIZE="2", NEURON_RT_VISIBLE_CORES="0")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == ("train.py: cores=2, but NEURON_RT_VISIBLE_CORES=0 gives 1: unset it, or ask for cores=1\n")
+
+
+def test_a_worker_ends_with_a_torchrun_that_is_killed(data, tmp_path):
+    worker = command(tmp_path / "out", "--method", "orpo", "--data", str(data), *SHORT, "--max_steps", "100000")
+    torchrun = f"import subprocess, time; print(subprocess.Popen({worker}).pid, flush=True); time.sleep(600)"
+    environment = HERE | {"LOCAL_WORLD_SIZE": "1"}
+    starting = [sys.executable, "-c", torchrun]
+    with subprocess.Popen(starting, **AS_A_USER | {"env": environment}, stdout=subprocess.PIPE) as process:
+        pid = int(process.stdout.readline())
+        assert "Backend" in process.stdout.readline()
+        process.kill()
+        deadline = time.monotonic() + 20
+        while psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie":
+            assert time.monotonic() < deadline, "it trains on"
+            time.sleep(0.1)
 
 
 def test_an_output_folder_that_cannot_be_made_is_one_line(data, tmp_path):
