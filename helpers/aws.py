@@ -62,6 +62,6 @@ def told(error: Exception) -> str | None:
     if isinstance(answer := getattr(error, "response", None), dict):  # a ClientError
         code, message = (answer.get("Error", {}).get(name, "") for name in ("Code", "Message"))
         return f"AWS answered {code}: {fix_of(code, message) or message}"
-    if type(error).__module__.startswith(("botocore.", "boto3.")):
+    if type(error).__module__.startswith(("botocore.", "boto3.")) or str(error).startswith("Invalid endpoint"):
         return f"{' '.join(str(error).split())}: {client_fix(error)}"
     return None

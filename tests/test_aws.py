@@ -38,6 +38,7 @@ def test_each_answer_has_its_own_fix(code, message, fix):
         (exceptions.SSOTokenLoadError(error_msg="no token"), "aws sso login"),
         (exceptions.ConnectTimeoutError(endpoint_url="https://a"), "a proxy, AWS_ENDPOINT_URL"),
         (exceptions.ReadTimeoutError(endpoint_url="https://a"), "a proxy, AWS_ENDPOINT_URL"),
+        (ValueError("Invalid endpoint: localhost:9"), "set AWS_ENDPOINT_URL to one such as https://host"),
         (exceptions.InvalidRegionError(region_name="us east"), "fix AWS_DEFAULT_REGION"),
         (exceptions.UnknownServiceError(service_name="s4", known_service_names="s3"), "see the AWS variables"),
     ],

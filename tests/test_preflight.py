@@ -241,6 +241,13 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     assert not check.ok and tmp_path.name in check.found and "WORKSHOP_RUNS" in check.fix
 
 
+@pytest.mark.parametrize("variable", ["WORKSHOP_RUNS", "WORKSHOP_CACHE"])
+def test_a_file_where_a_folder_is_wanted_is_named(tmp_path, monkeypatch, variable):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(variable, str(tmp_path / "file"))
+    assert str(readiness.writable_check()).startswith(f"FAIL  folders: {tmp_path / 'file'} can't be written to")
+
+
 WITHOUT_ROOTS_RIGHTS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
 

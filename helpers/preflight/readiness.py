@@ -91,7 +91,7 @@ def existing(folder: Path) -> Path:
 def writable_check() -> Check:
     """The folders of runs and models can be written."""
     for folder in (runs_folder(), cache_folder()):
-        if not os.access(existing(folder), os.W_OK):
+        if not (existing(folder).is_dir() and os.access(existing(folder), os.W_OK)):
             return Check(
                 "folders", False, f"{existing(folder)} can't be written to", "set WORKSHOP_RUNS and WORKSHOP_CACHE"
             )
