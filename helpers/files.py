@@ -4,12 +4,21 @@ import errno
 import io
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+FIXES = {  # {what the system refused: the fix}; "{}" names another folder
+    errno.ENOSPC: "no space is left: free some, or {}",
+    errno.EDQUOT: "the quota is used up: free some space, or {}",
+    errno.EMFILE: "too many open files: raise the limit with `ulimit -n 1024`",
+    errno.EISDIR: "rename or delete that folder, or {}",
+    errno.ENAMETOOLONG: "the path is too long: {}",
+}
+TORCH_DISK_FULL = re.compile(r"file write failed|unexpected pos \d+ vs \d+")
 
 
 def cache_folder() -> Path:
@@ -22,6 +31,30 @@ def replace_unprintable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a notebook's, or a test's, is none
             stream.reconfigure(errors="replace")
+
+
+def number_in(message: str) -> int | None:
+    """Which of `FIXES` a message speaks of: libraries in C++ and Rust, and other processes, tell the system's words."""
+    if TORCH_DISK_FULL.search(message):
+        return errno.ENOSPC
+    return next((number for number in FIXES if os.strerror(number) in message), None)
+
+
+def refused(error: BaseException, folder: Path, elsewhere: str) -> str | None:
+    """What the system refused, where, and the fix, in one line; None for an error that is not the system's.
+
+    elsewhere: how another folder is named, such as "set WORKSHOP_RUNS to a folder elsewhere".
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        number, why, where = error.errno, error.strerror or str(error), error.filename or folder
+    elif number := number_in(str(error)):
+        why, where = os.strerror(number), folder
+    else:
+        return None
+    if Path(where).is_relative_to(cache_folder()):
+        elsewhere = "set WORKSHOP_CACHE to a folder elsewhere"
+    fix = FIXES.get(number, "see that it is there and can be written to, or {}")
+    return f"{where}: {why}: {fix.format(elsewhere)}"
 
 
 def make_atomically(target: Path, make: Callable[[Path], None]) -> None:
@@ -37,8 +70,8 @@ def make_atomically(target: Path, make: Callable[[Path], None]) -> None:
             except OSError as error:  # another process was faster: its copy is as good as ours
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except Exception as error:
+        if number_in(str(error)) == errno.ENOSPC:
             fix = f"disk full while making {target.name}: free 1.2 GB at {target.parent}, or set WORKSHOP_CACHE"
             raise OSError(errno.ENOSPC, fix) from error
         raise
@@ -58,6 +91,8 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())  # else a power cut could leave the new name with no content
         os.replace(temporary, path)
+    except OSError as error:  # a full disk is told without a name
+        raise OSError(error.errno, error.strerror, error.filename or str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

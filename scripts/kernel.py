@@ -104,4 +104,6 @@ def remove(folder: Path) -> str:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in ("register", "offer", "remove"):
         sys.exit("usage: kernel.py register|offer|remove")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a terminal may know ASCII only
     sys.exit(main(sys.argv[1]))

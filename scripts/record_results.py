@@ -28,4 +28,7 @@ def record(run: Path) -> Path:
 
 if __name__ == "__main__":
     for folder in sys.argv[1:] or sys.exit(__doc__):
-        print(f"docs/results/{record(Path(folder)).name}")
+        try:
+            print(f"docs/results/{record(Path(folder)).name}")
+        except (ValueError, OSError) as error:
+            sys.exit(f"record: {error}")

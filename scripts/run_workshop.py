@@ -5,10 +5,10 @@ Exit codes: 0 all passed, 1 a notebook failed, 2 a bad argument or a machine tha
 """
 
 import argparse
-import errno
 import hashlib
 import json
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 
 import nbformat
@@ -26,7 +27,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from helpers.evaluation import comparison_table
-from helpers.files import REPOSITORY, replace_unprintable, write_json, write_text
+from helpers.files import FIXES, REPOSITORY, number_in, refused, replace_unprintable, write_json, write_text
 from helpers.preflight.packages import installed, pythonpath_check, read_pins
 from helpers.preflight.readiness import memory_check
 from helpers.runs import Run, clock, new_run, runs_folder
@@ -37,12 +38,9 @@ from helpers.show import side_by_side, write_report
 from helpers.training import get_profile
 from scripts.publish_notebooks import WIDGET, clear
 
-FIXES = {
-    errno.ENOSPC: "no space is left: free some, or set WORKSHOP_RUNS to a folder elsewhere",
-    errno.EDQUOT: "the quota is used up: free some space, or set WORKSHOP_RUNS to a folder elsewhere",
-    errno.EMFILE: "too many open files: raise the limit with `ulimit -n 1024`",
-    errno.ENAMETOOLONG: "the kernel's sockets lie in TMPDIR: set it to a shorter path, such as /tmp",
-}
+ELSEWHERE = "set WORKSHOP_RUNS to a folder elsewhere"
+SAID = 200  # characters of a line that are listened to
+FILES_NEEDED = 128  # open at once, by this process or a kernel
 
 
 def main() -> int:
@@ -59,13 +57,17 @@ def main() -> int:
         if not check.ok:
             print(f"make run: {check.name}: {check.found} → {check.fix}", file=sys.stderr)
             return 2
+    if (most := allow_files()) < FILES_NEEDED:
+        print(f"make run: {most} files may be open at once: raise the limit with `ulimit -n 1024`", file=sys.stderr)
+        return 2
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     workshop = None
     try:
         workshop = Workshop(profile, notebooks, fresh=arguments.fresh)
         return workshop.execute()
     except OSError as error:
-        print(f"make run: {told(error, runs_folder())}; then `make run` goes on from here", file=sys.stderr)
+        said = refused(error, runs_folder(), ELSEWHERE) or error
+        print(f"make run: {said}; then `make run` goes on from here", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         if workshop:
@@ -74,11 +76,13 @@ def main() -> int:
         return 130
 
 
-def told(error: OSError, folder: Path) -> str:
-    """What the system refused, where, and the fix, in one line."""
-    why = error.strerror or str(error)
-    fix = FIXES.get(error.errno, "see that it is there and can be written to, or set WORKSHOP_RUNS")
-    return f"{error.filename or folder}: {why}: {fix}"
+def allow_files(wanted: int = 1024) -> int:
+    """Raise this process's limit of open files, which its kernels inherit, to `wanted` or as far as it goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -191,6 +195,8 @@ class Workshop:
             return None
         if not {"status", "key", "done"} <= set(state) or state["status"] == "finished" or self.key() != state["key"]:
             return None
+        if not all("seconds" in entry for entry in state["done"].values()):  # an older version wrote it
+            return None
         if owner := run_lock(latest).holder():
             raise SystemExit(f"make run: {owner} is still running {latest.name}; wait for it or stop it")
         return Run(latest, self.profile), {"begun": {}} | state
@@ -260,7 +266,8 @@ def earlier_seconds(profile: str) -> dict[str, float]:
         seconds |= json.loads(path.read_text()).get("notebook_seconds", {})
     for path in sorted(runs_folder().glob(f"*-{profile}/state.json")):
         try:
-            seconds |= {name: entry["seconds"] for name, entry in read_object(path).get("done", {}).items()}
+            done = read_object(path).get("done", {})
+            seconds |= {name: entry["seconds"] for name, entry in done.items() if "seconds" in entry}
         except ValueError as error:
             print(f"{error}; its times are left out")
     return seconds
@@ -290,7 +297,6 @@ class Execution(NotebookClient):
             timeout=None,
             iopub_timeout=600,  # seconds to read what a cell printed after it has ended
             raise_on_iopub_timeout=True,
-            coalesce_streams=True,
             kernel_name="python3",
             resources={"metadata": {"path": "."}},
         )
@@ -302,12 +308,14 @@ class Execution(NotebookClient):
         watcher = threading.Thread(target=self.watch, args=(done,), daemon=True)
         environment = {"PROFILE": self.workshop.profile.name, "WORKSHOP_RUN": str(self.workshop.run.path)}
         sockets = tempfile.TemporaryDirectory(prefix="workshop-")
+        kernels_own = Path(sockets.name, "said")  # by the kernel itself; its cells' output comes as messages
+        descriptor = os.open(kernels_own, os.O_WRONLY | os.O_CREAT)
         manager = self.create_kernel_manager()
         manager.kernel_spec_manager = ThisPython()
         manager.context.setsockopt(zmq.RCVHWM, 0)  # and so does this end
         manager.transport, manager.ip = "ipc", f"{sockets.name}/kernel"  # on disk: nobody on the network can listen
         try:
-            self.start_new_kernel(env=os.environ | environment, cwd=str(REPOSITORY))
+            self.start_new_kernel(env=os.environ | environment, cwd=str(REPOSITORY), stderr=descriptor)
             self.start_new_kernel_client()
             self.workshop.progress.start(self.path.stem)
             watcher.start()
@@ -317,18 +325,23 @@ class Execution(NotebookClient):
                 self.execute_cell(cell, number)
         except CellExecutionError as error:
             last = error.evalue.strip().splitlines() or [""]
-            return f"{self.path.name}, cell {self.number + 1}: {error.ename}: {last[0]}"
+            number = number_in(error.evalue)
+            fix = f": {FIXES[number].format(ELSEWHERE)}" if number else ""
+            return f"{self.path.name}, cell {self.number + 1}: {error.ename}: {last[0]}{fix}"
         except DeadKernelError:
             kept = "it was killed, perhaps for want of memory"
             return f"{self.path.name}, cell {self.number + 1}: the kernel died ({kept}); make run goes on from here"
         except (zmq.ZMQError, RuntimeError) as error:
-            failed = OSError(error.errno, str(error)) if isinstance(error, zmq.ZMQError) else OSError(str(error))
-            return f"{self.path.name}: the kernel can't be started or reached: {told(failed, sockets.name)}"
+            why = last_said(kernels_own) or str(error)
+            if number := getattr(error, "errno", None) or number_in(why):
+                why = refused(OSError(number, why), Path(sockets.name), "set TMPDIR to a short path, such as /tmp")
+            return f"{self.path.name}: the kernel can't be started or reached: {why}"
         finally:
             done.set()
             self.seconds = time.monotonic() - self.started
             if self.km is not None and self.kc is not None:
                 self._cleanup_kernel()
+            os.close(descriptor)
             sockets.cleanup()
             self.name_what_was_lost()
             write_text(self.target, nbformat.writes(tidied(self.nb)))
@@ -389,11 +402,16 @@ def last_line(msg: dict) -> str:
     """The last line of what a kernel's message prints, or how far its progress bar is; "" if it says neither."""
     if msg["msg_type"] == "stream":
         lines = [part.strip() for part in msg["content"]["text"].replace("\r", "\n").split("\n") if part.strip()]
-        return lines[-1] if lines else ""
+        return lines[-1][:SAID] if lines else ""
     if msg["msg_type"] == "comm_msg":  # in a notebook tqdm's bar is a widget, whose label is "name:  33%"
         label = msg["content"]["data"].get("state", {}).get("value")
         return " ".join(label.split()) if isinstance(label, str) and label.endswith("%") else ""
     return ""
+
+
+def last_said(path: Path) -> str:
+    """The last line of a file."""
+    return (path.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""])[-1]
 
 
 def tidied(notebook):
@@ -420,13 +438,18 @@ def is_progress_bar(output) -> bool:
 
 
 def joined(outputs) -> list:
-    """The outputs with neighbouring pieces of one stream made one: a kernel sends each flush as a piece."""
+    """The outputs with the pieces of a stream made one: a kernel sends each flush as a piece.
+
+    Between two figures or the like both streams are whole: what was printed, then the warnings.
+    """
     kept = []
-    for output in outputs:
-        if output.output_type == "stream" and kept and kept[-1].get("name") == output.name:
-            kept[-1].text += output.text
-        else:
-            kept.append(output)
+    for is_stream, group in groupby(outputs, lambda output: output.output_type == "stream"):
+        pieces = list(group)
+        if is_stream:
+            names = sorted({piece.name for piece in pieces}, reverse=True)
+            texts = {name: "".join(piece.text for piece in pieces if piece.name == name) for name in names}
+            pieces = [nbformat.v4.new_output("stream", name=name, text=text) for name, text in texts.items()]
+        kept += pieces
     return kept
 
 

@@ -20,7 +20,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from helpers.files import REPOSITORY, read_json
+from helpers.files import REPOSITORY, read_json, replace_unprintable
+from helpers.neuron.process import CAUSE, SUMMARY
+from helpers.neuron.run import check_visible_cores
 
 PORT = 7777
 PATIENCE = 900.0  # seconds until the names of all hosts can be looked up
@@ -68,14 +70,17 @@ class Container:
         torchrun += [f"--master_addr={first}", f"--master_port={os.environ.get('MASTER_PORT', PORT)}"]
         options = [part for name, value in self.settings.items() for part in (f"--{name}", str(value))]
         options += ["--output_dir", str(self.run)]
-        options += ["--resume_from_checkpoint", checkpoint] if checkpoint else []
+        # The run folder is this job's own: an interrupted run that can't be gone on from is begun anew
+        options += ["--resume_from_checkpoint", checkpoint] if checkpoint else ["--overwrite_output_dir", "True"]
         return [*torchrun, "scripts/train.py", *options]
 
 
 def main() -> int:
+    replace_unprintable()
     container = Container(Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml")))
     token = ""
     try:
+        check_visible_cores(int(os.environ.get("WORKSHOP_PROCESSES", "1")))
         token = read_token(os.environ.get("WORKSHOP_TOKEN_SECRET"))
         install(os.environ.get("WORKSHOP_REQUIREMENTS"))
         if len(container.hosts) > 1:
@@ -181,9 +186,15 @@ def train(container: Container, token: str) -> tuple[int, str]:
     """Run torchrun on this host: (exit code, the line that tells why it failed). The token never shows in the log."""
     command = container.command(last_checkpoint(container))
     environment = os.environ | container.environment() | ({"HF_TOKEN": token} if token else {})
-    last, told = "", ""
+    last, told, cause = "", "", ""
     with subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",  # a byte of the runtime's must not end the reading, and with it the training
     ) as process:
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         for line in process.stdout:
@@ -191,8 +202,9 @@ def train(container: Container, token: str) -> tuple[int, str]:
             print(line, end="", flush=True)
             last = line.strip() or last
             told = line.strip() if line.startswith("train.py: ") else told
+            cause = line.strip() if CAUSE.search(line) and not SUMMARY.search(line) else cause
     code = process.returncode
-    return (128 - code if code < 0 else code), told or last
+    return (128 - code if code < 0 else code), told or cause or last
 
 
 def keep_run(container: Container) -> None:

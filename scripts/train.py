@@ -19,8 +19,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from helpers.backends import BackendError, set_xla_aside
+from helpers.neuron.process import end_with_parent
+from helpers.neuron.run import check_visible_cores
 
 if __name__ == "__main__":
+    if "LOCAL_WORLD_SIZE" in os.environ:  # of torchrun; the runtime's plugin sets its own variables later
+        end_with_parent()  # a worker whose torchrun was killed would hold its NeuronCore
+        try:
+            check_visible_cores(int(os.environ["LOCAL_WORLD_SIZE"]))
+        except ValueError as error:
+            sys.exit(f"train.py: {error}")
     set_xla_aside(sys.argv[1:])  # before transformers is imported, which would train on XLA's device
 
 from transformers import PrinterCallback, ProgressCallback, set_seed
@@ -34,13 +42,14 @@ from helpers.data import (
     tokenize_preferences,
     truncation_report,
 )
-from helpers.files import replace_unprintable
+from helpers.files import refused, replace_unprintable
 from helpers.neuron import refuse_uneven
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.fingerprint import fingerprint, remember
 from helpers.neuron.compile_cache.watch import compiled_graphs
 from helpers.runs import Run, peak_memory_bytes
 from helpers.runs.stage import damaged_file
+from helpers.runs.told import Refused
 from helpers.training import PROFILES, find_base_model, load_config, load_tokenizer
 from helpers.training.callbacks import Bar, StepLog
 from helpers.training.recipe import lora_config
@@ -70,13 +79,23 @@ class JsonLines(StepLog):
 
 def main(arguments: list[str]) -> int:
     replace_unprintable()
+    folder = "."
     try:
         script, backend, args = parse(arguments)
+        folder = args.output_dir
         (predict if script.will_it_compile else train)(script, backend, args)
-    except (BackendError, ValueError, FileNotFoundError, ConnectionError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 1
-    return 0
+    except (BackendError, Refused, ValueError, FileNotFoundError, ConnectionError) as error:
+        said = str(error)
+    except Exception as error:
+        said = refused(error, Path(folder), "name another --output_dir")
+        if said is None and isinstance(error, OSError):  # of a library, not of the system
+            said = " ".join(str(error).split())
+        if said is None:
+            raise
+    else:
+        return 0
+    print(f"train.py: {said}", file=sys.stderr)
+    return 1
 
 
 def train(script: ScriptArguments, backend, args) -> None:
@@ -98,9 +117,12 @@ def train(script: ScriptArguments, backend, args) -> None:
             replace(PROFILES["laptop"], name=backend.name, seed=args.seed),
         )
         stage = run.stage(script.method)
-        refuse_overwriting(script, args, Path(os.environ.get("SM_MODEL_DIR", stage.model_path)))
+        checkpoint = checkpoint_to_resume(args.resume_from_checkpoint, stage.checkpoints)
+        refuse_overwriting(script, checkpoint, stage, Path(os.environ.get("SM_MODEL_DIR", stage.model_path)))
         trainer = make_trainer(script, backend, args, path, tokenizer, tokenized, stage)
-        trainer.train(resume_from_checkpoint=checkpoint_to_resume(args.resume_from_checkpoint, stage.checkpoints))
+        if trainer.is_world_process_zero():
+            stage.reserve()
+        trainer.train(resume_from_checkpoint=checkpoint)
         if not precompiling:
             finish(script, backend, trainer, run)
     if backend.fixed_shapes and trainer.is_world_process_zero():

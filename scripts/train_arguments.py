@@ -141,12 +141,18 @@ def refuse_reporters(names: list[str], backend) -> None:
             raise ValueError(f"report_to {name} needs the package {packages[0]}: pip install {packages[0]}")
 
 
-def refuse_overwriting(script: ScriptArguments, args, model: Path) -> None:
-    """A model that an earlier run left in the folder is replaced only if that is asked for."""
-    if model.is_dir() and any(model.iterdir()) and not (script.overwrite_output_dir or args.resume_from_checkpoint):
-        raise ValueError(
-            f"{model} holds a trained model: name another --output_dir, or replace it with --overwrite_output_dir True"
-        )
+def refuse_overwriting(script: ScriptArguments, checkpoint: str | None, stage, model: Path):
+    """What an earlier run left in the folder is replaced only if that is asked for, or gone on from."""
+    goes_on = checkpoint and Path(checkpoint).resolve().parent == stage.checkpoints.resolve()
+    if script.overwrite_output_dir or goes_on:
+        return
+    for folder, what, go_on in (
+        (model, "a trained model", ""),
+        (stage.checkpoints, "checkpoints of a stopped run", " go on with --resume_from_checkpoint True,"),
+    ):
+        if folder.is_dir() and any(folder.iterdir()):
+            fix = f"name another --output_dir,{go_on} or replace it with --overwrite_output_dir True"
+            raise ValueError(f"{folder} holds {what}: {fix}")
 
 
 def settle(script: ScriptArguments, backend, args, precompiling: bool):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -238,6 +239,28 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(readiness.os, "access", lambda path, mode: path != tmp_path)
     check = readiness.writable_check()
     assert not check.ok and tmp_path.name in check.found and "WORKSHOP_RUNS" in check.fix
+
+
+@pytest.mark.parametrize("variable", ["WORKSHOP_RUNS", "WORKSHOP_CACHE"])
+def test_a_file_where_a_folder_is_wanted_is_named(tmp_path, monkeypatch, variable):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(variable, str(tmp_path / "file"))
+    assert str(readiness.writable_check()).startswith(f"FAIL  folders: {tmp_path / 'file'} can't be written to")
+
+
+WITHOUT_ROOTS_RIGHTS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may read everything")
+@pytest.mark.parametrize("variable", ["WORKSHOP_RUNS", "WORKSHOP_CACHE"])
+def test_a_folder_that_cannot_even_be_seen_is_named(tmp_path, variable):
+    closed = tmp_path / "anothers"
+    closed.mkdir(mode=0)
+    command = [*(WITHOUT_ROOTS_RIGHTS if os.geteuid() == 0 else []), sys.executable, "-m", "helpers.preflight"]
+    environment = os.environ | {variable: str(closed / "deep" / "folder")}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and not done.stderr, done.stderr
+    assert f"FAIL  folders: {closed} can't be written to → set WORKSHOP_RUNS and WORKSHOP_CACHE" in done.stdout
 
 
 def test_a_model_folder_that_is_missing_is_found_out_without_network(tmp_path, monkeypatch):

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 import datasets
 
+from helpers.aws import told
 from helpers.data.read import PACKED_SUFFIXES, SUFFIXES, Rows, read_file, suffix_of
-from helpers.files import cache_folder
+from helpers.files import cache_folder, number_in, refused
 
 ALIASES = {
     "train": ("train_prefs",),
@@ -169,9 +170,12 @@ def _fetched(url: str) -> Path:
             while block := remote.read(1 << 20):
                 local.write(block)
     except Exception as error:  # each file system has exceptions of its own
-        raise ConnectionError(
-            f"{shown}: can't be fetched ({type(error).__name__}); check the address and the right to read it"
-        ) from error
+        why = f" ({type(error).__name__}); check the address and the right to read it"
+        if said := told(error):
+            why = f": {said}"
+        elif number_in(str(error)):
+            why = f": {refused(error, target.parent, '')}"
+        raise ConnectionError(f"{shown}: can't be fetched{why}") from error
     return target
 
 

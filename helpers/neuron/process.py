@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -17,6 +17,7 @@ import psutil
 from helpers.files import REPOSITORY
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PRCTL = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None  # found before a fork
 # Lines that name a cause: an exception, the runtime's or the compiler's error; and those of torchrun's own summary
 CAUSE = re.compile(r"\bERROR\b|\b[A-Za-z_.]*(?:Error|Exception)\b: |\bNRT:|\[NCC_|No space left|Killed")
 SUMMARY = re.compile(r"torch\.distributed|torch/distributed|ChildFailedError|failed \(exitcode|SignalException")
@@ -29,28 +30,38 @@ def lines_of(command: list[str], environment: Mapping[str, str]) -> Iterator[str
     """
     last, causes = deque(maxlen=15), deque(maxlen=5)
     descriptor, name = tempfile.mkstemp(prefix="workshop-", suffix=".log")
-    process, kept = None, False
+    process, kept, whole = None, False, True
     try:
-        with open(descriptor, "w", encoding="utf-8") as log:
-            process = _start(command, environment)
-            for line in map(str.rstrip, process.stdout):
-                log.write(line + "\n")
-                last.append(line)
-                if CAUSE.search(line) and not SUMMARY.search(line) and line not in causes:
-                    causes.append(line)
-                yield line
-            process.wait()
+        process = _start(command, environment)
+        for line in map(str.rstrip, process.stdout):
+            whole = whole and _written(descriptor, line)
+            last.append(line)
+            if CAUSE.search(line) and not SUMMARY.search(line) and line not in causes:
+                causes.append(line)
+            yield line
+        process.wait()
         if process.returncode:
             earlier = [line for line in causes if line not in last]
+            where = name if whole else f"{name}, up to where the disk was full"
             shown = "\n".join([*earlier, *(["…"] if earlier else []), *last])
             program = Path(command[0]).name
             kept = True
-            raise RuntimeError(f"{program} ended with {process.returncode} (all it said: {name}):\n{shown}")
+            raise RuntimeError(f"{program} ended with {process.returncode} (all it said: {where}):\n{shown}")
     finally:
+        os.close(descriptor)
         if process:
             _end(process)
         if not kept:
             Path(name).unlink()
+
+
+def _written(descriptor: int, line: str) -> bool:
+    """Add a line to the file of all that was said; False where the disk is full, which must not end the training."""
+    said = f"{line}\n".encode()
+    try:
+        return os.write(descriptor, said) == len(said)
+    except OSError:
+        return False
 
 
 def _start(command: list[str], environment: Mapping[str, str]) -> subprocess.Popen:
@@ -65,19 +76,17 @@ def _start(command: list[str], environment: Mapping[str, str]) -> subprocess.Pop
         encoding="utf-8",
         errors="replace",
         start_new_session=True,
-        preexec_fn=_end_with_parent(),
+        preexec_fn=end_with_parent,
     )
 
 
-def _end_with_parent() -> Callable[[], None] | None:
-    """For a child between fork and exec: Linux sends it SIGTERM when the thread that started it ends, even by a kill.
+def end_with_parent() -> None:
+    """Let Linux send this process SIGTERM when the thread that started it ends, even by a kill.
 
     torchrun then ends its workers. Other systems have no such signal.
     """
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if PRCTL:
+        PRCTL(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen, grace: float = 5.0) -> None:

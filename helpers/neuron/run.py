@@ -112,11 +112,19 @@ def train_on_trainium(method: str, cores: int = 2, listen: Listener | None = Non
 def check_cores(cores: int, environment: Mapping[str, str] = os.environ) -> None:
     """Raise ValueError unless the runtime can give `cores` processes one NeuronCore each.
 
-    A collective runs over one core or an even number of them. NEURON_RT_VISIBLE_CORES lists cores such as 0-3,6 and
-    wins over NEURON_RT_NUM_CORES, as in the AWS Neuron documentation ("NeuronX Runtime Configuration").
+    A collective runs over one core or an even number of them.
     """
     if cores < 1 or (cores > 1 and cores % 2):
         raise ValueError(f"cores={cores}: training runs on 1 NeuronCore or an even number of them: choose 1 or 2")
+    check_visible_cores(cores, environment)
+
+
+def check_visible_cores(cores: int, environment: Mapping[str, str] = os.environ) -> None:
+    """Raise ValueError where the environment gives another number of NeuronCores than there are processes.
+
+    NEURON_RT_VISIBLE_CORES lists cores such as 0-3,6 and wins over NEURON_RT_NUM_CORES, as in the AWS Neuron
+    documentation ("NeuronX Runtime Configuration").
+    """
     for name, count in ((VISIBLE_CORES, _count_listed), (NUM_CORES, int)):
         if value := environment.get(name, "").strip():
             try:

@@ -85,14 +85,16 @@ def _enough(name: str, there: int, needed: float, state: str, fix: str) -> Check
 
 def existing(folder: Path) -> Path:
     """The folder itself, or its nearest parent that exists."""
-    return next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return next(parent for parent in (folder, *folder.parents) if os.path.exists(parent))  # no, where it can't be seen
 
 
 def writable_check() -> Check:
     """The folders of runs and models can be written."""
     for folder in (runs_folder(), cache_folder()):
-        if not os.access(existing(folder), os.W_OK):
-            return Check("folders", False, f"{existing(folder)} is read-only", "set WORKSHOP_RUNS and WORKSHOP_CACHE")
+        if not (existing(folder).is_dir() and os.access(existing(folder), os.W_OK)):
+            return Check(
+                "folders", False, f"{existing(folder)} can't be written to", "set WORKSHOP_RUNS and WORKSHOP_CACHE"
+            )
     return Check("folders", True, "runs and model cache can be written")
 
 
@@ -104,7 +106,7 @@ def model_check() -> Check:
     if local := os.environ.get("WORKSHOP_MODEL"):
         there = local == PACKAGED or (Path(local) / "config.json").is_file() or hub_reachable()
         return Check("base model", there, f"WORKSHOP_MODEL={local}", "give a folder made by save_pretrained()")
-    if (cache_folder() / PACKAGED_FOLDER / "config.json").is_file():
+    if os.path.isfile(cache_folder() / PACKAGED_FOLDER / "config.json"):
         return Check("base model", True, "SmolLM2-135M-Instruct is cached")
     if hub_reachable():
         return Check("base model", True, "the hub answers")

@@ -11,6 +11,7 @@ Nothing is half-written: JSON files are replaced whole, JSON Lines lose at most 
 changed and written under a lock, so that two processes that write to it lose nothing.
 """
 
+import errno
 import json
 import os
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from helpers.runs.told import RunFirst
 
 NOTEBOOKS = {"base": "01", "sft": "02", "orpo": "04"}  # which one measures a method
 BUILT_IN = "house-style"  # the source of pairs where none is noted
+PARTS = ("methods", "data", "model", "machine", "versions", "run", "done", "begun")  # objects of our files
 DERIVED = ("orpo_minus_sft", "generations")  # parts of results.json that no longer hold once a method's result changes
 
 
@@ -108,8 +110,9 @@ def run_lock(path: Path) -> Lock:
 def read_object(path: Path) -> dict:
     """The JSON object in a file, {} where there is none; a ValueError names a file that holds something else."""
     found = read_json(path, {})
-    if not isinstance(found, dict):
-        raise ValueError(f"{path.parent.name}/{path.name} holds no JSON object: restore or delete the file")
+    parts = {"it": found} | ({name: found.get(name, {}) for name in PARTS} if isinstance(found, dict) else {})
+    if wrong := next((name for name, part in parts.items() if not isinstance(part, dict)), None):
+        raise ValueError(f"{path.parent.name}/{path.name}: {wrong} is no JSON object: restore or delete the file")
     return found
 
 
@@ -126,6 +129,9 @@ class Run:
         """Make the folder, if that was not done yet."""
         if not self.is_new:
             return
+        latest = self.path.with_name("latest")
+        if latest.is_dir() and not latest.is_symlink():  # a copy that followed the link
+            raise OSError(errno.EISDIR, "a folder is where the link to the newest run goes", str(latest))
         first, number = self.path, 1
         while True:
             try:
@@ -175,7 +181,7 @@ class Run:
 
         Its speeds decide the precision of training, so that they are measured once a run.
         """
-        if "machine" not in self.results:
+        if "gflops" not in self.results.get("machine", {}):
             self.measure_machine()
         return self.results["machine"]
 

@@ -119,8 +119,8 @@ class Stage:
             self._lock.take(wait=1)
         except Held as error:
             raise Refused(
-                f"{self.run.path.name}: another process trains this stage ({error}): wait for it or stop it, or set "
-                "WORKSHOP_RUN to a folder of your own"
+                f"{self.run.path.name}: another process trains this stage ({error}): wait for it or stop it, or use "
+                "a folder of your own (WORKSHOP_RUN, or --output_dir)"
             ) from None
 
     @property
@@ -128,11 +128,16 @@ class Stage:
         return Lock(self.run.path / ".locks" / self.name.replace("/", "-"))
 
     def go_on_from(self, step: int) -> None:
-        """Drop what an earlier run left behind after this step: its result, its model, and its later records."""
+        """Drop what an earlier run left behind after this step: result, model, and later records and checkpoints.
+
+        Those may be of other settings, and a training that is stopped now must not go on from them.
+        """
         self.run.store_result(self.name, None)
         (self.path / "training.json").unlink(missing_ok=True)  # first: without it the model counts as half-written
         shutil.rmtree(self.model_path, ignore_errors=True)
         self.path.mkdir(parents=True, exist_ok=True)
+        for later in (folder for folder in self.checkpoints.glob("checkpoint-[0-9]*") if _step(folder) > step):
+            shutil.rmtree(later)
         for path in (self.path / "log.jsonl", self.path / "monitor.jsonl"):
             kept = [record for record in read_lines(path) if record["step"] <= step]
             write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))

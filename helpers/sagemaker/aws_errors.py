@@ -2,6 +2,8 @@
 
 import contextlib
 
+from helpers.aws import client_fix, fix_of
+
 
 class JobError(RuntimeError):
     """A call to AWS, or a job, that failed: one line, with the fix."""
@@ -10,14 +12,11 @@ class JobError(RuntimeError):
 FIXES = {
     "ResourceLimitExceeded": "the quota is used up or 0: ask for more in Service Quotas, Amazon SageMaker, "
     '"<instance type> for training job usage"',
-    "ExpiredToken": "the credentials have expired: renew them (in Studio, restart the kernel) and call again",
     "ThrottlingException": "too many calls: wait a minute, then call again",
     "AccessDenied": "your own role lacks this permission, or iam:PassRole for the job's role",
-    "NoSuchBucket": "create the bucket, or fix its name",
     "PermanentRedirect": "the bucket is in another region: take one in the job's region",
 }
 SAME = {
-    "ExpiredTokenException": "ExpiredToken",
     "AccessDeniedException": "AccessDenied",
     "Throttling": "ThrottlingException",
 }
@@ -33,10 +32,11 @@ def told(what: str):
     except ClientError as error:
         answer = error.response.get("Error", {})
         code = answer.get("Code", "?")
-        fix = FIXES.get(SAME.get(code, code), answer.get("Message", "call again later"))
+        said = answer.get("Message", "")
+        fix = FIXES.get(SAME.get(code, code)) or fix_of(code, said) or said or "see the console of the service"
         raise JobError(f"{what}: AWS answered {code}: {' '.join(fix.split())}") from error
-    except BotoCoreError as error:
-        raise JobError(f"{what}: {' '.join(str(error).split())}") from error
+    except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
+        raise JobError(f"{what}: {' '.join(str(error).split())}: {client_fix(error)}") from error
 
 
 def client(service: str, region: str):
@@ -45,4 +45,5 @@ def client(service: str, region: str):
     from botocore.config import Config
 
     config = Config(retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=10, read_timeout=60)
-    return boto3.session.Session().client(service, region_name=region, config=config)
+    with told(f"{service} in {region}"):
+        return boto3.session.Session().client(service, region_name=region, config=config)

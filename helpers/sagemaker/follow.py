@@ -1,10 +1,10 @@
 """Follow a training job by its name alone, so that a restarted kernel goes on: progress, cost so far, why it failed."""
 
-import json
 import re
 import time
 from datetime import UTC, datetime
 
+from helpers.neuron.run import step_records
 from helpers.runs.machine import clock
 from helpers.sagemaker.aws_errors import JobError, client, told
 from helpers.sagemaker.catalogue import INSTANCES, PRICING_PAGE
@@ -90,11 +90,7 @@ class Progress:
     def hear(self, at: float, line: str) -> None:
         """A line of the log; a JSON record of a step is progress."""
         self.tail = [*self.tail, line][-30:]
-        try:
-            record = json.loads(line) if line.startswith("{") else {}
-        except ValueError:  # a line of somebody else, or cut by CloudWatch
-            return
-        if "step" in record and "loss" in record:
+        for record in step_records(line):
             self.record, self.last = record, (at, record["step"])
             self.first = self.first or self.last
 

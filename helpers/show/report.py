@@ -135,7 +135,11 @@ def inline_image(data: str, alt: str) -> Markup:
 
 def read_notebook(path: Path, seconds: float | None) -> dict:
     """The headings, printed lines, figures and errors of an executed notebook, in order."""
-    notebook = nbformat.read(path, as_version=4)
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (ValueError, AttributeError, nbformat.validator.NotebookValidationError):  # cut by a full disk, or a copy
+        said = preformatted("This file is damaged: what its cells printed is lost.")
+        return {"name": path.stem, "seconds": seconds, "parts": [said], "failed": False}
     parts, failed = [], False
     for cell in notebook.cells:
         if cell.cell_type == "markdown":

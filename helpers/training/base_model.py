@@ -9,6 +9,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from peft import AutoPeftModelForCausalLM, PeftConfig
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -129,9 +130,13 @@ def load_model(source: str, dtype: torch.dtype = torch.float32, seed: int = 0):
     """A causal language model from a path that `find_base_model` returned. `seed` is for models made on the spot."""
     if source in MADE:
         return made_model(source, seed).to(dtype)
-    if is_adapter(source):
-        return AutoPeftModelForCausalLM.from_pretrained(source, dtype=dtype).merge_and_unload()
-    return AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    try:
+        if is_adapter(source):
+            return AutoPeftModelForCausalLM.from_pretrained(source, dtype=dtype).merge_and_unload()
+        return AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    except SafetensorError as error:
+        fix = "copy or train the model again, or delete the folder"
+        raise ValueError(f"a file of weights in {source} is cut off or damaged ({error}): {fix}") from error
 
 
 def load_config(source: str) -> PretrainedConfig:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_callback import TrainerState
 
+from helpers.files import refused
 from helpers.runs.memory import release_memory
 from helpers.runs.told import Refused, RunFirst, Stopped
 from helpers.training.autocast import adapters_cast_once, round_frozen
@@ -63,6 +64,10 @@ def train_stage(trainer, stage, monitor) -> None:
             save_trained(trainer, stage, training_summary(trainer, monitor))
     except KeyboardInterrupt:
         raise Stopped(f"{stage} (stopped within a step). {how_to_go_on(stage)}") from None
+    except Exception as error:
+        if said := refused(error, stage.path, "set WORKSHOP_RUNS to a folder elsewhere"):
+            raise Refused(f"{said}. {how_to_go_on(stage)}") from error
+        raise
     finally:
         trainer.remove_callback(stop)
         forget_optimizer(trainer)

@@ -40,6 +40,8 @@ def quiet_lab() -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python -m scripts.install REQUIREMENTS")
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a terminal may know ASCII only, and a folder's name more
     try:
         main(Path(sys.argv[1]))
     except SetupError as error:

@@ -13,7 +13,8 @@ from scripts.install.pins import SetupError, has
 UV = "uv==0.13.9"
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 # They send packages elsewhere, or change what is installed.
-MISLEADING = ["PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_NO_DEPS", "PIP_IGNORE_INSTALLED", "PIP_DRY_RUN"]
+MISLEADING = ["PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "PIP_NO_DEPS", "PIP_DRY_RUN"]
+MISLEADING += ["PIP_IGNORE_INSTALLED"]
 # pip's settings and uv's options for the same. What neither column knows (a client's certificate, …) is left to pip.
 SAME = {"index-url": "--default-index", "extra-index-url": "--index", "find-links": "--find-links"}
 SAME |= {"constraint": "--constraint", "trusted-host": "--allow-insecure-host"}
@@ -51,8 +52,8 @@ def pip(*arguments: str, capture: bool = False, cache: Path | None = None) -> st
     env = clean() | ({"PIP_CACHE_DIR": str(cache)} if cache else {})
     done = subprocess.run([*PIP, *arguments], env=env, text=True, stdout=subprocess.PIPE if capture else None)
     if done.returncode:
-        constraint = os.environ.get("PIP_CONSTRAINT")
-        hint = f"; PIP_CONSTRAINT={constraint} may contradict the pins: unset it" if constraint else ""
+        found = suspects()
+        hint = f"; if one of these settings is at fault, unset it: {', '.join(found)}" if found else ""
         raise SetupError(f"pip failed, see above{hint}. What was downloaded is kept: run the command again to go on")
     return done.stdout or ""
 
@@ -63,6 +64,17 @@ def pip_settings() -> dict[str, str]:
     found = re.findall(r"^(global|install|:env:)\.([\w-]+)='(.*)'$", said, re.MULTILINE)
     found.sort(key=lambda setting: ("global", "install", ":env:").index(setting[0]))
     return {name: value for _, name, value in found}
+
+
+def suspects() -> list[str]:
+    """pip's settings that may let an installation fail, variables first; a value may be a password and is not told."""
+    told = []
+    for name, value in pip_settings().items():
+        variable = f"PIP_{name.upper().replace('-', '_')}"
+        shown = variable if variable in os.environ else f"{name} in pip's configuration"
+        if name not in HARMLESS:
+            told.append(f"{shown} (constraints in {value})" if name == "constraint" else shown)
+    return sorted(told, key=lambda shown: not shown.startswith("PIP_"))
 
 
 def uv_arguments(settings: dict[str, str]) -> list[str] | None:

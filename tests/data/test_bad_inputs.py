@@ -509,7 +509,9 @@ def test_a_private_bucket_is_read_through_boto3_and_a_missing_key_is_named(monke
             client.put_object(Bucket="pairs", Key=key, Body=LINE)
         assert len(load_preferences("s3://pairs/one.jsonl")) == 1
         assert len(load_preferences("s3://pairs/set")) == len(load_preferences("s3://pairs/set", split="heldout")) == 1
-        assert "s3://pairs/no.jsonl: can't be fetched (ClientError)" in refused("s3://pairs/no.jsonl", ConnectionError)
+        assert "s3://pairs/no.jsonl: can't be fetched: AWS answered 404: an object is missing" in refused(
+            "s3://pairs/no.jsonl", ConnectionError
+        )
         assert "no preference data at" in refused("s3://pairs/nothing", FileNotFoundError)
 
 

@@ -187,3 +187,20 @@ def test_a_child_ends_with_a_parent_that_is_killed(tmp_path):
         child = int(parent.stdout.readline())
         parent.kill()
     assert ended(child)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_disk_that_fills_ends_no_training(torchrun, tmp_path, monkeypatch, code):
+    """All that a run says is kept in a file, in case that it fails."""
+
+    def on_full_disk(**_):
+        (tmp_path / "said.log").touch()
+        return os.open("/dev/full", os.O_WRONLY), str(tmp_path / "said.log")
+
+    monkeypatch.setattr("helpers.neuron.process.tempfile.mkstemp", on_full_disk)
+    torchrun(*(json.dumps(record) for record in LOG), "RuntimeError: the cause", code=code)
+    if not code:
+        assert len(train_on_trainium("orpo").records) == 12
+        return
+    with pytest.raises(RuntimeError, match=r"said.log, up to where the disk was full\):(\n.*)*the cause"):
+        train_on_trainium("orpo")

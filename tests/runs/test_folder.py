@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.files import append_line, read_json, read_lines, write_json, write_text
+from helpers.files import append_line, read_json, read_lines, refused, write_json, write_text
 from helpers.runs import folder as runs
 from helpers.runs import machine
 from helpers.runs.folder import Run, new_run, open_run
@@ -49,6 +49,36 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_text(path, "\ud800")  # fails while the file is being written
     assert read_json(path) == {"a": 1}
     assert os.listdir(tmp_path) == ["results.json"]
+
+
+def test_a_file_that_the_system_refuses_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        write_json(tmp_path / "gone" / "results.json", {})
+    assert "results.json" in error.value.filename
+
+
+@pytest.mark.parametrize(
+    ("error", "fix"),
+    [
+        (OSError(errno.ENOSPC, "no"), "free some, or name another folder"),
+        (OSError(errno.EMFILE, "no"), "ulimit -n 1024"),
+        (OSError(errno.ENAMETOOLONG, "no"), "the path is too long"),
+        (OSError(errno.EISDIR, "no"), "rename or delete that folder"),
+        (OSError(errno.EACCES, "no"), "see that it is there and can be written to"),
+        (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "free some"),
+        (RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 320 vs 214"), "free some"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_with_its_fix(error, fix):
+    said = refused(error, Path("runs"), "name another folder")
+    assert said.startswith("runs: ") and fix in said and "\n" not in said
+    if isinstance(error, OSError):
+        error.filename = "runs/state.json"
+        assert refused(error, Path("runs"), "").startswith("runs/state.json: no: ")
+
+
+def test_what_the_system_did_not_refuse_is_another_error():
+    assert refused(KeyError("x"), Path("runs"), "") is refused(OSError("of a library"), Path("runs"), "") is None
 
 
 def test_a_killed_writer_leaves_a_whole_file(tmp_path):
@@ -230,6 +260,29 @@ def test_without_symbolic_links_the_newest_run_is_the_latest(monkeypatch, capsys
     assert open_run(SMOKE).path.name == run.path.name
 
 
+def test_a_folder_in_place_of_latest_is_named_and_nothing_is_made(tmp_path):
+    """A copy of the runs that followed the link leaves one."""
+    (tmp_path / "runs" / "latest").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError) as error:
+        new_run(SMOKE)
+    assert error.value.filename.endswith("runs/latest") and os.listdir(tmp_path / "runs") == ["latest"]
+
+
+@pytest.mark.parametrize("content", ["[]", '{"methods": []}', '{"machine": "a laptop"}', '{"data": 3}'])
+def test_results_of_another_shape_are_named(tmp_path, content):
+    run = Run(tmp_path / "run", SMOKE)
+    run.path.mkdir()
+    (run.path / "results.json").write_text(content)
+    with pytest.raises(ValueError, match=r"run/results.json: \w+ is no JSON object: restore or delete the file"):
+        run.write_results(run={})
+
+
+def test_a_machine_that_an_older_version_noted_is_measured_again(tmp_path):
+    run = Run(tmp_path / "run", SMOKE)
+    run.write_results(machine={"cpu": "old"})
+    assert run.measured_machine()["gflops"] > 0
+
+
 def test_a_named_run_wins(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKSHOP_RUN", str(tmp_path / "mine"))
     assert open_run(SMOKE).path == tmp_path / "mine"
@@ -386,6 +439,12 @@ def test_a_stage_whose_model_was_saved_before_it_was_measured_goes_on(tmp_path):
     stage = stopped_stage(tmp_path / "sft", {"steps": 8})
     stage.model_path.mkdir()
     assert stage.start({"steps": 8}) == 4 and stage.last_checkpoint().endswith("checkpoint-4")
+
+
+def test_checkpoints_after_the_step_that_is_gone_on_from_are_dropped(tmp_path):
+    stage = stopped_stage(tmp_path / "sft", {"steps": 8})
+    stage.go_on_from(2)
+    assert [path.name for path in stage.checkpoints.iterdir()] == ["checkpoint-2"]
 
 
 def test_other_settings_start_over_and_are_named(tmp_path, capsys):

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,33 @@ def test_what_failed_is_the_failure_that_sagemaker_shows(tmp_path):
     assert process.returncode == 1
     failure = (base / "output" / "failure").read_text()
     assert "row 0, chosen: the response is empty" in failure and "\n" not in failure
+
+
+def test_a_byte_that_is_no_utf8_ends_no_training(tmp_path, monkeypatch):
+    says = "import sys; sys.stdout.buffer.write(b'\\xff\\xfe\\n'); print('train.py: trained')"
+    monkeypatch.setattr(sagemaker_entry.Container, "command", lambda *_: [sys.executable, "-c", says])
+    monkeypatch.setattr(sagemaker_entry, "last_checkpoint", lambda _: None)
+    monkeypatch.setattr(sagemaker_entry.signal, "signal", lambda *_: None)
+    assert sagemaker_entry.train(sagemaker_entry.Container(tmp_path), token="") == (0, "train.py: trained")
+
+
+def test_the_runtimes_reason_is_told_and_not_torchruns_summary(tmp_path, monkeypatch):
+    says = (
+        "print('ERROR  NRT:nrt_allocate_neuron_cores  NeuronCore(s) not available - Requested:2 Available:0');"
+        "print('torch.distributed.elastic.multiprocessing.errors.ChildFailedError: scripts/train.py FAILED');"
+        "print('=' * 60); raise SystemExit(1)"
+    )
+    monkeypatch.setattr(sagemaker_entry.Container, "command", lambda *_: [sys.executable, "-c", says])
+    monkeypatch.setattr(sagemaker_entry, "last_checkpoint", lambda _: None)
+    monkeypatch.setattr(sagemaker_entry.signal, "signal", lambda *_: None)
+    code, said = sagemaker_entry.train(sagemaker_entry.Container(tmp_path), token="")
+    assert code == 1 and "NeuronCore(s) not available" in said
+
+
+def test_a_run_that_cannot_be_gone_on_from_is_begun_anew(tmp_path):
+    container = sagemaker_entry.Container(tmp_path)
+    assert container.command("checkpoint-2")[-2:] == ["--resume_from_checkpoint", "checkpoint-2"]
+    assert container.command(None)[-2:] == ["--overwrite_output_dir", "True"]
 
 
 def test_a_host_that_nobody_knows_is_named():

@@ -18,9 +18,16 @@ def test_progress_is_step_loss_graphs_and_the_time_left():
     assert str(progress) == "no step yet"
     for at, step in ((100.0, 1), (103.0, 2), (106.0, 3)):
         progress.hear(at, json.dumps({"step": step, "loss": 2.5, "graphs": 7}))
-    progress.hear(107.0, "{ cut")
+    for line in ("{ cut", '{"event": "ready"}', '{"step": "last", "loss": null}', "{'step': 9}", "\ufffd{[{"):
+        progress.hear(107.0, line)
     assert str(progress).startswith("step 3/10, loss 2.500, 7 graphs compiled, ")
     assert follow.clock(21.0) in str(progress), "7 steps of 3 s"
+
+
+def test_a_record_behind_the_compilers_dots_is_progress():
+    progress = follow.Progress(steps=None)
+    progress.hear(1.0, '....{"step": 4, "loss": 2.0}2026-11-26 06:02:18 INFO cached')
+    assert str(progress) == "step 4, loss 2.000"
 
 
 def test_the_cost_is_that_of_billed_seconds_else_since_training_started():

@@ -108,6 +108,8 @@ def test_the_job_reads_its_token_from_secrets_manager(bucket):
         ("ExpiredTokenException", "renew them"),
         ("ThrottlingException", "wait a minute"),
         ("AccessDeniedException", "iam:PassRole"),
+        ("UnrecognizedClientException", "aws configure"),
+        ("RequestTimeTooSkewed", "clock is wrong"),
     ],
 )
 def test_what_aws_answers_is_one_line_with_the_fix(code, says):
@@ -116,3 +118,11 @@ def test_what_aws_answers_is_one_line_with_the_fix(code, says):
     with pytest.raises(JobError, match=says) as error, told("CreateTrainingJob a"):
         raise ClientError({"Error": {"Code": code, "Message": "x\ny"}}, "CreateTrainingJob")
     assert "\n" not in str(error.value)
+
+
+def test_a_wrong_profile_is_one_line_with_the_fix(monkeypatch):
+    from helpers.sagemaker.aws_errors import client
+
+    monkeypatch.setenv("AWS_PROFILE", "nosuch")
+    with pytest.raises(JobError, match=r"sagemaker in us-east-1: .*nosuch.*: set AWS_PROFILE to one that"):
+        client("sagemaker", "us-east-1")

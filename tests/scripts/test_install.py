@@ -145,6 +145,22 @@ def test_uv_is_given_pips_settings_or_pip_is_asked():
     assert tools.uv_arguments({"client-cert": "mine.pem"}) is None
 
 
+def test_settings_that_may_be_at_fault_are_named_and_their_values_kept_secret(monkeypatch):
+    found = {
+        "index-url": "https://me:secret@index/simple",
+        "require-hashes": "1",
+        "timeout": "9",
+        "constraint": "c.txt",
+    }
+    monkeypatch.setattr(tools, "pip_settings", lambda: found)
+    monkeypatch.setenv("PIP_REQUIRE_HASHES", "1")
+    assert tools.suspects() == [
+        "PIP_REQUIRE_HASHES",
+        "index-url in pip's configuration",
+        "constraint in pip's configuration (constraints in c.txt)",
+    ]
+
+
 def set_up(folder: Path, requirements: str = SIX, **environment: str) -> subprocess.CompletedProcess:
     """scripts/setup.sh for one small package, in a folder with a space and a letter beyond ASCII."""
     folder = folder / "my wörkshop"
@@ -162,7 +178,7 @@ def has_six(folder: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["PIP_USER", "PIP_TARGET", "PIP_PREFIX"])
+@pytest.mark.parametrize("name", ["PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_PYTHON"])
 def test_settings_that_send_packages_elsewhere_do_not(tmp_path, name):
     done = set_up(tmp_path, **{name: "1" if name == "PIP_USER" else str(tmp_path / "elsewhere")})
     assert done.returncode == 0, done.stderr
@@ -178,10 +194,19 @@ def test_a_setting_in_pips_own_file_is_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_constraint_that_contradicts_is_named_and_nothing_counts_as_done(tmp_path):
+@pytest.mark.parametrize("by_variable", [True, False])
+def test_a_constraint_that_contradicts_is_named_and_nothing_counts_as_done(tmp_path, by_variable):
     (tmp_path / "c.txt").write_text("six==1.16.0\n")
-    done = set_up(tmp_path, PIP_CONSTRAINT=str(tmp_path / "c.txt"))
-    assert done.returncode == 1 and "PIP_CONSTRAINT" in done.stderr.splitlines()[-1] and "1.16.0" in done.stderr
+    (tmp_path / "pip.conf").write_text(f"[global]\nconstraint = {tmp_path / 'c.txt'}\n")
+    name, value = ("PIP_CONSTRAINT", "c.txt") if by_variable else ("PIP_CONFIG_FILE", "pip.conf")
+    done = set_up(tmp_path, **{name: str(tmp_path / value)})
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and ("1.16.0" in done.stderr or not by_variable), (
+        "uv tells both versions, where it runs"
+    )
+    named = "PIP_CONSTRAINT" if by_variable else "constraint in pip's configuration"
+    assert "if one of these settings is at fault, unset it: " in last
+    assert f"{named} (constraints in {tmp_path / 'c.txt'})" in last
     assert not (tmp_path / "my wörkshop" / "venv" / ".ready-x").exists()
 
 

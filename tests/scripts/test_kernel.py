@@ -58,6 +58,11 @@ def test_any_jupyter_of_the_user_finds_it_and_it_runs_without_the_images_package
     assert manager.kernel_spec.env["PYTHONPATH"] == ""
 
 
+def test_a_terminal_that_knows_ascii_only_gets_the_rest_as_question_marks(kernel, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    assert "The kernel ?ORPO workshop? is registered in" in kernel("register")
+
+
 def test_a_stale_kernel_is_replaced_and_a_living_one_is_taken_only_on_request(kernel, data, tmp_path):
     written_by_another(data, tmp_path / "gone" / ".venv" / "bin" / "python")
     assert kernel("offer") == "" and spec_of(data)["argv"][0] == str(kernel.python)

@@ -1,6 +1,5 @@
 """`make run`'s runner, as real processes on small notebooks: exit codes, stopping, continuing, and what is kept."""
 
-import errno
 import json
 import os
 import re
@@ -17,7 +16,7 @@ from nbclient import NotebookClient
 
 from helpers.files import REPOSITORY
 from scripts import run_workshop
-from scripts.run_workshop import Execution, choose, last_line, tidied, told
+from scripts.run_workshop import Execution, choose, last_line, tidied
 
 WAIT = 120  # seconds that a loaded machine may take to start a kernel
 
@@ -370,7 +369,10 @@ def test_a_file_that_is_no_notebook_is_named(tmp_path, content):
         choose([], folder, "smoke")
 
 
-@pytest.mark.parametrize("content", ["", '{"status": "finished"}', '{"done": {}}', "[]"])
+OLDER = '{"status": "stopped", "key": [], "done": {"00_a": {}}}'
+
+
+@pytest.mark.parametrize("content", ["", '{"status": "finished"}', '{"done": {}}', '{"done": []}', "[]", OLDER])
 def test_a_damaged_state_of_an_earlier_run_does_not_stop_the_next(runner, content):
     write_notebook(runner.folder, "00_a", "1")
     assert runner.run()[0] == 0
@@ -393,19 +395,53 @@ def test_notebooks_run_in_this_python_whatever_kernels_the_user_has(tmp_path, mo
     assert code == 0, said
 
 
-@pytest.mark.parametrize(
-    ("number", "fix"),
-    [
-        (errno.ENOSPC, "free some, or set WORKSHOP_RUNS"),
-        (errno.EMFILE, "ulimit -n 1024"),
-        (errno.ENAMETOOLONG, "set it to a shorter path"),
-        (errno.EACCES, "see that it is there and can be written to"),
-    ],
-)
-def test_what_the_system_refuses_is_one_line_with_its_fix(number, fix):
-    said = told(OSError(number, os.strerror(number)), Path("runs"))
-    assert said.startswith(f"runs: {os.strerror(number)}: ") and fix in said and "\n" not in said
-    assert told(OSError(number, "no", "runs/state.json"), Path("runs")).startswith("runs/state.json: no: ")
+def test_a_kernel_that_cannot_start_says_why(tmp_path, monkeypatch):
+    profile = tmp_path / "ipython" / "profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.matplotlib = 'nonsense'\n")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    runner = Runner(tmp_path)
+    write_notebook(runner.folder, "00_a", "1")
+    code, said = runner.run()
+    (failed,) = [line for line in said.splitlines() if line.startswith("FAILED")]
+    assert code == 1 and "the kernel can't be started" in failed and "nonsense" in failed and "TMPDIR" not in failed
+
+
+def test_a_very_long_line_is_whole_and_stops_nothing(runner):
+    overwritten = "import sys\nfor i in range(50_000): sys.stdout.write(f'\\r{i}/50000')"
+    write_notebook(runner.folder, "00_a", "print('y' * 5_000_000)", overwritten)
+    code, said = runner.run()
+    assert code == 0 and max(map(len, said.splitlines())) < 300, said[-300:]
+    whole, last = (cell.outputs[0].text for cell in runner.executed("00_a").cells)
+    assert len(whole) == 5_000_001 and last == "49999/50000"
+
+
+def test_a_cell_that_finds_the_disk_full_says_what_to_do(runner):
+    write_notebook(runner.folder, "00_a", "raise RuntimeError('I/O error: No space left on device (os error 28)')")
+    code, said = runner.run()
+    assert code == 1 and "00_a.ipynb, cell 1: RuntimeError: I/O error: No space left on device" in said
+    assert "free some, or set WORKSHOP_RUNS to a folder elsewhere" in said
+
+
+def test_too_few_open_files_are_refused_with_the_fix(runner):
+    write_notebook(runner.folder, "00_a", "1")
+    code = (
+        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64));"
+        "sys.argv = ['run', *sys.argv[1:]]; runpy.run_path('scripts/run_workshop.py', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code, "--profile", "smoke", "--folder", str(runner.folder)]
+    done = subprocess.run([*command, "--runs-dir", str(runner.runs)], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 2 and not runner.runs.exists()
+    assert done.stderr == "make run: 64 files may be open at once: raise the limit with `ulimit -n 1024`\n"
+
+
+def test_a_low_limit_of_open_files_is_raised():
+    code = (
+        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (200, r.getrlimit(r.RLIMIT_NOFILE)[1]));"
+        "from scripts.run_workshop import allow_files; print(allow_files(), r.getrlimit(r.RLIMIT_NOFILE)[0])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True).stdout
+    assert said == "1024 1024\n"
 
 
 def test_output_that_was_lost_is_named_in_its_cell(capsys):

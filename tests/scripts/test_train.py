@@ -1,16 +1,22 @@
 """scripts/train.py as a user starts it: all methods, false flags, files as data, a dry run, errors of one line."""
 
+import errno
 import importlib.util
 import json
 import math
 import os
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from helpers.files import REPOSITORY
+from helpers.runs import Run
 from scripts import train
+from scripts.train_arguments import refuse_overwriting
 
 PAIRS = [
     {"prompt": f"What does call {i} do?", "chosen": f"It lists {i} queues.", "rejected": f"It deletes topic {i}."}
@@ -124,6 +130,90 @@ def test_a_stopped_run_goes_on_from_the_checkpoint_that_is_named(data, tmp_path)
     assert [(record["step"], record["loss"]) for record in log] == [
         (record["step"], record["loss"]) for record in whole
     ]
+
+
+def test_what_a_stopped_run_left_is_replaced_only_when_told(data, tmp_path):
+    out, options = tmp_path / "out", ("--method", "orpo", "--data", str(data), *SHORT)
+    left = out / "orpo" / "checkpoints" / "checkpoint-9"
+    left.mkdir(parents=True)
+    (left / "trainer_state.json").write_text('{"global_step": 9}')
+    refused = start(out, *options)
+    assert refused.returncode == 1 and "holds checkpoints of a stopped run" in refused.stderr
+    assert "go on with --resume_from_checkpoint True, or replace it with --overwrite" in refused.stderr
+    assert left.is_dir()
+    again = start(out, *options, "--overwrite_output_dir", "True", "--save_steps", "2", "--save_strategy", "steps")
+    assert again.returncode == 0 and not left.exists(), "a run that is stopped now can't go on from an older one"
+
+
+def test_a_checkpoint_from_elsewhere_is_no_leave_to_replace_a_model(tmp_path):
+    stage = Run(tmp_path / "out", None).stage("orpo")
+    stage.model_path.mkdir(parents=True)
+    (stage.model_path / "model.safetensors").touch()
+    script = SimpleNamespace(overwrite_output_dir=False)
+    refuse_overwriting(script, str(stage.checkpoints / "checkpoint-2"), stage, stage.model_path)
+    with pytest.raises(ValueError, match="holds a trained model"):
+        refuse_overwriting(script, str(tmp_path / "another" / "checkpoint-2"), stage, stage.model_path)
+
+
+def test_two_trainings_do_not_write_into_one_folder(data, tmp_path):
+    out = tmp_path / "out"
+    holder = (
+        "import sys, pathlib; from helpers.runs import Run\n"
+        "Run(pathlib.Path(sys.argv[1]), None).stage('orpo').reserve(); print('held', flush=True); sys.stdin.read()"
+    )
+    waiting = [sys.executable, "-c", holder, str(out)]
+    with subprocess.Popen(waiting, **AS_A_USER, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout.readline() == "held\n"
+        second = start(out, "--method", "orpo", "--data", str(data), *SHORT)
+        first.stdin.close()
+    last = second.stderr.strip().splitlines()[-1]
+    assert second.returncode == 1 and last.startswith("train.py: out: another process trains this stage"), second.stderr
+    assert "--output_dir" in last and not (out / "orpo" / "log.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_one_line(error, monkeypatch, capsys, tmp_path):
+    def fill(*_):
+        raise error
+
+    monkeypatch.setattr(train, "train", fill)
+    assert train.main(["--method", "orpo", "--backend", "cpu", "--output_dir", str(tmp_path)]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"train.py: {tmp_path}: No space left on device: ") and "another --output_dir" in said
+
+
+def test_cores_that_disagree_with_torchruns_processes_are_refused_before_anything_is_loaded(tmp_path):
+    done = start(tmp_path / "out", "--method", "orpo", LOCAL_WORLD_SIZE="2", NEURON_RT_VISIBLE_CORES="0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == ("train.py: cores=2, but NEURON_RT_VISIBLE_CORES=0 gives 1: unset it, or ask for cores=1\n")
+
+
+def test_a_worker_ends_with_a_torchrun_that_is_killed(data, tmp_path):
+    worker = command(tmp_path / "out", "--method", "orpo", "--data", str(data), *SHORT, "--max_steps", "100000")
+    torchrun = f"import subprocess, time; print(subprocess.Popen({worker}).pid, flush=True); time.sleep(600)"
+    environment = HERE | {"LOCAL_WORLD_SIZE": "1"}
+    starting = [sys.executable, "-c", torchrun]
+    with subprocess.Popen(starting, **AS_A_USER | {"env": environment}, stdout=subprocess.PIPE) as process:
+        pid = int(process.stdout.readline())
+        assert "Backend" in process.stdout.readline()
+        process.kill()
+        deadline = time.monotonic() + 20
+        while psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie":
+            assert time.monotonic() < deadline, "it trains on"
+            time.sleep(0.1)
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_line(data, tmp_path):
+    (tmp_path / "file").touch()
+    done = start(tmp_path / "file" / "out", "--method", "orpo", "--data", str(data), *SHORT)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and last.startswith("train.py: ") and "Not a directory" in last
 
 
 def test_the_run_folder_of_a_sagemaker_job_is_where_sagemaker_keeps_it(tmp_path):

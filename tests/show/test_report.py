@@ -112,3 +112,13 @@ def test_a_run_without_any_result_still_has_a_report(tmp_path):
 
 def test_carriage_returns_write_over_their_line():
     assert last_writes("a\rbb\nc\r\nd") == "bb\nc\nd"
+
+
+def test_an_executed_notebook_that_is_damaged_is_told_and_hides_no_other(run):
+    folder = run.path / "notebooks"
+    folder.mkdir(exist_ok=True)
+    (folder / "00_cut.ipynb").write_text("")
+    cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("stream", text="it ran")])
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "01_whole.ipynb")
+    page = write_report(run.path).read_text()
+    assert "00_cut" in page and "This file is damaged" in page and "it ran" in page

@@ -245,3 +245,13 @@ def test_models_of_real_size_for_measuring(name, billions, vocabulary):
         model = LlamaForCausalLM(config)
     assert sum(p.numel() for p in model.parameters()) / 1e9 == pytest.approx(billions, abs=0.01)
     assert config.vocab_size == vocabulary >= len(load_tokenizer(name))
+
+
+def test_weights_that_were_cut_off_are_named_with_the_folder(tmp_path):
+    smoke_model().save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(
+        ValueError, match=rf"weights in {tmp_path} is cut off or damaged .*copy or train the model again"
+    ):
+        load_model(str(tmp_path))

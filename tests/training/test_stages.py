@@ -15,7 +15,7 @@ from helpers.data.collate import PreferenceCollator
 from helpers.evaluation.heldout import evaluate
 from helpers.evaluation.tables import comparison_table
 from helpers.runs.folder import Run
-from helpers.runs.told import Stopped
+from helpers.runs.told import Refused, Stopped
 from helpers.show.widgets import LiveMonitor
 from helpers.training.base_model import smoke_model
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
@@ -244,3 +244,16 @@ def test_methods_that_were_not_trained_alike_are_named_in_their_table(session, r
     assert "Not trained alike" not in comparison_table({"orpo": methods["orpo"]})
     stored = json.loads((run.path / "results.json").read_text())
     assert list(stored["methods"]) == ["orpo"] and list(stored["variants"]["stages"]) == ["orpo-beta-0.25"]
+
+
+def test_a_disk_that_is_full_is_one_line_and_the_training_goes_on_from_its_checkpoint(
+    run, tokenized, tokenizer, monkeypatch
+):
+    def fill(*_, **__):
+        raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    session = Session(run, tokenized, tokenizer, replace(SMOKE, save_every=2))
+    monkeypatch.setattr("helpers.training.stages.save_trained", fill)
+    with pytest.raises(Refused, match="No space left on device: no space is left: free some, or set WORKSHOP_RUNS"):
+        session.train()
+    assert not session.stage.training and session.stage.last_checkpoint()

@@ -52,7 +52,7 @@ def told(error: Exception) -> str:
     """An error in one line. What another user owns, or a read-only disk, is named with the fix."""
     if not isinstance(error, OSError) or error.filename is None:
         return getattr(error, "strerror", None) or str(error)
-    fix = "run as the user who owns the cache, or choose another with --cache"
+    fix = "run as the user who owns it, or choose another folder"
     why = f": {fix}" if error.errno in UNWRITABLE else ""
     return f"{error.filename}: {error.strerror}{why}"
 

@@ -43,6 +43,7 @@ NO_SHAPE = re.compile(
     r"NEURON_CC_FLAGS|NEURON_COMPILE_CACHE_URL|NEURON_EXTRACT_GRAPHS_ONLY|NEURON_PARALLEL_COMPILE\w*|NEURON_DUMP\w*"
     r"|NEURON_PROFILE\w*|NEURON_RT_(?!VIRTUAL_CORE_SIZE|STOCHASTIC)\w*|XLA_PERSISTENT_CACHE\w*|XLA_METRICS\w*"
 )
+PRODUCT = Path("/sys/devices/virtual/dmi/id/product_name")  # on EC2 the instance type, such as trn1.2xlarge
 LISTED = 1000  # graphs that a fingerprint lists at most
 
 
@@ -78,7 +79,15 @@ def fingerprint(method: str, config, args, lora_rank: int, targets: Iterable[str
     flags = settings.CACHE_DIR.sub("", os.environ.get(settings.FLAGS, "")).split()
     known |= {"compiler": current_compiler(), "compiler_flags": sorted(flags)}
     known |= {f"environment.{name}": value for name, value in shaping(os.environ)}
+    if family := instance_family():
+        known["environment.instance"] = family
     return known | {f"version.{name}": version for name, version in installed(PACKAGES.split()).items()}
+
+
+def instance_family() -> str | None:
+    """trn1, trn2, inf2, …: what graphs are compiled for unless a variable or flag says otherwise; None elsewhere."""
+    found = re.match(r"(?:trn|inf)\d+", PRODUCT.read_text("utf-8")) if PRODUCT.is_file() else None
+    return found[0] if found else None
 
 
 def shaping(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -140,8 +149,12 @@ def leave(root: Path, known: dict, before: set[str], count: int | None = None) -
 def remember(known: dict) -> Iterator[None]:
     """Leave the fingerprint of the run that the block is, if it ends well, its process is the first, and graphs are
     kept at all. A cache that can't be written to is told, and harms nothing."""
-    root = kept_in(known["compiler"])
-    before = graph_names(root, known["compiler"]) if root else set()
+    root, before = kept_in(known["compiler"]), set()
+    try:
+        before = graph_names(root, known["compiler"]) if root else before
+    except OSError as error:
+        print(f"The compile cache can't be read ({error.strerror}): this run's fingerprint is not kept")
+        root = None
     yield
     if root and os.environ.get("RANK", "0") == "0":
         try:
@@ -206,7 +219,7 @@ def told(differs: dict[str, tuple]) -> Answer:
     more = f" and {len(differs) - 5} more" if len(differs) > 5 else ""
     environment = {name for name in differs if name.startswith("environment.")}
     if set(differs) <= set(NUMBERS.split()) | environment:
-        what = "a variable of the compiler or of XLA" if environment else "a number in the step"
+        what = "the machine, or a variable of the compiler or of XLA" if environment else "a number in the step"
         why = f"{what}, which may or may not be part of a graph"
         return Answer("unknown", f"against the nearest known run, {changes} differs: {why}", differs)
     return Answer("yes", f"against the nearest known run, {changes}{more} differs", differs)

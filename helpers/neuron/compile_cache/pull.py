@@ -73,8 +73,13 @@ def nothing_for(compiler: str | None, store: Store) -> str:
     others = Counter(remote.compiler for remote in found if isinstance(remote, Remote))
     there = ", ".join(f"{number} of {name}" for name, number in sorted(others.items()))
     if not there:
-        return f"no graph is in {store}: nothing was pushed there, or its name is mistyped"
+        answered = "" if isinstance(store, FolderStore) else " (credentials and region are right)"
+        return f"no graph is in {store}: nothing was pushed there, or its name is mistyped{answered}"
     return f"no graph{of(compiler)} is in {store}, which holds {there}: push from a machine with this compiler"
+
+
+class InUseError(Exception):
+    """Somebody compiles the graph here."""
 
 
 class Receiver:
@@ -96,9 +101,9 @@ class Receiver:
             if here and here.holder:
                 return "left"
             files = self.described(remote)
-            if here and not self.set_aside(target):
-                return "left"
-            self.install(target, files)
+            self.install(target, files, bool(here))
+        except InUseError:
+            return "left"
         except CorruptError as error:
             return f"{remote.compiler}/{remote.name}: {error}"
         return sum(facts["size"] for facts in files.values())
@@ -121,18 +126,24 @@ class Receiver:
             raise CorruptError(f"it is not of a finished graph: remove {remote.key}")
         return files
 
-    def set_aside(self, target: Path) -> bool:
-        """Move what is unfinished here out of the way, unless somebody has taken it up."""
+    def set_aside(self, target: Path) -> None:
+        """Move what is unfinished here out of the way; InUseError if somebody has taken it up."""
         removed = self.root / REMOVED / f"replaced-{os.urandom(4).hex()}" / target.parent.name / target.name
-        return set_aside(target, removed, Holders(self.root))
+        if not set_aside(target, removed, Holders(self.root)):
+            raise InUseError
 
-    def install(self, target: Path, files: dict[str, dict]) -> None:
-        """Fetch the files beside the target, check them, then rename: a graph appears whole."""
+    def install(self, target: Path, files: dict[str, dict], replaces: bool) -> None:
+        """Fetch the files beside the target, check them, then rename: a graph appears whole.
+
+        What is unfinished there makes way once all is fetched: a fetch that fails changes nothing.
+        """
 
         def fill(folder: Path) -> None:
             for name, facts in files.items():
                 self.fetch(folder / name, facts)
             write_json(folder / PULLED, {"files": files})
+            if replaces:
+                self.set_aside(target)
 
         if MODULE.fullmatch(target.name):
             make_atomically(target, fill)
@@ -141,6 +152,8 @@ class Receiver:
         beside = target.with_name(f"{MAKING}{os.urandom(4).hex()}")
         try:
             self.fetch(beside, files[target.name])
+            if replaces:
+                self.set_aside(target)
             os.replace(beside, target)
         finally:
             beside.unlink(missing_ok=True)

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from helpers.aws import client_fix, fix_of
+
 S3_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*))?")
 WORKERS = 8
 SENDING = ".sending"
@@ -26,58 +28,6 @@ UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 ATTEMPTS = 10  # of one request; boto3 waits longer each time, up to 20 s
 READ_ONLY = ("AccessDenied", "AllAccessDisabled", "MethodNotAllowed")
 DAMAGED = ("BadDigest", "NoSuchKey", "404")
-MISSING = "an object is missing: push it again with force"
-EXPIRED = "the credentials have expired: renew them (`aws sso login`, or new keys)"
-KEYS = "the access key is not right: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY anew, or run `aws configure`"
-REGION = "the bucket is in another region: set AWS_DEFAULT_REGION to its own"
-RIGHTS = "the role needs s3:ListBucket and s3:GetObject there"
-FIXES = {  # by S3's error code; a HEAD request is answered with the bare status
-    "NoSuchBucket": "create the bucket, or fix its name",
-    "NoSuchKey": MISSING,
-    "404": MISSING,
-    "AccessDenied": RIGHTS,
-    "403": RIGHTS,
-    "AllAccessDisabled": "the bucket is closed: ask its owner",
-    "AccountProblem": "the AWS account has a problem: see its console",
-    "BadDigest": "a file changed while it was sent: push again",
-    "ExpiredToken": EXPIRED,
-    "ExpiredTokenException": EXPIRED,
-    "TokenRefreshRequired": EXPIRED,
-    "RequestExpired": EXPIRED,
-    "InvalidToken": EXPIRED,
-    "InvalidClientTokenId": KEYS,
-    "InvalidAccessKeyId": KEYS,
-    "SignatureDoesNotMatch": KEYS,
-    "RequestTimeTooSkewed": "this machine's clock is wrong: set it (`chronyc makestep`, or `timedatectl set-ntp true`)",
-    "PermanentRedirect": REGION,
-    "AuthorizationHeaderMalformed": REGION,
-    "IllegalLocationConstraintException": REGION,
-    "301": REGION,
-    "KMS.DisabledException": "the bucket's KMS key is disabled: enable it",
-    "SlowDown": "try again later",
-    "InternalError": "try again later",
-    "ServiceUnavailable": "try again later",
-    "RequestTimeout": "try again later",
-}
-NETWORK_FIX = "check the network, a proxy, AWS_ENDPOINT_URL and AWS_CA_BUNDLE"
-CLIENT_FIXES = {  # by botocore's exception
-    "NoCredentialsError": "no AWS credentials were found: give the instance a role, or run `aws configure`",
-    "PartialCredentialsError": "set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or neither",
-    "CredentialRetrievalError": "renew the credentials, or fix the profile in ~/.aws/config",
-    "ProfileNotFound": "set AWS_PROFILE to one that `aws configure list-profiles` names, or unset it",
-    "ConfigParseError": "fix that file, or set AWS_CONFIG_FILE to another",
-    "NoRegionError": "set AWS_DEFAULT_REGION",
-    "InvalidRegionError": "fix AWS_DEFAULT_REGION, or the region in ~/.aws/config",
-    "TokenRetrievalError": "run `aws sso login`",
-    "SSOTokenLoadError": "run `aws sso login`",
-    "UnauthorizedSSOTokenError": "run `aws sso login`",
-    "EndpointConnectionError": NETWORK_FIX,
-    "ConnectTimeoutError": NETWORK_FIX,
-    "ReadTimeoutError": NETWORK_FIX,
-    "ProxyConnectionError": NETWORK_FIX,
-    "SSLError": NETWORK_FIX,
-    "ConnectionClosedError": NETWORK_FIX,
-}
 
 
 class TransferError(RuntimeError):
@@ -257,20 +207,16 @@ class S3Store:
         try:
             yield
         except ClientError as error:
-            raise self._answered(error.response.get("Error", {}).get("Code", "?"), error.operation_name) from error
+            raise self._answered(error.response.get("Error", {}), error.operation_name) from error
         except FlexibleChecksumError as error:
             raise CorruptError("S3 sent contents that are not those of its checksum: pull again") from error
         except (BotoCoreError, Boto3Error, ValueError) as error:  # ValueError: an endpoint that is no URL
-            said = " ".join(str(error).split())
-            if isinstance(error, ValueError) and not isinstance(error, BotoCoreError):
-                fix = "set AWS_ENDPOINT_URL to one such as https://host, or unset it"
-            else:
-                fix = CLIENT_FIXES.get(type(error).__name__, "see the AWS variables and ~/.aws")
-            raise TransferError(f"{self}: {said}: {fix}") from error
+            raise TransferError(f"{self}: {' '.join(str(error).split())}: {client_fix(error)}") from error
 
-    def _answered(self, code: str, operation: str) -> TransferError:
+    def _answered(self, answer: dict, operation: str) -> TransferError:
+        code = answer.get("Code", "?")
         if code in READ_ONLY and operation == "PutObject":
             return ReadOnlyError(f"{self} can't be written to ({code})")
         kind = CorruptError if code in DAMAGED else TransferError
-        fix = FIXES.get(code, f"see “{code}” in the S3 API's list of error responses")
+        fix = fix_of(code, answer.get("Message", "")) or f"see “{code}” in the S3 API's list of error responses"
         return kind(f"{self}: S3 answered {code}: {fix}")

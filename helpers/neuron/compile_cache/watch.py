@@ -38,7 +38,10 @@ class Watch:
         return len(self.seconds)
 
     def __enter__(self) -> "Watch":
-        self.source.start()
+        try:
+            self.source.start()
+        except OSError as error:
+            self._unread(error)
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
         self.thread.start()
@@ -60,10 +63,8 @@ class Watch:
     def _look(self) -> None:
         try:
             new, failed, again, self.reused = self.source.look()
-        except OSError as error:  # a cache that can't be read ends no training
-            if not self.unread:
-                self.say(f"the compile cache can't be read ({error.strerror}): its graphs are not counted")
-            self.unread = True
+        except OSError as error:
+            self._unread(error)
             return
         for seconds in new:
             self.seconds.append(seconds)
@@ -75,6 +76,12 @@ class Watch:
         for name in failed:
             self.failed += 1
             self.say(f"{name} failed to compile: see `problems()`")
+
+    def _unread(self, error: OSError) -> None:
+        """Say once that the cache can't be read, which ends no training."""
+        if not self.unread:
+            self.say(f"the compile cache can't be read ({error.strerror}): its graphs are not counted")
+        self.unread = True
 
     def __str__(self) -> str:
         said = f"{self.compiled} new graphs compiled in {sum(self.seconds):.0f} s, {self.reused} reused"
@@ -111,12 +118,11 @@ class CacheFolder:
 
     def start(self) -> None:
         """What is finished now is old, and so is every failed compile."""
+        self.done, self.old_failures, self.own, self.heard = set(), set(), set(), set()
+        self.locked: dict[str, float] = {}
         states = {entry.name: entry.state for entry in entries(self.root, NobodyAsked())}
         self.done = {name for name, state in states.items() if state == "compiled"}
         self.old_failures = {name for name, state in states.items() if state == "failed"}
-        self.own: set[str] = set()
-        self.heard: set[str] = set()
-        self.locked: dict[str, float] = {}
 
     def hear(self, line: str) -> None:
         """A line of the compiler's log; each process of a run says it of each graph."""

@@ -122,6 +122,20 @@ def test_variables_of_the_compiler_and_of_xla_are_part_of_the_question(cache, mo
     assert answer.verdict == "unknown" and f"environment.{variable} None → 2" in str(answer)
 
 
+def test_a_cache_of_another_kind_of_instance_is_no_promise(cache, monkeypatch, tmp_path):
+    product = tmp_path / "product_name"
+    monkeypatch.setattr("helpers.neuron.compile_cache.fingerprint.PRODUCT", product)
+    product.write_text("trn1.2xlarge\n")
+    finished_run(cache, range(3), count=3)
+    product.write_text("trn1.32xlarge\n")
+    assert cache.will_it_compile(known()).verdict == "no"
+    product.write_text("trn2.48xlarge\n")
+    answer = cache.will_it_compile(known())
+    assert answer.verdict == "unknown" and "environment.instance trn1 → trn2" in str(answer)
+    product.write_text("KVM\n")
+    assert "environment.instance" not in known()
+
+
 def test_places_logs_and_cores_are_not(cache, monkeypatch):
     finished_run(cache, range(3), count=3)
     for name in ("NEURON_RT_VISIBLE_CORES", "NEURON_RT_LOG_LEVEL", "XLA_PERSISTENT_CACHE_PATH", "NEURON_DUMP_PATH"):
@@ -134,6 +148,26 @@ def test_a_cache_that_cannot_be_read_ends_no_training(cache, monkeypatch, capsys
         monkeypatch.setattr(seen.source, "look", lambda: os.listdir("/nowhere/at/all"))
         time.sleep(0.1)
     assert capsys.readouterr().out.count("the compile cache can't be read (No such file or directory)") == 1
+
+
+def test_a_cache_of_another_user_ends_no_training(cache, monkeypatch, capsys):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", str(cache.path))
+
+    monkeypatch.setattr("helpers.neuron.compile_cache.watch.entries", refuse)
+    with cache.watch(every=0.01) as seen:
+        time.sleep(0.05)
+    assert seen.compiled == 0
+    monkeypatch.setenv("NEURON_COMPILE_CACHE_URL", str(cache.path))
+    monkeypatch.setattr("helpers.neuron.compile_cache.fingerprint.graph_names", refuse)
+    with remember(known()):
+        print("trained")
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "the compile cache can't be read (Permission denied): its graphs are not counted",
+        "The compile cache can't be read (Permission denied): this run's fingerprint is not kept",
+        "trained",
+    ]
 
 
 def test_package_versions_count(cache, monkeypatch):

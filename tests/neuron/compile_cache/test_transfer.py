@@ -240,6 +240,18 @@ def test_a_damaged_graph_is_left_out_and_told_and_a_forced_push_mends_it(place, 
     assert second.pull(place.url).sent == 1 and second.summary().graphs == cache.summary().graphs
 
 
+def test_a_fetch_that_fails_leaves_what_is_unfinished_here_as_it_was(place, cache, second):
+    cache.push(place.url)
+    key = key_of(place.objects(), "model.neff", graph_name(2))
+    place.put(key, b"!")
+    waiting = second.path / COMPILER / graph_name(2) / "model.hlo_module.pb"
+    waiting.parent.mkdir(parents=True)
+    waiting.write_bytes(b"graph")
+    assert not second.pull(place.url).ok
+    assert waiting.read_bytes() == b"graph" and not (second.path / ".removed").exists()
+    assert sorted(os.listdir(waiting.parent)) == [waiting.name], "nor is it locked"
+
+
 def test_a_missing_object_is_told(tmp_path, cache, second):
     shared = tmp_path / "shared"
     cache.push(str(shared))
@@ -464,6 +476,7 @@ def test_a_place_with_nothing_for_this_compiler_says_what_it_holds(place, cache,
 def test_a_mistyped_prefix_and_an_empty_cache_do_not_read_like_success(bucket, second):
     fetched, sent = second.pull(f"{bucket.url}-tpyo"), second.push(bucket.url)
     assert not fetched.ok and "nothing was pushed there, or its name is mistyped" in str(fetched)
+    assert "credentials and region are right" in str(fetched)
     assert not sent.ok and "no finished graph" in str(sent)
 
 
