@@ -14,7 +14,7 @@ from helpers.data.tokenize import tokenize_preferences
 from helpers.files import REPOSITORY
 from helpers.training.orpo import ORPOTrainer
 from scripts import models
-from scripts.models import LONGEST, MODELS, PAIRS, drawn_pairs, tiny_model
+from scripts.models import EXPERTS, LONGEST, MODELS, PAIRS, drawn_pairs, tiny_model
 from tests.conftest import make_pairs
 from tests.training.test_layout_check import config
 
@@ -130,8 +130,12 @@ def test_adapters_checkpointing_and_attention_change_nothing(name, attention, lo
 
 @pytest.mark.parametrize("name", FEW)
 def test_bf16_autocast_rounds_and_no_more(name, tmp_path, tokenizer):
-    """The gradients of all weights together: a wrong mask changes them by 20% and more."""
-    model = tiny_model(name)
+    """The gradients of all weights together: a wrong mask changes them by 15% and more.
+
+    Every token goes to all experts. A choice of two may turn where they nearly tie, in rows of their own as well, and
+    what one such token changes is not rounding.
+    """
+    model = tiny_model(name, num_experts_per_tok=EXPERTS["num_experts"])
     right_loss, right = reference(copy.deepcopy(model).double(), PAIRS)
     trainer = trainer_of(model, tmp_path, tokenizer, bf16=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
