@@ -55,14 +55,13 @@ def read(path: Path):
 
 def with_outputs(notebook, executed, stamp: str, name: str):
     """The notebook with the outputs of its executed copy, cell by cell."""
-    if [cell.source for cell in notebook.cells] != [cell.source for cell in executed.cells]:
-        raise ValueError(f"{name} was edited since the run: make run does it again, then make notebooks")
+    code, ran = ([cell for cell in cells if cell.cell_type == "code"] for cells in (notebook.cells, executed.cells))
+    if [cell.source for cell in code] != [cell.source for cell in ran]:
+        raise ValueError(f"{name}: its code was edited since the run: make run does it again, then make notebooks")
     first = True
-    for number, (cell, done) in enumerate(zip(notebook.cells, executed.cells, strict=True), start=1):
-        if cell.cell_type != "code":
-            continue
+    for number, (cell, done) in enumerate(zip(code, ran, strict=True), start=1):
         clear(cell)
-        cell.outputs = [shown(output, f"{name}, cell {number}") for output in done.outputs]
+        cell.outputs = [shown(output, f"{name}, code cell {number}") for output in done.outputs]
         if first:
             cell.outputs.append(nbformat.v4.new_output("display_data", {"text/markdown": stamp, "text/plain": stamp}))
             first = False

@@ -98,5 +98,5 @@ def test_a_run_that_is_not_finished_or_of_other_code_is_refused(tmp_path):
     notebook = read(tmp_path / "notebooks" / "00_a.ipynb")
     notebook.cells[1].source = "other()"
     nbformat.write(notebook, tmp_path / "notebooks" / "00_a.ipynb")
-    with pytest.raises(ValueError, match=r"00_a.ipynb was edited since the run"):
+    with pytest.raises(ValueError, match=r"00_a.ipynb: its code was edited since the run"):
         publish(tmp_path / "run", tmp_path / "notebooks")
