@@ -291,7 +291,7 @@ class Execution(NotebookClient):
         self.target = workshop.run.path / "notebooks" / path.name
         self.started, self.seconds, self.peak_memory = time.monotonic(), 0.0, 0
         self.number, self.said = 0, ""
-        self.heard, self.lost = 0, Counter()
+        self.heard, self.missing = 0, {}  # the number of the newest message; {number that never came: cell}
         super().__init__(
             without_outputs(read_notebook(path)),
             timeout=None,
@@ -356,16 +356,21 @@ class Execution(NotebookClient):
         return super().process_message(msg, cell, cell_index)
 
     def count_lost(self, msg: dict, cell_index: int) -> None:
-        """The kernel numbers its messages: a gap before one of a cell's output means that some never arrived."""
+        """The kernel numbers its messages: a gap before one of a cell's output means that some never arrived.
+
+        The value of a cell's last line is numbered before what the cell printed, and comes after it.
+        """
         number = int(msg["header"]["msg_id"].rsplit("_", 1)[-1])
-        if msg["msg_type"] != "status" and self.heard and number > self.heard + 1:
-            self.lost[cell_index] += number - self.heard - 1
-        self.heard = number
+        self.missing.pop(number, None)
+        if msg["msg_type"] != "status" and self.heard:
+            self.missing |= dict.fromkeys(range(self.heard + 1, number), cell_index)
+        self.heard = max(self.heard, number)
 
     def name_what_was_lost(self) -> None:
         """Say so in the cell and on the terminal: the rest of the output would look whole."""
-        for index, number in self.lost.items():
-            said = f"{number} pieces of this cell's output were lost: they came faster than they could be kept"
+        for index, number in sorted(Counter(self.missing.values()).items()):
+            pieces = "1 piece" if number == 1 else f"{number} pieces"
+            said = f"{pieces} of this cell's output came faster than could be kept, and got lost"
             self.nb.cells[index].outputs.append(nbformat.v4.new_output("stream", name="stderr", text=f"[{said}]\n"))
             self.print_line(f"{self.path.name}, cell {index + 1}: {said}", last=True)
 

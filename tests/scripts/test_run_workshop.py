@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -446,7 +445,7 @@ def test_a_low_limit_of_open_files_is_raised():
 
 def test_output_that_was_lost_is_named_in_its_cell(capsys):
     run = Execution.__new__(Execution)
-    run.path, run.heard, run.lost = Path("00_a.ipynb"), 0, Counter()
+    run.path, run.heard, run.missing = Path("00_a.ipynb"), 0, {}
     run.nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1"), nbformat.v4.new_code_cell("2")])
     for number, kind, cell in [
         (5, "status", 0),
@@ -458,5 +457,13 @@ def test_output_that_was_lost_is_named_in_its_cell(capsys):
         run.count_lost({"header": {"msg_id": f"ab_12_{number}"}, "msg_type": kind}, cell)
     run.name_what_was_lost()
     assert [len(cell.outputs) for cell in run.nb.cells] == [1, 0]
-    assert "3 pieces of this cell's output were lost" in run.nb.cells[0].outputs[0].text
+    assert "3 pieces of this cell's output came faster than could be kept" in run.nb.cells[0].outputs[0].text
     assert "00_a.ipynb, cell 1: 3 pieces" in capsys.readouterr().out
+
+
+def test_a_message_that_comes_after_a_later_one_is_not_lost(runner):
+    """The value of the last line is numbered first, then what was printed is sent."""
+    write_notebook(runner.folder, "00_a", "print('said')\n'the value'", "print('more')\n'another'")
+    assert runner.run()[0] == 0
+    for cell in runner.executed("00_a").cells:
+        assert [output.output_type for output in cell.outputs] == ["stream", "execute_result"]
