@@ -1,4 +1,4 @@
-"""Put the outputs of a finished run into notebooks/, so that they can be read where no kernel runs, as on GitHub.
+"""Put the outputs of a run into notebooks/, so that they can be read where no kernel runs, as on GitHub.
 
 python -m scripts.publish_notebooks runs/20260101-120000-laptop        `make notebooks` calls it for the latest run
 python -m scripts.publish_notebooks --drop-outdated                    remove outputs whose cell was edited since
@@ -8,8 +8,10 @@ have no execution counts: `[ ]` means that you have not run the cell yet.
 """
 
 import hashlib
+import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -28,18 +30,18 @@ UNFIT = {
 
 
 def publish(run: Path, folder: Path = FOLDER) -> list[Path]:
-    """Copy the outputs of a run's executed notebooks to those of the same name, and return these.
+    """Copy the outputs of the notebooks that a run has done to those of the same name, and return these.
 
-    Raises ValueError for a run that is not finished, a notebook that was edited since, or outputs that can't be shown.
+    Raises ValueError for a run that has done none, a notebook that was edited since, or outputs that can't be shown.
     """
     state, results = read_json(run / "state.json", {}), read_json(run / "results.json", {})
-    if state.get("status") != "finished":
-        raise ValueError(f"{run}: the run is {state.get('status', 'no run folder')}; finish it with make run")
+    if not state.get("done"):
+        raise ValueError(f"{run} holds no notebook that was executed to its end: make run executes them")
     stamp = f"*Outputs recorded on {machine_text(results['machine'])}, {results['date'][:10]}, with "
     stamp += f"`PROFILE={results['profile']}` and seed {results['seed']}. Run a cell to replace its output by yours.*"
     written = []
-    for executed in sorted((run / "notebooks").glob("[0-9][0-9]_*.ipynb")):
-        target = folder / executed.name
+    for name in sorted(state["done"]):
+        executed, target = run / "notebooks" / f"{name}.ipynb", folder / f"{name}.ipynb"
         notebook = with_outputs(read(target), read(executed), stamp, target.name)
         text = nbformat.writes(notebook, indent=1, ensure_ascii=False) + "\n"
         if len(text.encode()) > LARGEST:
@@ -80,12 +82,22 @@ def shown(output, where: str):
         output.execution_count = None
     if "image/png" in data and not output.metadata.get("image/png", {}).get("alt"):
         raise ValueError(f"{where}: a picture has no alt text; show it with helpers.show.show")
-    texts = [output.get("text", ""), *(text for kind, text in data.items() if kind.startswith("text/"))]
-    for text in texts:
+    without_temporary_folder(output)
+    for text in [output.get("text", ""), *(text for kind, text in data.items() if kind.startswith("text/"))]:
         for what, pattern in UNFIT.items():
             if found := pattern.search(text):
                 raise ValueError(f"{where} shows {what} ({found[0].strip()}…): keep it out of the output")
     return output
+
+
+def without_temporary_folder(output) -> None:
+    """Name the folder for temporary files by its variable: it is another one on another machine."""
+    folder = f"{tempfile.gettempdir()}{os.sep}"
+    if "text" in output:
+        output.text = output.text.replace(folder, "$TMPDIR/")
+    for kind, text in output.get("data", {}).items():
+        if kind.startswith("text/"):
+            output.data[kind] = text.replace(folder, "$TMPDIR/")
 
 
 def clear(cell) -> None:

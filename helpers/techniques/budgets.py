@@ -11,6 +11,7 @@ LABELS = {name: " → ".join(METHODS[stage].label for stage in stages) for name,
 @dataclass(frozen=True)
 class Budget:
     """Equal pairs: each stage sees the same `pairs` once, `pairs_per_step` at a time (RLHF's last stage their prompts).
+    The reward model gets `reward_pairs`: from 96 pairs of the domain it learned no more than to guess, in some seeds.
 
     Equal seconds: every technique trains as long as SFT and DPO together took for these pairs, all stages included; who
     is faster looks at further pairs.
@@ -18,6 +19,7 @@ class Budget:
     """
 
     pairs: int
+    reward_pairs: int
     pairs_per_step: int
     heldout_pairs: int
     orpo_beta: float
@@ -33,10 +35,13 @@ class Budget:
     answers: int  # held-out prompts that each stage answers
     answer_tokens: int  # at most, of such an answer
 
-    @property
-    def steps(self) -> int:
+    def pairs_of(self, stage: str) -> int:
+        """Pairs that a stage sees, each once."""
+        return self.reward_pairs if stage == "reward" else self.pairs
+
+    def steps_of(self, stage: str) -> int:
         """Optimizer steps of a stage."""
-        return self.pairs // self.pairs_per_step
+        return self.pairs_of(stage) // self.pairs_per_step
 
     @property
     def settings(self) -> dict:
@@ -47,6 +52,7 @@ class Budget:
 BUDGETS = {
     "smoke": Budget(
         pairs=8,
+        reward_pairs=8,
         pairs_per_step=4,
         heldout_pairs=16,
         orpo_beta=1.0,
@@ -64,6 +70,7 @@ BUDGETS = {
     ),
     "laptop": Budget(
         pairs=96,
+        reward_pairs=192,
         pairs_per_step=4,
         heldout_pairs=128,
         orpo_beta=1.5,

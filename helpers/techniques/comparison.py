@@ -42,7 +42,6 @@ class Comparison:
         self.base, reason = find_base_model(profile.model)
         print(f"Base model — {reason}")
         self.tokenizer = load_tokenizer(self.base)
-        self.pairs = self._train_split(self.budget.pairs)
         self.heldout = load_preferences(DOMAIN, "heldout", limit=self.budget.heldout_pairs)
         self.watched = load_preferences(DOMAIN, "validation", limit=profile.monitor_pairs)
 
@@ -101,8 +100,8 @@ class Comparison:
         stage.start(settings, "the base model" if start == self.base else "the SFT model")
         set_seed(self.profile.seed)
         model = trainers.reward_model(start, self.tokenizer) if name == "reward" else load_model(start)
-        monitor = None if name == "reward" else self._monitor(stage, model)
-        trainer = make_trainer(self._job(model, stage, monitor, seconds))
+        monitor = None if name == "reward" else self._monitor(name, stage, model)
+        trainer = make_trainer(self._job(name, model, stage, monitor, seconds))
         cost = train_and_count(trainers.silenced(trainer), monitor)
         if measure:
             cost |= self._saved_and_measured(stage, name, trainer.model.merge_and_unload())
@@ -113,21 +112,21 @@ class Comparison:
         settings = stage_settings(self.profile, self.run, name) | {"budget": self.budget.settings}
         return json.loads(json.dumps(settings | {"by_the_clock": bool(seconds)}))
 
-    def _job(self, model, stage, monitor=None, seconds: float | None = None):
+    def _job(self, name: str, model, stage, monitor=None, seconds: float | None = None):
         every = {"logging_steps": 1, "save_strategy": "no", "lr_scheduler_type": "constant_with_warmup"}
-        steps = {"max_steps": FOREVER if seconds else self.budget.steps, "warmup_steps": 2}
+        steps = {"max_steps": FOREVER if seconds else self.budget.steps_of(name), "warmup_steps": 2}
         batch = {"per_device_train_batch_size": self.budget.pairs_per_step}
         arguments = training_arguments(self.profile, self.run, stage) | every | steps | batch
         callbacks = [monitor or LogTo(stage)]
         if seconds:
             callbacks.append(StopAfter(seconds, monitor))
         # Who has seconds left may look at more pairs of the domain: going round the same ones would only wear them out
-        pairs = self._train_split(self.profile.train_pairs) if seconds else self.pairs
+        pairs = self._train_split(self.profile.train_pairs if seconds else self.budget.pairs_of(name))
         return trainers.Job(model, self.tokenizer, pairs, self.profile, self.budget, arguments, callbacks)
 
-    def _monitor(self, stage, model) -> LiveMonitor:
+    def _monitor(self, name: str, stage, model) -> LiveMonitor:
         batches = heldout_batches(self.watched, model, self.tokenizer, self.profile.max_length)
-        return LiveMonitor(batches, stage, max(1, self.budget.steps // 3))
+        return LiveMonitor(batches, stage, max(1, self.budget.steps_of(name) // 3))
 
     def _saved_and_measured(self, stage, name: str, model) -> dict:
         model.save_pretrained(stage.model_path)

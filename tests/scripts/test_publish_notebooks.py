@@ -1,6 +1,7 @@
 """`make notebooks`: what a run printed goes into the notebooks, with a hash of the code that printed it."""
 
 import json
+import tempfile
 
 import nbformat
 import pytest
@@ -14,13 +15,13 @@ PICTURE = [new_output("display_data", {"image/png": PNG}, metadata={"image/png":
 SLIDER = [new_output("display_data", {WIDGET: {"model_id": "1"}, "text/plain": "ratio 2"})]
 
 
-def make(folder, run, *outputs, status="finished"):
+def make(folder, run, *outputs, done=("00_a",)):
     """A folder of one notebook and a run of it: a cell for each list of outputs."""
     machine = {"cpu": "a CPU", "cores": 2, "accelerator": "none"}
     results = {"date": "2026-01-02T03:04:05", "machine": machine, "profile": "laptop", "seed": 0}
     (run / "notebooks").mkdir(parents=True)
     folder.mkdir()
-    for name, content in (("state", {"status": status}), ("results", results)):
+    for name, content in (("state", {"done": {name: {} for name in done}}), ("results", results)):
         (run / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     cells = [new_markdown_cell("# 00"), *(new_code_cell(f"cell({i})") for i in range(len(outputs)))]
     nbformat.write(new_notebook(cells=cells), folder / "00_a.ipynb")
@@ -43,6 +44,15 @@ def test_outputs_come_with_a_stamp_and_without_counts_and_widgets(tmp_path):
     again = path.read_bytes()
     publish(tmp_path / "run", tmp_path / "notebooks")
     assert path.read_bytes() == again
+
+
+def test_a_temporary_folder_is_named_by_its_variable(tmp_path):
+    said = f"kept in {tempfile.gettempdir()}/x-1"
+    outputs = [new_output("stream", text=said), new_output("display_data", {"text/plain": said})]
+    make(tmp_path / "notebooks", tmp_path / "run", outputs)
+    (path,) = publish(tmp_path / "run", tmp_path / "notebooks")
+    stream, display, _ = read(path).cells[1].outputs
+    assert stream.text == display.data["text/plain"] == "kept in $TMPDIR/x-1"
 
 
 def test_an_edited_cell_is_found_and_its_output_dropped(tmp_path, capsys):
@@ -88,13 +98,12 @@ def test_what_should_not_be_published_is_refused_in_one_line(tmp_path, outputs, 
     assert (tmp_path / "notebooks" / "00_a.ipynb").read_bytes() == before
 
 
-def test_a_run_that_is_not_finished_or_of_other_code_is_refused(tmp_path):
-    make(tmp_path / "notebooks", tmp_path / "run", SAID, status="stopped")
-    with pytest.raises(ValueError, match="the run is stopped; finish it with make run"):
-        publish(tmp_path / "run", tmp_path / "notebooks")
-    with pytest.raises(ValueError, match="no run folder"):
-        publish(tmp_path / "nothing", tmp_path / "notebooks")
-    (tmp_path / "run" / "state.json").write_text('{"status": "finished"}', encoding="utf-8")
+def test_what_a_run_has_not_done_and_other_code_are_refused(tmp_path):
+    make(tmp_path / "notebooks", tmp_path / "run", SAID, done=())
+    for run in (tmp_path / "run", tmp_path / "nothing"):
+        with pytest.raises(ValueError, match="holds no notebook that was executed to its end"):
+            publish(run, tmp_path / "notebooks")
+    (tmp_path / "run" / "state.json").write_text('{"done": {"00_a": {}}}', encoding="utf-8")
     notebook = read(tmp_path / "notebooks" / "00_a.ipynb")
     notebook.cells[1].source = "other()"
     nbformat.write(notebook, tmp_path / "notebooks" / "00_a.ipynb")

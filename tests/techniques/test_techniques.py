@@ -150,6 +150,12 @@ def test_all_stages_saw_the_same_pairs(comparison):
     assert {stage["pairs"] for stage in stages.values()} == {comparison.budget.pairs}
 
 
+def test_the_reward_model_may_see_more_pairs_than_the_others():
+    budget = replace(BUDGETS["smoke"], reward_pairs=12)
+    assert [budget.steps_of(stage) for stage in ("sft", "dpo", "reward", "rlhf", "orpo")] == [2, 2, 3, 2, 2]
+    assert BUDGETS["laptop"].pairs_of("reward") == 2 * BUDGETS["laptop"].pairs
+
+
 def test_counted_passes_are_those_by_hand(comparison):
     """DPO's reference sees every position once that the policy trains on; SFT, ORPO and the reward model have none."""
     stages = comparison.results()
