@@ -35,7 +35,9 @@ def told(what: str):
         said = answer.get("Message", "")
         fix = FIXES.get(SAME.get(code, code)) or fix_of(code, said) or said or "see the console of the service"
         raise JobError(f"{what}: AWS answered {code}: {' '.join(fix.split())}") from error
-    except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
+    except (BotoCoreError, ValueError) as error:
+        if not isinstance(error, BotoCoreError) and not str(error).startswith("Invalid endpoint"):
+            raise  # one of ours, which says what to do
         raise JobError(f"{what}: {' '.join(str(error).split())}: {client_fix(error)}") from error
 
 
