@@ -1,6 +1,7 @@
 """Where things are kept, and files that are whole or absent: JSON, text, JSON Lines, folders made once."""
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -55,6 +56,12 @@ def refused(error: BaseException, folder: Path, elsewhere: str) -> str | None:
         elsewhere = "set WORKSHOP_CACHE to a folder elsewhere"
     fix = FIXES.get(number, "see that it is there and can be written to, or {}")
     return f"{where}: {why}: {fix.format(elsewhere)}"
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file, read a block at a time."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_atomically(target: Path, make: Callable[[Path], None]) -> None:

@@ -39,16 +39,17 @@ def publish(run: Path, folder: Path = FOLDER) -> list[Path]:
         raise ValueError(f"{run} holds no notebook that was executed to its end: make run executes them")
     stamp = f"*Outputs recorded on {machine_text(results['machine'])}, {results['date'][:10]}, with "
     stamp += f"`PROFILE={results['profile']}` and seed {results['seed']}. Run a cell to replace its output by yours.*"
-    written = []
+    texts = {}
     for name in sorted(state["done"]):
         executed, target = run / "notebooks" / f"{name}.ipynb", folder / f"{name}.ipynb"
         notebook = with_outputs(read(target), read(executed), stamp, target.name)
         text = nbformat.writes(notebook, indent=1, ensure_ascii=False) + "\n"
         if len(text.encode()) > LARGEST:
             raise ValueError(f"{target.name} would take {len(text) / 2**20:.1f} MB: show fewer or smaller figures")
+        texts[target] = text
+    for target, text in texts.items():  # once all of them can be shown
         write_text(target, text)
-        written.append(target)
-    return written
+    return list(texts)
 
 
 def read(path: Path):

@@ -174,7 +174,7 @@ def _fetched(url: str) -> Path:
         if said := told(error):
             why = f": {said}"
         elif number_in(str(error)):
-            why = f": {refused(error, target.parent, '')}"
+            why = f": {refused(error, target.parent, 'set WORKSHOP_CACHE to a folder elsewhere')}"
         raise ConnectionError(f"{shown}: can't be fetched{why}") from error
     return target
 

@@ -8,7 +8,6 @@ import codecs
 import csv
 import functools
 import gzip
-import hashlib
 import io
 import json
 import zlib
@@ -20,6 +19,8 @@ from pathlib import Path
 import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
+
+from helpers.files import sha256_of
 
 GZIP, ZSTD, ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 PARQUET, ARROW = b"PAR1", b"ARROW1"
@@ -55,18 +56,13 @@ class Rows:
 def read_file(path: Path, wanted: set[str] | None = None) -> Rows:
     """The rows of a file. `wanted`: the only columns that are read where the format can leave out others."""
     kind = _kind(path)
-    about = {"bytes": path.stat().st_size, "key": functools.partial(_digest, path)}
+    about = {"bytes": path.stat().st_size, "key": functools.partial(sha256_of, path)}
     if kind in (".parquet", ".arrow"):
         columns = _arrow_columns(path, kind)
         kept = columns if wanted is None else [name for name in columns if name in wanted]
         return Rows(path.name, functools.partial(_arrow_rows, path, kind, kept), columns, **about)
     reader = {".csv": _csv_rows, ".tsv": _csv_rows, ".json": _json_rows}.get(kind, _json_lines)
     return Rows(path.name, functools.partial(reader, path), **about)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def suffix_of(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from helpers.aws import client_fix, fix_of
+from helpers import aws
 
 
 class JobError(RuntimeError):
@@ -33,12 +33,12 @@ def told(what: str):
         answer = error.response.get("Error", {})
         code = answer.get("Code", "?")
         said = answer.get("Message", "")
-        fix = FIXES.get(SAME.get(code, code)) or fix_of(code, said) or said or "see the console of the service"
+        fix = FIXES.get(SAME.get(code, code)) or aws.fix_of(code, said) or said or "see the console of the service"
         raise JobError(f"{what}: AWS answered {code}: {' '.join(fix.split())}") from error
     except (BotoCoreError, ValueError) as error:
-        if not isinstance(error, BotoCoreError) and not str(error).startswith("Invalid endpoint"):
+        if (said := aws.told(error)) is None:
             raise  # one of ours, which says what to do
-        raise JobError(f"{what}: {' '.join(str(error).split())}: {client_fix(error)}") from error
+        raise JobError(f"{what}: {said}") from error
 
 
 def client(service: str, region: str):

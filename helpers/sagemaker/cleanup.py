@@ -1,5 +1,6 @@
 """What jobs leave in S3: listed with its size, and deleted only once that is confirmed."""
 
+from helpers.neuron.compile_cache.layout import size_text
 from helpers.neuron.compile_cache.store import S3_URL
 from helpers.sagemaker.aws_errors import JobError, client, told
 from helpers.sagemaker.follow import ENDED
@@ -76,12 +77,3 @@ def delete(store, url: str, keys: list[str]) -> None:
             errors = store.delete_objects(Bucket=bucket, Delete=asked).get("Errors", ())
         for error in errors:
             raise JobError(f"{error['Key']} was not deleted ({error['Code']}): allow s3:DeleteObject, call again")
-
-
-def size_text(size: float) -> str:
-    """Bytes in the unit that reads best."""
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

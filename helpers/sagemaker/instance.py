@@ -15,10 +15,9 @@ import tempfile
 import threading
 import time
 from datetime import UTC, datetime
-from hashlib import file_digest
 from pathlib import Path
 
-from helpers.files import cache_folder, write_json
+from helpers.files import cache_folder, sha256_of, write_json
 from helpers.neuron.compile_cache.store import S3_URL, TransferError, open_store
 from helpers.sagemaker.aws_errors import JobError, client, told
 from helpers.sagemaker.follow import LOGS
@@ -182,6 +181,4 @@ def fetch_all(url: str, folder: Path) -> int:
 
 def send(store, path: Path, key: str) -> None:
     """One file with its checksum."""
-    with path.open("rb") as file:
-        digest = file_digest(file, "sha256").hexdigest()
-    store.send(path, key, digest)
+    store.send(path, key, sha256_of(path))

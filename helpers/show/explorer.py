@@ -7,6 +7,7 @@ import torch
 
 from helpers.objective.odds_ratio import log_odds, odds_ratio_loss
 from helpers.runs.recorded import provenance_of_runs, recorded_runs
+from helpers.show.objective_plots import draw_loss
 from helpers.show.style import GREY, SIDE_COLOUR, panels_of, stamp, styled
 from helpers.show.widgets import show_widget
 
@@ -60,8 +61,6 @@ class Picture:
     def __init__(self, chosen: float, rejected: float, beta: float, path, source: str):
         self.figure, (self.plane, self.bars) = panels_of(2, width=5.4, height=3.9)
         self.beta, self.contours = None, None
-        p = torch.linspace(0.02, 0.98, 49)
-        self.p, (self.over, self.under) = p, torch.meshgrid(p, p, indexing="xy")
         self.plane.plot(*zip(*path, strict=True), "-o", color=GREY, markersize=4, label="a recorded training")
         (self.point,) = self.plane.plot([], [], "o", color="black", markersize=7, zorder=3)
         self.arrows = {
@@ -88,7 +87,7 @@ class Picture:
     def move(self, chosen: float, rejected: float, beta: float) -> None:
         """To other values of the sliders."""
         if beta != self.beta:
-            self.draw_loss(beta)
+            self.draw_surface(beta)
         _, pull, push = gradients(chosen, rejected, beta)
         self.point.set_data([chosen], [rejected])
         ends = {"chosen": (min(chosen * np.exp(STEP * pull), 1), rejected)}
@@ -102,13 +101,11 @@ class Picture:
             number.set_text(f" {ratio:.2f}")
             number.set_x(max(np.clip(ratio, RATIOS[0], RATIOS[1] / 8), 1))
 
-    def draw_loss(self, beta: float) -> None:
+    def draw_surface(self, beta: float) -> None:
         """The contours of the loss for another β."""
         if self.contours is not None:
             self.contours.remove()
-        loss = -self.over.log() + beta * odds_ratio_loss(self.over.log(), self.under.log())
-        levels = np.unique(np.quantile(loss, np.linspace(0.06, 0.86, 9)).round(1))
-        self.contours = self.plane.contour(self.p, self.p, loss, levels=levels, cmap="viridis", linewidths=1.4)
+        self.contours = draw_loss(self.plane, beta, torch.linspace(0.02, 0.98, 49), linewidths=1.4)
         self.plane.set_title(f"ORPO loss, β = {beta:g}\nsolid: pull on chosen, dashed: push on rejected", fontsize=11)
         self.beta = beta
 

@@ -27,10 +27,7 @@ def plot_loss(beta: float) -> Figure:
     """L_ORPO over (p chosen, p rejected) as contours, and how hard it pulls on either log-prob."""
     figure, (left, right) = panels_of(2)
     p = torch.linspace(0.01, 0.99, 99)
-    chosen, rejected = torch.meshgrid(p, p, indexing="xy")
-    loss = -chosen.log() + beta * odds_ratio_loss(chosen.log(), rejected.log())
-    levels = np.unique(np.quantile(loss, np.linspace(0.06, 0.86, 9)).round(1))  # as much room between any two
-    contour = left.contour(p, p, loss, levels=levels, cmap="viridis")
+    contour = draw_loss(left, beta, p)
     left.clabel(contour, fontsize=11, fmt="%.1f", colors="black")
     left.set(xlabel="p(chosen)", ylabel="p(rejected)", title=f"ORPO loss, β = {beta:g}")
     for fixed, line in ((0.05, "-"), (0.3, "--"), (0.7, ":")):
@@ -44,6 +41,14 @@ def plot_loss(beta: float) -> Figure:
     right.set(xlabel="p(rejected)", ylabel="|gradient| per nat", title="Who is pulled how hard")
     right.legend(fontsize=11)
     return figure
+
+
+def draw_loss(axis, beta: float, p: torch.Tensor, **look):
+    """Contours of L_ORPO on an axis, at the probabilities p (n,) of either answer; as much room between any two."""
+    chosen, rejected = torch.meshgrid(p, p, indexing="xy")
+    loss = -chosen.log() + beta * odds_ratio_loss(chosen.log(), rejected.log())
+    levels = np.unique(np.quantile(loss, np.linspace(0.06, 0.86, 9)).round(1))
+    return axis.contour(p, p, loss, levels=levels, cmap="viridis", **look)
 
 
 @styled
