@@ -13,7 +13,7 @@ import networkx
 REPOSITORY = Path(__file__).resolve().parents[1]
 # From the ground up: a room may import what stands before it.
 ORDER = (
-    *("files", "aws", "objective", "data", "runs", "training", "evaluation", "neuron"),
+    *("files", "aws", "credentials", "objective", "data", "runs", "training", "evaluation", "neuron"),
     *("sagemaker", "preflight", "backends", "show", "techniques", "benchmarks", "scripts"),
 )
 FOLDERS = ("helpers", "benchmarks", "scripts")

@@ -19,7 +19,7 @@ from helpers.data.columns import Layout, recognise
 from helpers.data.messages import MESSAGE_KEYS
 from helpers.data.pairs import Counts, LabelledAnswers, RowError, pairs_of_row
 from helpers.data.read import Rows
-from helpers.data.schema import ABOUT, COLUMNS, TEMPLATE, encoded, system_text_first
+from helpers.data.schema import ABOUT, COLUMNS, SIDES, TEMPLATE, encoded, system_text_first
 from helpers.data.splits import TIME, place_of, places_by_time, prompt_text, split_column, split_of_place
 from helpers.data.validate import Problem, ValidationReport, row_problems
 from helpers.files import cache_folder, make_atomically, read_json, write_json, write_text
@@ -37,6 +37,7 @@ class Options:
     split_by: str | None = None
     system_in_user: bool = False
     strict: bool = True
+    answers_only: bool = False  # rows have one right answer; the rejected ones come later
 
 
 def read_pairs(files: list[Rows], options: Options, split: str | None, made: set[str]) -> Dataset:
@@ -121,7 +122,7 @@ class Reading:
             raise ValueError(f"{file.name} holds no rows: write one JSON object a line, with {', '.join(COLUMNS)}")
         names = file.columns or list(dict.fromkeys(name for row in sample for name in row))
         try:
-            layout = recognise(names, sample, self.options.columns)
+            layout = recognise(names, sample, self.options.columns, self.options.answers_only)
         except ValueError as error:
             raise ValueError(f"{file.name}: {error}") from error
         if self.options.min_gap is not None and layout.kind != "ranked":
@@ -151,7 +152,7 @@ class Reading:
     def _completed(self, number: int, row: dict, pair: dict) -> list[Problem]:
         """Put the system text and the group into the pair; what is wrong with it."""
         try:
-            if found := list(row_problems(number, pair)):
+            if found := list(row_problems(number, pair, SIDES[:1] if self.options.answers_only else SIDES)):
                 return found
             _put_system(pair)
             if self.options.system_in_user:

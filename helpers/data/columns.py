@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from helpers.data.messages import is_question_transcript, is_transcript, reread
-from helpers.data.schema import ABOUT, TEMPLATE
+from helpers.data.schema import ABOUT, SIDES, TEMPLATE
 
 PROMPTS = ("prompt", "question", "instruction", "query", "input", "conversations", "conversation", "messages")
 SYSTEMS = ("system", "system_prompt")
@@ -22,6 +22,7 @@ PAIRS = (
 LISTS = ("completions", "responses", "generations", "answers", "candidates")
 SCORES = ("scores", "ratings", "rating", "score")
 SINGLES = ("completion", "response", "answer", "output", "generation")
+TALKS = ("messages", "conversations", "conversation")  # whole conversations, whose last message is the answer
 LABELS = ("label", "thumbs", "feedback", "liked", "rating", "score")
 OURS = ("prompt", "chosen", "rejected", "system", "answers", "scores", "answer", "label", *TEMPLATE)
 
@@ -34,8 +35,9 @@ class Layout:
     """Which of our names is which column, and how a row becomes pairs.
 
     kind: "pairs" (two answers a row), "ranked" (a list of answers with scores), "labelled" (one answer a row, good or
-    bad). implicit: the prompt is what both conversations begin with. transcripts: text of "Human: … Assistant: …".
-    context: the column of the text that an instruction is about (Alpaca's `input`).
+    bad), "answers" (one right answer a row, to which wrong ones are made). implicit: the prompt is what both
+    conversations begin with. transcripts: text of "Human: … Assistant: …". context: the column of the text that an
+    instruction is about (Alpaca's `input`).
     """
 
     kind: str
@@ -54,7 +56,10 @@ class Layout:
         prompt = at.get("prompt", "") + (f" and {self.context}" if self.context else "")
         if self.implicit:
             prompt = "what both conversations begin with"
-        if self.kind == "pairs":
+        if self.kind == "answers":
+            answers = f"right answers from {at['chosen']}"
+            prompt = f"what comes before them in {at['chosen']}" if self.implicit else prompt
+        elif self.kind == "pairs":
             answers = f"answers from {at['chosen']} and {at['rejected']}"
         elif self.kind == "ranked":
             answers = f"answers from {at['answers']}, ranked by " + at.get("scores", "the score in each")
@@ -64,8 +69,11 @@ class Layout:
         return ", ".join(parts) + (", Human/Assistant transcripts" if self.transcripts else "")
 
 
-def recognise(names: Iterable[str], sample: list[dict], told: dict[str, str] | None = None) -> Layout:
+def recognise(
+    names: Iterable[str], sample: list[dict], told: dict[str, str] | None = None, answers_only: bool = False
+) -> Layout:
     """How to read rows that have these columns. sample: the first rows; told: {our name: column}, which is followed.
+    answers_only: rows have one right answer each, and no rejected one is looked for.
 
     Raises ValueError where a column is missing, and where several could be meant, which it lists.
     """
@@ -73,13 +81,13 @@ def recognise(names: Iterable[str], sample: list[dict], told: dict[str, str] | N
     _check_told(names, told)
     filled = [name for name in names if any(row.get(name) not in (None, "", []) for row in sample)]
     find = _Finder(filled, told)
-    kind, columns = _answers(names, find)
+    kind, columns = _one_answer(names, find) if answers_only else _answers(names, find)
     columns |= {ours: column for ours in TEMPLATE if (column := told.get(ours, ours)) in names}
     if system := find("system", SYSTEMS):
         columns["system"] = system
     transcripts, implicit = False, False
-    if kind == "pairs" and "prompt" not in told:
-        answers = [reread(row.get(columns[side])) for side in ("chosen", "rejected") for row in sample]
+    if kind in ("pairs", "answers") and "prompt" not in told:
+        answers = [reread(row.get(columns[side])) for side in SIDES if side in columns for row in sample]
         transcripts = _most(answers, is_transcript)
         implicit = transcripts or _most(answers, starts_with_question)
     if implicit:
@@ -130,9 +138,19 @@ def _answers(names: list[str], find: _Finder) -> tuple[str, dict[str, str]]:
     if (answer := find("answer", SINGLES)) and (label := find("label", LABELS)):
         return "labelled", {"answer": answer, "label": label}
     missing = [side for side in own if side not in names]
+    single = find("answer", SINGLES) or next((name for name in TALKS if name in names), None)
+    make = f"; if {single} holds right answers only, rejected='nearest' makes wrong ones" if single else ""
     raise ValueError(
-        f"no {', '.join(missing)} among its columns ({_listed(names)}); add or rename the column, or {SAY}"
+        f"no {', '.join(missing)} among its columns ({_listed(names)}); add or rename the column, or {SAY}{make}"
     )
+
+
+def _one_answer(names: list[str], find: _Finder) -> tuple[str, dict[str, str]]:
+    """The column that holds one right answer a row: an answer, or a conversation that ends with it."""
+    answer = find("chosen", ("chosen", *SINGLES)) or next((name for name in TALKS if name in names), None)
+    if not answer:
+        raise ValueError(f'no answer among its columns ({_listed(names)}); say which it is: columns={{"chosen": …}}')
+    return "answers", {"chosen": answer}
 
 
 def _check_told(names: list[str], told: dict[str, str]) -> None:

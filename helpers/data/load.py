@@ -1,5 +1,6 @@
 """Load preference pairs from a built-in domain, files, a URL, the hub, or a data set in memory."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -10,6 +11,7 @@ from pyarrow.parquet import read_table
 from helpers.data.build import Options, read_pairs
 from helpers.data.columns import EVERY_NAME
 from helpers.data.locate import KINDS, Splits, find_splits, name_of_split
+from helpers.data.rejected import Way, add_rejected, ways_named
 from helpers.data.splits import SHARES, split_column
 from helpers.files import REPOSITORY
 
@@ -28,6 +30,7 @@ def load_preferences(
     split_by: str | None = None,
     system_in_user: bool = False,
     strict: bool | None = None,
+    rejected: str | Sequence[str] | Mapping[str, Way] | None = None,
 ) -> Dataset:
     """Preference pairs as `prompt`, `chosen` and `rejected`, each a list of {"role", "content"} messages.
 
@@ -43,6 +46,8 @@ def load_preferences(
     whose rows stay together (kept as `group`), or by "time:column", the newest held out. system_in_user: the system
     text stands in front of the first user message, for templates without a system role (Gemma, Mistral). strict: a bad
     row is an error; with False, bad rows are set aside into a file, which is named. By default True, but for the hub.
+    rejected: how to make wrong answers where the source has right ones only: "nearest", "numbers", several of them, or
+    {name: function} (`helpers.data.rejected`).
 
     A source larger than 64 MB is read row by row and kept on disk, so that it may be larger than memory.
 
@@ -52,15 +57,17 @@ def load_preferences(
     if limit is not None and limit < 1:
         raise ValueError(f"{limit} pairs were asked for: give at least 1, or no number for all of them")
     if isinstance(source, str) and source in DOMAINS:
-        _refuse_for_built_in(columns=columns, min_gap=min_gap)
+        _refuse_for_built_in(columns=columns, min_gap=min_gap, rejected=rejected)
         dataset = _built_in(source, split)
     else:
         on_hub = isinstance(source, str) and not Path(source).exists() and "://" not in source
-        options = Options(columns, min_gap, split_by, system_in_user, not on_hub if strict is None else strict)
+        ways = None if rejected is None else ways_named(rejected)
+        strict = not on_hub if strict is None else strict
+        options = Options(columns, min_gap, split_by, system_in_user, strict, answers_only=bool(ways))
         dataset = _own(source, split, options)
     if limit is not None and limit < len(dataset):
         dataset = dataset.shuffle(seed=seed).select(range(limit))
-    return dataset
+    return dataset if rejected is None else add_rejected(dataset, ways)
 
 
 # ── the built-in domains ──

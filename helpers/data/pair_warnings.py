@@ -6,19 +6,16 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
+from helpers.credentials import kind_of_credential
+
 TEMPLATE_TOKENS = re.compile(
     r"<\|[A-Za-z0-9_]+\|>|<｜[^｜\n]+｜>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|</?s>|<(?:bos|eos)>"
 )
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffd]")
-SECRETS = {
-    "an AWS access key": re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    "a GitHub token": re.compile(r"\bgh[pousr]_[A-Za-z0-9]{36,}\b"),
-    "a Hugging Face token": re.compile(r"\bhf_[A-Za-z0-9]{30,}\b"),
-    "an API key": re.compile(r"\bsk-(?:[a-z]+-)?[A-Za-z0-9_-]{24,}"),
-    "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
-    "a JSON web token": re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"),
-}
-MAY_BE_SECRET = re.compile("A(?:KI|SI)A|gh[pousr]_|hf_|sk-|PRIVATE KEY|eyJ")  # most texts need no closer look
+# What all credentials that are looked for begin with or hold: most texts need no closer look
+MAY_BE_SECRET = re.compile(
+    r"A[KS]IA|A3T|gh[pousr]_|gl[a-z]+-|hf_|sk-|[rs]k_live|PRIVATE KEY|eyJ|xox[a-z]-|hooks\.slack|pypi-|npm_|_authToken|://[^\s/]+:"
+)
 EMAIL = re.compile(r"\b[\w.+-]+@(?!example\.)[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}\b", re.IGNORECASE)
 PHONE = re.compile(r"(?<!\w)\+\d{1,3}[ .-]?(?:\(?\d{1,4}\)?[ .-]?){2,5}\d{2,4}\b")
 DIGITS = re.compile(r"\d[\d -]{11}")
@@ -81,10 +78,8 @@ def _in_text(text: str) -> Iterator[tuple[str, str, str]]:
         yield "template tokens", wrong, "remove it; the chat template adds what is needed"
     if found := CONTROL.search(text):
         yield "control characters", f"holds the character {found.group()!a}", "remove it"
-    if MAY_BE_SECRET.search(text):
-        for what, pattern in SECRETS.items():
-            if pattern.search(text):
-                yield "secrets", f"holds what looks like {what}", "remove it and revoke it"
+    if MAY_BE_SECRET.search(text) and (kind := kind_of_credential(text)):
+        yield "secrets", f"holds what looks like a credential ({kind})", "remove it and revoke it"
     if "@" in text and EMAIL.search(text):
         yield "personal data", "holds what looks like an e-mail address", "replace it by a made-up one"
     if "+" in text and PHONE.search(text):

@@ -57,13 +57,17 @@ class Counts:
 
 
 def pairs_of_row(row: dict, layout: Layout, min_gap: float | None, counts: Counts) -> Iterator[dict]:
-    """The pairs of one row: `prompt`, `chosen` and `rejected` as messages where they can be read as such.
+    """The pairs of one row: `prompt`, `chosen` and `rejected` as messages where they can be read as such. Where rows
+    have one right answer each, `rejected` is [].
 
     A ranked list gives its best against its worst answer, or with `min_gap` all whose scores differ at least by that.
     Raises RowError for a row that can't be read.
     """
     if layout.kind == "ranked":
         yield from _ranked(row, layout, min_gap, counts)
+        return
+    if layout.kind == "answers":
+        yield _row_with(row, layout, *_asked_and_answered(row, layout), [])
         return
     answers = {side: _messages(side, row, layout) for side in SIDES}
     if layout.implicit and all(map(starts_with_question, answers.values())):
@@ -93,6 +97,16 @@ class LabelledAnswers:
             self.counts.unpaired += abs(len(good) - len(bad))
             for (number, row, chosen), (_, _, rejected) in zip(good, bad, strict=False):
                 yield number, row, _row_with(row, self.layout, _prompt(row, self.layout), chosen, rejected)
+
+
+def _asked_and_answered(row: dict, layout: Layout) -> tuple[list, list]:
+    """The prompt and the right answer of a row, which may be one conversation."""
+    said = _messages("chosen", row, layout)
+    if not (layout.implicit and starts_with_question(said)):
+        return _prompt(row, layout), said
+    if len(said) < 2 or said[-1].get("role") != "assistant":
+        raise RowError("chosen", "the conversation does not end with an answer", "end it with the assistant's message")
+    return said[:-1], said[-1:]
 
 
 def _cell(row: dict, layout: Layout, ours: str):

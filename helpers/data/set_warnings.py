@@ -1,18 +1,21 @@
 """What may be wrong with a set of pairs as a whole: copies, contradictions, leaks into the held-out set, short cuts."""
 
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import cache
 
 from helpers.data.pair_warnings import plain, text_of
+from helpers.data.schema import SIDES
 
 NGRAM = 13  # words in a row that two texts share only if one was copied, as in the GPT-3 paper's appendix C
-SHINGLE, SKETCH, ALIKE = (
-    4,
-    24,
-    0.8,
-)  # words of a shingle, shingles kept of a prompt, share of them that near-copies have
-COMMON = 40  # prompts with one shingle: more of them, and it is a phrase of the domain
+SHINGLE, SKETCH, BANDS, ALIKE = 4, 128, 16, 0.8  # words; hashes and bands of a MinHash; share that near-copies share
+LANGUAGE_ROWS, LANGUAGE_SAMPLE = 2000, 300  # pairs whose languages are looked at, and characters of each answer
+LANGUAGE_LETTERS, LANGUAGE_SURE = 60, 0.99  # shorter texts tell no language; probability from which one is named
+TEACHES = {
+    "nearest": "they teach facts: each is a right answer to another prompt",
+    "numbers": "they teach numbers and nothing else",
+    "sampled": "they teach style as much as facts: compare with the baselines that need no model",
+}
 PHRASE_WORDS, PHRASE = 5, 0.05  # a run of so many words in more of the held-out rows is an instruction, no leak
 ONE_SIDED = 0.9  # a value that so many rows share
 TELLS = 0.7  # how often length alone may be right before it is a short cut
@@ -24,6 +27,8 @@ def set_warnings(dataset, heldout=None) -> Iterator[tuple[str, list[int], str, s
     answers = list(zip(*(map(plain, map(text_of, dataset[side])) for side in ("chosen", "rejected")), strict=True))
     yield from _copies(prompts, answers)
     yield from _length(dataset)
+    yield from _languages(dataset)
+    yield from _made_answers(dataset)
     yield from _one_sided(dataset)
     if heldout is not None:
         yield from _leaks(prompts, answers, heldout)
@@ -50,30 +55,68 @@ def _copies(prompts: list[str], answers: list[tuple[str, str]]) -> Iterator[tupl
 
 
 def near_copies(texts: list[str]) -> list[tuple[int, int]]:
-    """(row, earlier row) of texts that share most of their shingles, told from the smallest hashes of each (MinHash).
+    """(row, earlier row) of texts that share 80% of their shingles, as MinHash estimates it (by rensa).
 
-    Equal texts are not among them.
+    Equal texts are not among them, nor texts too short to be told apart from others of the same form.
     """
-    sketches = [_sketch(text) for text in texts]
-    rows_with, found = defaultdict(list), []
-    for row, sketch in enumerate(sketches):
-        shared = Counter(other for item in sketch for other in rows_with[item] if len(rows_with[item]) <= COMMON)
-        for other, count in shared.most_common(5):
-            either = len(sketch) + len(sketches[other]) - count
-            if count >= ALIKE * either and texts[other] != texts[row]:
-                found.append((row, other))
-                break
-        for item in sketch:
-            rows_with[item].append(row)
+    from rensa import RMinHash, RMinHashLSH
+
+    long = [row for row, text in enumerate(texts) if text.count(" ") >= 2 * SHINGLE - 1]
+    sketches = RMinHash.from_token_sets([_shingles(texts[row]) for row in long], SKETCH, 0)
+    index = RMinHashLSH(ALIKE, SKETCH, BANDS)
+    index.insert_many(sketches)
+    found = []
+    for number, (row, candidates) in enumerate(zip(long, index.query_all(sketches), strict=True)):
+        earlier = (other for other in sorted(candidates) if other < number and texts[long[other]] != texts[row])
+        near = next((other for other in earlier if sketches[number].jaccard(sketches[other]) >= ALIKE), None)
+        if near is not None:
+            found.append((row, long[near]))
     return found
 
 
-def _sketch(text: str) -> set[int]:
+def _shingles(text: str) -> list[str]:
     words = text.split()
-    if len(words) < 2 * SHINGLE:  # too short to be told apart from another text of the same form
-        return set()
-    shingles = {zlib.crc32(" ".join(words[i : i + SHINGLE]).encode()) for i in range(len(words) - SHINGLE + 1)}
-    return set(sorted(shingles)[:SKETCH])
+    return [" ".join(words[at : at + SHINGLE]) for at in range(len(words) - SHINGLE + 1)]
+
+
+def _languages(dataset) -> Iterator[tuple[str, list[int], str, str]]:
+    """Pairs whose answers are in two languages, by py3langid; of a large set every n-th row is looked at."""
+    rows = range(0, len(dataset), -(-len(dataset) // LANGUAGE_ROWS))
+    looked_at = dataset.select(rows) if len(rows) < len(dataset) else dataset
+    texts = {side: [text_of(messages)[:LANGUAGE_SAMPLE] for messages in looked_at[side]] for side in SIDES}
+    mixed = [
+        (row, one, other)
+        for row, chosen, rejected in zip(rows, *texts.values(), strict=True)
+        if (one := language(chosen)) and (other := language(rejected)) and one != other
+    ]
+    if mixed:
+        of = "" if looked_at is dataset else f" of {len(rows)} that were looked at"
+        wrong = f"{len(mixed)} pairs{of} have answers in two languages, the first {mixed[0][1]} and {mixed[0][2]}"
+        fix = "give both answers in one language, or style alone decides"
+        yield "languages", [row for row, *_ in mixed], wrong, fix
+
+
+@cache
+def _identifier():
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def language(text: str) -> str | None:
+    """The language of a text, such as "en"; None where it is too short or could be another one."""
+    if sum(map(str.isalpha, text)) < LANGUAGE_LETTERS:
+        return None
+    found, probability = _identifier().classify(text)
+    return found if probability >= LANGUAGE_SURE else None
+
+
+def _made_answers(dataset) -> Iterator[tuple[str, list[int], str, str]]:
+    """The shares of rejected answers that were made for this set, and what they teach."""
+    kinds = Counter(dataset["rejected_kind"]) if "rejected_kind" in dataset.column_names else Counter()
+    if made := [kind for kind in kinds if kind in TEACHES]:
+        shares = ", ".join(f"{kind} {kinds[kind] / len(dataset):.0%}" for kind in made)
+        yield "made answers", [], f"rejected answers were made ({shares})", "; ".join(TEACHES[kind] for kind in made)
 
 
 def _length(dataset) -> Iterator[tuple[str, list[int], str, str]]:

@@ -172,15 +172,16 @@ def _check_tokens(report: ValidationReport, kept: Dataset, good: list[int], toke
                 report.warnings.append(Problem(row, column, wrong, "shorten it, or raise max_length", "too long"))
 
 
-def row_problems(row: int, example: dict) -> Iterator[Problem]:
-    """What is wrong with one row, which may be any dict that has the three columns."""
-    malformed = [Problem(row, column, *wrong) for column in COLUMNS if (wrong := _malformed(column, example[column]))]
+def row_problems(row: int, example: dict, sides: tuple[str, ...] = SIDES) -> Iterator[Problem]:
+    """What is wrong with one row, which may be any dict that has the prompt and the answers named in `sides`."""
+    columns = ("prompt", *sides)
+    malformed = [Problem(row, column, *wrong) for column in columns if (wrong := _malformed(column, example[column]))]
     if malformed:
         yield from malformed
         return
     yield from _template_problems(row, example)
     prompt = example["prompt"][-1]["content"].strip()
-    for column in SIDES:
+    for column in sides:
         text = _text(example[column])
         if not text.strip():
             yield Problem(row, column, "the response is empty", "write an answer or drop the row", "empty")
@@ -188,7 +189,7 @@ def row_problems(row: int, example: dict) -> Iterator[Problem]:
             yield Problem(
                 row, column, "repeats the prompt inside the response", "keep only the answer in it", "prompt in it"
             )
-    if _text(example["chosen"]).strip() == _text(example["rejected"]).strip():
+    if sides == SIDES and _text(example["chosen"]).strip() == _text(example["rejected"]).strip():
         yield Problem(
             row, "rejected", "equals the chosen response", "a pair needs two different answers", "equal answers"
         )

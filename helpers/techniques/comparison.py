@@ -101,8 +101,10 @@ class Comparison:
         set_seed(self.profile.seed)
         model = trainers.reward_model(start, self.tokenizer) if name == "reward" else load_model(start)
         monitor = None if name == "reward" else self._monitor(name, stage, model)
-        trainer = make_trainer(self._job(name, model, stage, monitor, seconds))
+        job = self._job(name, model, stage, monitor, seconds)
+        trainer = make_trainer(job)
         cost = train_and_count(trainers.silenced(trainer), monitor)
+        cost["stopped"] = next((guard.stopped for guard in job.callbacks if isinstance(guard, StopOnKL)), None)
         if measure:
             cost |= self._saved_and_measured(stage, name, trainer.model.merge_and_unload())
         stage.finish(cost | {"pairs": cost["steps"] * self.budget.pairs_per_step})

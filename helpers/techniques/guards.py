@@ -31,19 +31,29 @@ def refuse_unlearned_reward(chosen, rejected, groups=None, floor: float = 0.5) -
 
 
 class StopOnKL(TrainerCallback):
-    """Ends policy optimisation with a RuntimeError once it has left the reference behind: `limit` in nats a token."""
+    """Stops policy optimisation once it has left the reference behind: `limit` in nats a token.
+
+    The model is kept as it is then, and `stopped` says why: that RLHF may end so is part of its comparison. A KL that
+    is no number ends it with a RuntimeError, since the weights are lost.
+    """
 
     def __init__(self, limit: float):
         self.limit = limit
+        self.stopped: str | None = None
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         kl = (logs or {}).get("kl")
-        if kl is None or (math.isfinite(kl) and kl <= self.limit):
+        if kl is None or kl <= self.limit:
             return
-        raise RuntimeError(
-            f"KL to the reference is {kl:.2f} nats a token at step {state.global_step} (limit {self.limit:g}): the "
-            "policy has left what the reward model can judge; lower rloo_learning_rate or raise kl_weight"
+        fix = "lower rloo_learning_rate or raise kl_weight"
+        if not math.isfinite(kl):
+            raise RuntimeError(f"KL to the reference is {kl} at step {state.global_step}: {fix}")
+        self.stopped = (
+            f"stopped at step {state.global_step} of {state.max_steps}: KL to the reference is {kl:.2f} nats a token "
+            f"(limit {self.limit:g}), so the policy has left what the reward model can judge; {fix}"
         )
+        print(f"\n{self.stopped}")
+        control.should_training_stop = True
 
 
 class RefuseOtherReference(TrainerCallback):

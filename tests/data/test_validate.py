@@ -5,12 +5,14 @@ import json
 import pytest
 from datasets import Dataset
 
+from helpers.data import set_warnings
 from helpers.data.load import DOMAINS, load_preferences
 from helpers.data.set_warnings import longer_wins, near_copies
 from helpers.data.validate import validate_preferences
 from tests.conftest import make_pairs
 from tests.data.test_own_data import assistant, user
 
+CREDENTIAL = "chosen: holds what looks like a credential"
 GOOD = {"prompt": [user("What is S3?")], "chosen": [assistant("Object storage.")], "rejected": [assistant("A queue.")]}
 LONG = "One sentence of some length stands here so that the text is long enough to be judged. " * 3
 
@@ -32,10 +34,28 @@ SUSPICIOUS = {
     "control characters": (answer("Object\x07 storage."), r"chosen: holds the character '\x07'"),
     "control characters, lost ones": (answer("Gr\ufffd\ufffde."), r"chosen: holds the character '\ufffd'"),
     "control characters, direction": (answer("a \u202e b"), r"chosen: holds the character '\u202e'"),
-    "secrets, AWS": (answer("AKIA" + "ABCDEFGHIJKLMNOP"), "chosen: holds what looks like an AWS access key"),
-    "secrets, GitHub": (answer("ghp_" + "a1" * 18), "chosen: holds what looks like a GitHub token"),
-    "secrets, Hugging Face": (answer("hf_" + "aB" * 17), "chosen: holds what looks like a Hugging Face token"),
-    "secrets, key": (answer("-----BEGIN RSA PRIVATE " + "KEY-----"), "chosen: holds what looks like a private key"),
+    "secrets, AWS": (
+        answer("AKIA" + "ABCDEFGHIJKLMNOP"),
+        CREDENTIAL + " (AWS Access Key)",
+    ),
+    "secrets, GitHub": (answer("ghp_" + "a1" * 18), CREDENTIAL + " (GitHub Token)"),
+    "secrets, Hugging Face": (
+        answer("hf_" + "aB" * 17),
+        CREDENTIAL + " (Hugging Face token)",
+    ),
+    "secrets, key": (
+        answer("-----BEGIN RSA PRIVATE " + "KEY-----"),
+        CREDENTIAL + " (Private Key)",
+    ),
+    "secrets, JSON web token": (
+        answer(".".join(["eyJhbGciOiJIUzI1NiJ9", "eyJzdWIiOiIxIn0", "c2lnbmF0dXJlLW9mLWl0"])),
+        CREDENTIAL + " (JSON Web Token)",
+    ),
+    "secrets, password in a URL": (
+        answer("postgres://admin:hunter" + "22@localhost"),
+        CREDENTIAL + " (Basic Auth Credentials)",
+    ),
+    "secrets, API key": (answer("sk-ant-" + "a1B2" * 8), CREDENTIAL + " (API key)"),
     "personal data, mail": (answer("Ask ann.b@firm.org."), "chosen: holds what looks like an e-mail address"),
     "personal data, phone": (answer("Call +49 30 1234567."), "chosen: holds what looks like a phone number"),
     "personal data, card": (answer("4111 1111 1111 1111"), "chosen: holds what looks like a card number"),
@@ -170,6 +190,23 @@ def test_near_copies_are_told_from_texts_of_one_form():
     )
     assert near_copies([text, other, f"{text} please", other.replace("paid", "sent")]) == [(2, 0)]
     assert near_copies(["what does `A` do", "what does `B` do"] * 2) == []
+
+
+def test_answers_in_two_languages_are_found():
+    english = "The parcel was sent on Monday, and it should arrive at the depot in the north by the end of the week."
+    german = "Das Paket wurde am Montag verschickt und sollte bis zum Ende der Woche im Lager im Norden ankommen."
+    pairs = make_pairs({"a": (english, english + " Sorry."), "b": (german, german + " Ja."), "c": (english, german)})
+    rows, wrong = kinds(pairs.to_list())["languages"]
+    assert rows == [2] and wrong == "1 pairs have answers in two languages, the first en and de"
+
+
+def test_languages_of_a_large_set_are_told_from_a_sample_that_is_said(monkeypatch):
+    monkeypatch.setattr(set_warnings, "LANGUAGE_ROWS", 4)
+    english = "The parcel was sent on Monday, and it should arrive at the depot in the north by the end of the week."
+    german = "Das Paket wurde am Montag verschickt und sollte bis zum Ende der Woche im Lager im Norden ankommen."
+    pairs = make_pairs({f"q{row}": (english, german) for row in range(8)})
+    rows, wrong = kinds(pairs.to_list())["languages"]
+    assert rows == [0, 2, 4, 6] and wrong.startswith("4 pairs of 4 that were looked at have answers in two languages")
 
 
 def test_length_that_tells_the_better_answer_is_found():

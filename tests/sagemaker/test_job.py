@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from helpers.credentials import kind_of_credential, refuse_credentials
 from helpers.sagemaker import job as jobs
 from helpers.sagemaker.catalogue import INSTANCES, image_uri
-from helpers.sagemaker.credentials import kind_of_credential, refuse_credentials
 from helpers.sagemaker.job import START, TrainingJob, request_of
 
 JOB = TrainingJob(

@@ -44,14 +44,21 @@ def test_a_reward_that_is_no_number_names_its_pair():
         refuse_unlearned_reward([1.0, 1.0, math.nan], [0.0, 0.0, 0.0])
 
 
-@pytest.mark.parametrize("kl", [2.5, math.nan, math.inf])
-def test_kl_that_runs_away_ends_the_training(kl):
-    state = TrainerState(global_step=7)
-    guard = StopOnKL(limit=2.0)
-    guard.on_log(None, state, TrainerControl(), logs={"kl": 1.9})
-    guard.on_log(None, state, TrainerControl(), logs={"loss": 1.0})
-    with pytest.raises(RuntimeError, match=r"at step 7 \(limit 2\).*raise kl_weight"):
-        guard.on_log(None, state, TrainerControl(), logs={"kl": kl})
+def test_kl_that_runs_away_stops_the_training_and_says_why(capsys):
+    state, control, guard = TrainerState(global_step=7, max_steps=24), TrainerControl(), StopOnKL(limit=2.0)
+    for logs in ({"kl": 1.9}, {"loss": 1.0}):
+        guard.on_log(None, state, control, logs=logs)
+        assert not control.should_training_stop and guard.stopped is None
+    guard.on_log(None, state, control, logs={"kl": 2.5})
+    assert control.should_training_stop
+    assert guard.stopped.startswith("stopped at step 7 of 24: KL to the reference is 2.50 nats a token (limit 2)")
+    assert guard.stopped in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kl", [math.nan, math.inf])
+def test_kl_that_is_no_number_ends_the_training(kl):
+    with pytest.raises(RuntimeError, match=r"KL to the reference is (nan|inf) at step 7: lower rloo_learning_rate"):
+        StopOnKL(limit=2.0).on_log(None, TrainerState(global_step=7), TrainerControl(), logs={"kl": kl})
 
 
 def test_a_reference_of_another_model_ends_dpo(comparison, tmp_path):

@@ -1,15 +1,20 @@
-"""What looks like a credential, and the refusal of it: DescribeTrainingJob shows hyperparameters, environment and tags
-to everybody who may look at the job.
+"""What looks like a credential: in training texts a warning, in the settings of a SageMaker job a refusal.
+
+DescribeTrainingJob shows hyperparameters, environment and tags to everybody who may look at the job.
 
 detect-secrets decides by its detectors of known forms; those by entropy flag plain English and are left out. It has
-none for Hugging Face's tokens: that one is ours. A name such as `hub_token` is refused whatever its value.
+none for the tokens of Hugging Face and Anthropic: those are ours. A name such as `hub_token` is refused whatever its
+value.
 """
 
 import re
 from collections.abc import Mapping
 
 TOLD_BY_NAME = re.compile(r"(^|[_-])(token|password|passwd|secret|api_?key|access_?key|credentials?)$", re.IGNORECASE)
-HUGGING_FACE = re.compile(r"\bhf_[A-Za-z0-9]{20,}\b")
+OURS = {
+    "Hugging Face token": re.compile(r"\bhf_[A-Za-z0-9]{20,}\b"),
+    "API key": re.compile(r"\bsk-(?:[a-z]+-)?[A-Za-z0-9_-]{24,}"),
+}
 DETECTORS = (
     *("AWSKeyDetector", "GitHubTokenDetector", "GitLabTokenDetector", "PrivateKeyDetector", "JwtTokenDetector"),
     *("SlackDetector", "OpenAIDetector", "PypiTokenDetector", "NpmDetector", "StripeDetector", "BasicAuthDetector"),
@@ -19,8 +24,9 @@ FIX = "store it in AWS Secrets Manager and give the name of the secret as token_
 
 def kind_of_credential(text: str) -> str | None:
     """What kind of credential stands in a text, such as "AWS Access Key"; None for none. It may hold several lines."""
-    if HUGGING_FACE.search(text):
-        return "Hugging Face token"
+    for kind, pattern in OURS.items():
+        if pattern.search(text):
+            return kind
     try:
         from detect_secrets.core.scan import scan_line
         from detect_secrets.settings import transient_settings
