@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 
 from helpers.data.pair_warnings import plain, text_of
 from helpers.data.schema import SIDES
@@ -81,6 +82,9 @@ def _shingles(text: str) -> list[str]:
 
 def _languages(dataset) -> Iterator[tuple[str, list[int], str, str]]:
     """Pairs whose answers are in two languages, by py3langid; of a large set every n-th row is looked at."""
+    if find_spec("py3langid") is None:  # it needs NumPy 2, which Neuron's compiler does not allow
+        yield "languages", [], "not looked at, since py3langid is not installed", "pip install py3langid==0.4.0"
+        return
     rows = range(0, len(dataset), -(-len(dataset) // LANGUAGE_ROWS))
     looked_at = dataset.select(rows) if len(rows) < len(dataset) else dataset
     texts = {side: [text_of(messages)[:LANGUAGE_SAMPLE] for messages in looked_at[side]] for side in SIDES}

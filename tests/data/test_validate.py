@@ -209,6 +209,11 @@ def test_languages_of_a_large_set_are_told_from_a_sample_that_is_said(monkeypatc
     assert rows == [0, 2, 4, 6] and wrong.startswith("4 pairs of 4 that were looked at have answers in two languages")
 
 
+def test_languages_that_can_not_be_told_are_said(monkeypatch):
+    monkeypatch.setattr(set_warnings, "find_spec", lambda name: None)
+    assert kinds(numbered(4))["languages"] == ([], "not looked at, since py3langid is not installed")
+
+
 def test_length_that_tells_the_better_answer_is_found():
     pairs = make_pairs({f"q{i}": ("a longer answer", "short") for i in range(9)} | {"q": ("a", "as long as")})
     assert longer_wins(pairs) == 0.9
