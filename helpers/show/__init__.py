@@ -4,7 +4,7 @@ style             one style for all figures            run_plots       curves an
 objective_plots   the formula as pictures              bench_plot      a recorded benchmark
 notebook          figures and answers in a notebook    widgets         live monitor of a training
 explorer          sliders over the objective           cache_browser   the Neuron compile cache
-report            report.html of a run
+report            report.html of a run                 data_plots       what a data set is like
 
 It reads runs and results and changes neither. Techniques, notebooks and scripts may import it.
 """
@@ -15,7 +15,8 @@ __all__, __getattr__, __dir__ = exports(
     __name__,
     {
         "objective_plots": "plot_beta plot_log_odds plot_loss plot_ratios",
-        "run_plots": "plot_curves plot_lengths plot_monitor plot_results plot_token_logps",
+        "data_plots": "plot_lengths plot_validation",
+        "run_plots": "plot_curves plot_monitor plot_results plot_token_logps",
         "bench_plot": "plot_bench",
         "style": "stamp",
         "notebook": "draw_monitor run_stamp show show_answers show_table",

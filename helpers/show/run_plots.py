@@ -132,20 +132,3 @@ def plot_token_logps(answers: dict[str, dict[str, list[tuple[str, float]]]]) -> 
         axis.set_title(f"{side} answer", fontsize=12, loc="left")
     figure.colorbar(image, ax=panels, label="log p (nats)", pad=0.01)
     return figure
-
-
-@styled
-def plot_lengths(tokenized, max_length: int) -> Figure:
-    """Histogram of prompt, chosen and rejected lengths in tokens, with the limit."""
-    figure, (axis,) = panels_of(1, width=8)
-    starts = np.array(tokenized["prompt_length"])
-    lengths = {"prompt": starts}
-    for side in SIDES:
-        lengths[side] = np.array([len(ids) for ids in tokenized[f"{side}_input_ids"]]) - starts
-    bins = np.arange(0, max(values.max() for values in lengths.values()) + 4, 2)
-    for (name, values), line in zip(lengths.items(), ("-", "--", ":"), strict=True):
-        look = {"histtype": "step", "linestyle": line, "color": SIDE_COLOUR.get(name, "#555555"), "linewidth": 2.2}
-        axis.hist(values, bins, label=name, **look)
-    axis.set(xlabel="tokens", ylabel="pairs", title=f"Lengths (a row may hold {max_length} tokens)")
-    axis.legend()
-    return figure
