@@ -40,8 +40,8 @@ $(READY): $(call alive,$(VENV))
 $(DEV): $(READY)
 	@$(BIN)/python -m scripts.install requirements-dev.txt && touch $@
 
-run: $(READY) ## the workshop, headless (PROFILE=smoke|laptop, NOTEBOOKS="00 01", SEED=0, FRESH=1)
-	@$(if $(SEED),WORKSHOP_SEED=$(SEED)) $(BIN)/python scripts/run_workshop.py --profile "$(PROFILE)" --notebooks "$(NOTEBOOKS)" $(if $(FRESH),--fresh)
+run: $(READY) ## the workshop, headless (PROFILE=smoke|laptop, NOTEBOOKS="00 01", SOURCE=mine.jsonl, SEED=0, FRESH=1)
+	@$(if $(SEED),WORKSHOP_SEED=$(SEED)) $(BIN)/python scripts/run_workshop.py --profile "$(PROFILE)" --notebooks "$(NOTEBOOKS)" --source "$(SOURCE)" $(if $(FRESH),--fresh)
 
 lab: $(READY) ## JupyterLab with the kernel "ORPO workshop"
 	@$(BIN)/python -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_preflight.ipynb $(LAB_ARGS)

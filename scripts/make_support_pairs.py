@@ -1,6 +1,6 @@
 """Write synthetic customer-service pairs: a second domain of another kind, to try one's own data with.
 
-python scripts/make_support_pairs.py support.jsonl
+python -m scripts.make_support_pairs support        then: make run SOURCE=support
 
 All of it is made up by the rules below, and every row says so in its column `source`. A shop has a policy of seven
 rules, which stands in the prompt as system text. A customer asks about one of them.
@@ -8,14 +8,17 @@ rules, which stands in the prompt as system text. A customer asks about one of t
 chosen      the rule that was asked about, with the shop's own number
 rejected    in the same words another number ("other number"), or another rule of the same shop ("other rule")
 
-So the better answer can be told by reading the policy, and not by style or length. The shops of the held-out split are
-never trained on: load the file with split_by="shop".
+So the better answer can be told by reading the policy, and not by style or length. The folder holds train.jsonl,
+validation.jsonl and heldout.jsonl; no shop is in two of them.
 """
 
 import json
 import random
 import sys
 from pathlib import Path
+
+from helpers.data.splits import SHARES, place_of, split_of_place
+from helpers.files import write_text
 
 SHOPS, SEED = 120, 0
 NAMES = ("Alder", "Birch", "Cedar", "Hazel", "Juniper", "Linden", "Maple", "Rowan", "Spruce", "Willow")
@@ -53,13 +56,23 @@ def pairs(seed: int = SEED, shops: int = SHOPS) -> list[dict]:
             wrong, kind = wrong_answer(question, rules, draw)
             text = f"You answer customers of {name}. " + " ".join(rules.values())
             row = {"system": text, "question": question, "chosen": right, "rejected": wrong, "rejected_kind": kind}
-            rows.append(row | {"shop": name, "source": "synthetic: scripts/make_support_pairs.py"})
+            rows.append(row | {"group": name, "source": "synthetic: scripts/make_support_pairs.py"})
     draw.shuffle(rows)
     return rows
 
 
+def write(folder: Path, rows: list[dict]) -> dict[str, int]:
+    """Write a file for each split, and return how many pairs each holds. Shops are split by a hash of their name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    splits = {name: [] for name in ("train", *SHARES)}
+    for row in rows:
+        splits[split_of_place(place_of(row["group"]), set(SHARES))].append(row)
+    for name, its in splits.items():
+        write_text(folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in its))
+    return {name: len(its) for name, its in splits.items()}
+
+
 if __name__ == "__main__":
-    rows = pairs()
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else "support.jsonl")
-    target.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    print(f"{len(rows)} synthetic pairs of {SHOPS} made-up shops in {target}")
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else "support")
+    counts = ", ".join(f"{name} {count}" for name, count in write(target, pairs()).items())
+    print(f"synthetic pairs of {SHOPS} made-up shops in {target}: {counts}")

@@ -1,11 +1,15 @@
 """Copy the numbers of finished runs into docs/results/, where the README's table and figures are made from.
 
 python scripts/record_results.py runs/20260101-120000-laptop …      one file a run: <profile>-seed<n>.json
+
+A run on other pairs than the lesson's has their name in the file's: laptop-support-seed0.json.
 """
 
+import re
 import sys
 from pathlib import Path
 
+from helpers.data import BUILT_IN
 from helpers.files import read_json, read_lines, write_json
 from helpers.runs import results_folder
 
@@ -13,17 +17,23 @@ GENERATIONS_KEPT = 5
 
 
 def record(run: Path) -> Path:
-    """Write docs/results/<profile>-seed<n>.json for one finished run; raises ValueError for an unfinished one."""
+    """Write docs/results/<profile>[-<pairs>]-seed<n>.json of a finished run; ValueError for an unfinished one."""
     state, results = read_json(run / "state.json", {}), read_json(run / "results.json", {})
     if state.get("status") != "finished":
         raise ValueError(f"{run}: the run is {state.get('status', 'no run folder')}; finish it with make run")
     results["generations"] = results.get("generations", [])[:GENERATIONS_KEPT]
     results["monitor"] = {method: read_lines(run / method / "monitor.jsonl") for method in ("sft", "orpo")}
     results["notebook_seconds"] = {name: round(entry["seconds"], 1) for name, entry in state["done"].items()}
-    target = results_folder() / f"{results['profile']}-seed{results['seed']}.json"
+    target = results_folder() / f"{results['profile']}{pairs_of(results)}-seed{results['seed']}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     write_json(target, results)
     return target
+
+
+def pairs_of(results: dict) -> str:
+    """The name of the pairs for the file, "" for the lesson's own."""
+    source = results.get("data", {}).get("source", BUILT_IN)
+    return "" if source == BUILT_IN else "-" + re.sub(r"[^A-Za-z0-9]+", "-", Path(source).stem).strip("-").lower()
 
 
 if __name__ == "__main__":

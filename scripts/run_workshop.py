@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import resource
 import signal
 import sys
@@ -26,6 +27,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
+from helpers.data import DOMAINS
 from helpers.evaluation import comparison_table
 from helpers.files import FIXES, REPOSITORY, number_in, refused, replace_unprintable, write_json, write_text
 from helpers.preflight.packages import installed, pythonpath_check, read_pins
@@ -40,6 +42,7 @@ from scripts.publish_notebooks import WIDGET, clear
 
 ELSEWHERE = "set WORKSHOP_RUNS to a folder elsewhere"
 SAID = 200  # characters of a line that are listened to
+SOURCE_LINE = re.compile(r"^SOURCE = .*$", re.MULTILINE)
 FILES_NEEDED = 128  # open at once, by this process or a kernel
 
 
@@ -50,6 +53,7 @@ def main() -> int:
     try:
         profile = get_profile(arguments.profile or None)
         notebooks = choose(arguments.notebooks.split(), Path(arguments.folder), profile.name)
+        source = checked_source(arguments.source)
     except ValueError as error:
         print(f"make run: {error}", file=sys.stderr)
         return 2
@@ -63,7 +67,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     workshop = None
     try:
-        workshop = Workshop(profile, notebooks, fresh=arguments.fresh)
+        workshop = Workshop(profile, notebooks, fresh=arguments.fresh, source=source)
         return workshop.execute()
     except OSError as error:
         said = refused(error, runs_folder(), ELSEWHERE) or error
@@ -91,6 +95,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--notebooks", default="", help='numbers, such as "00 01"; by default all of the hour')
     parser.add_argument("--folder", default=str(REPOSITORY / "notebooks"), help="where the notebooks are")
     parser.add_argument("--runs-dir", default="", help="where run folders are made (default: runs/)")
+    parser.add_argument("--source", default="", help="preference pairs of your own, in place of notebook 01's SOURCE")
     parser.add_argument("--fresh", action="store_true", help="start a new run even if the last one was stopped")
     return parser.parse_args()
 
@@ -144,6 +149,25 @@ def read_notebook(path: Path):
         raise ValueError(f"{path.name} is no notebook ({first[:100]}): restore it, for example with git") from error
 
 
+def checked_source(source: str) -> str:
+    """The place of a user's pairs, seen from anywhere; a ValueError where they are in no file and at no address."""
+    if not source or source in DOMAINS or "://" in source:
+        return source
+    if Path(source).exists():
+        return str(Path(source).resolve())
+    if Path(source).suffix or source.startswith((".", "/", "~")) or source.count("/") != 1:
+        raise ValueError(f"SOURCE={source} is no file or folder here: give its path, a URL, or a hub id (owner/name)")
+    return source
+
+
+def on_source(notebook, source: str):
+    """The notebook, changed in place: the line of notebook 01 that names the pairs, where the user gave some."""
+    for cell in notebook.cells if source else ():
+        if cell.cell_type == "code":
+            cell.source = SOURCE_LINE.sub(lambda found: f"SOURCE = {source!r}", cell.source)
+    return notebook
+
+
 def hash_of_cells(notebook) -> str:
     """Of what its cells say; outputs may come and go."""
     cells = [[cell.cell_type, cell.source] for cell in notebook.cells]
@@ -161,9 +185,9 @@ def without_outputs(notebook):
 class Workshop:
     """One headless run: which notebooks are done is kept in <run>/state.json."""
 
-    def __init__(self, profile, notebooks: list[Path], fresh: bool):
-        self.profile, self.notebooks = profile, notebooks
-        self.sources = {path.stem: hash_of_cells(read_notebook(path)) for path in notebooks}
+    def __init__(self, profile, notebooks: list[Path], fresh: bool, source: str = ""):
+        self.profile, self.notebooks, self.source = profile, notebooks, source
+        self.sources = {path.stem: hash_of_cells(on_source(read_notebook(path), source)) for path in notebooks}
         stopped = None if fresh else self.stopped_run()
         self.run, self.state = stopped or (new_run(profile), {"done": {}, "begun": {}, "peak_memory_bytes": 0})
         try:
@@ -213,7 +237,7 @@ class Workshop:
 
     def key(self) -> list:
         """What decides a run: a stopped one is continued only if all of it is unchanged."""
-        return [asdict(self.profile), sorted(self.sources), os.environ.get("WORKSHOP_PRECISION", "")]
+        return [asdict(self.profile), sorted(self.sources), os.environ.get("WORKSHOP_PRECISION", ""), self.source]
 
     def save(self, status: str) -> None:
         """Write the state; whoever reads it after a kill sees the last notebook that was done."""
@@ -293,7 +317,7 @@ class Execution(NotebookClient):
         self.number, self.said = 0, ""
         self.heard, self.missing = 0, {}  # the number of the newest message; {number that never came: cell}
         super().__init__(
-            without_outputs(read_notebook(path)),
+            without_outputs(on_source(read_notebook(path), workshop.source)),
             timeout=None,
             iopub_timeout=600,  # seconds to read what a cell printed after it has ended
             raise_on_iopub_timeout=True,

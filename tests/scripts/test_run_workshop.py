@@ -148,11 +148,15 @@ def test_a_failure_is_named_kept_and_continued_from(runner):
     assert "Continuing" in said and "done 00_good" in said and not re.search(r"00_good +done in", said)
 
 
+NOWHERE = ("nowhere.jsonl", "./mine", "/no/such/folder", "a/b/c", "mine")
+
+
 def test_bad_arguments_are_one_line_and_make_nothing(runner):
     write_notebook(runner.folder, "00_a", "1")
     for arguments, message in (
         (["--profile", "huge"], "make run: unknown profile 'huge': choose one of smoke, laptop"),
         (["--profile", "smoke", "--notebooks", "00 17"], "make run: no notebook 17: choose from 00"),
+        *((["--source", source], f"make run: SOURCE={source} is no file or folder here") for source in NOWHERE),
     ):
         code, said = runner.run(*arguments)
         assert code == 2 and said.strip().startswith(message) and len(said.splitlines()) == 1
@@ -248,6 +252,17 @@ def test_what_an_edited_notebook_trained_is_forgotten_and_what_another_trained_i
         returned, said = runner.run()
         assert returned == code, said
         assert runner.executed("02_sft").cells[0].outputs[0].text.strip() == expected
+
+
+def test_source_stands_in_for_the_line_of_the_notebook(runner, tmp_path):
+    mine = tmp_path / "my pairs.jsonl"
+    mine.write_text("{}")
+    write_notebook(runner.folder, "00_first", 'SOURCE = "house-style"\nprint("pairs of", SOURCE)')
+    before = (runner.folder / "00_first.ipynb").read_bytes()
+    code, said = runner.run("--profile", "smoke", "--source", str(mine))
+    assert code == 0, said
+    assert runner.executed("00_first").cells[0].outputs[0].text == f"pairs of {mine}\n"
+    assert (runner.folder / "00_first.ipynb").read_bytes() == before
 
 
 def test_fresh_or_other_settings_leave_a_stopped_run_behind(runner, monkeypatch):
