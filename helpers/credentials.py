@@ -9,6 +9,7 @@ value.
 
 import re
 from collections.abc import Mapping
+from functools import cache
 
 TOLD_BY_NAME = re.compile(r"(^|[_-])(token|password|passwd|secret|api_?key|access_?key|credentials?)$", re.IGNORECASE)
 OURS = {
@@ -27,16 +28,20 @@ def kind_of_credential(text: str) -> str | None:
     for kind, pattern in OURS.items():
         if pattern.search(text):
             return kind
+    for line in text.splitlines():
+        for detector in _detectors():
+            if next(iter(detector.analyze_string(line)), None):
+                return detector.secret_type
+    return None
+
+
+@cache
+def _detectors() -> list:
     try:
-        from detect_secrets.core.scan import scan_line
-        from detect_secrets.settings import transient_settings
+        from detect_secrets.core.plugins.initialize import from_plugin_classname
     except ImportError as error:
         raise ValueError("credentials can't be looked for without detect-secrets: run `make setup`") from error
-    with transient_settings({"plugins_used": [{"name": name} for name in DETECTORS]}):
-        for line in text.splitlines():
-            for found in scan_line(line):
-                return found.type
-    return None
+    return [from_plugin_classname(name) for name in DETECTORS]
 
 
 def refuse_credentials(where: str, values: Mapping[str, object]) -> None:

@@ -1,15 +1,19 @@
 """What may be wrong with a set of pairs as a whole: copies, contradictions, leaks into the held-out set, short cuts."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.util import find_spec
+from itertools import islice
+
+import numpy as np
 
 from helpers.data.pair_warnings import plain, text_of
-from helpers.data.schema import SIDES
+from helpers.data.schema import COLUMNS, SIDES
 
 NGRAM = 13  # words in a row that two texts share only if one was copied, as in the GPT-3 paper's appendix C
 SHINGLE, SKETCH, BANDS, ALIKE = 4, 128, 16, 0.8  # words; hashes and bands of a MinHash; share that near-copies share
+BATCH, NEAR_ROWS = 1000, 100_000  # rows read at once; prompts that are searched for near-copies
 LANGUAGE_ROWS, LANGUAGE_SAMPLE = 2000, 300  # pairs whose languages are looked at, and characters of each answer
 LANGUAGE_LETTERS, LANGUAGE_SURE = 60, 0.99  # shorter texts tell no language; probability from which one is named
 TEACHES = {
@@ -23,55 +27,82 @@ TELLS = 0.7  # how often length alone may be right before it is a short cut
 
 
 def set_warnings(dataset, heldout=None) -> Iterator[tuple[str, list[int], str, str]]:
-    """(kind, rows, what is wrong, fix) for the set. rows: those concerned; empty where it is the whole set."""
-    prompts = [plain(text_of(prompt)) for prompt in dataset["prompt"]]
-    answers = list(zip(*(map(plain, map(text_of, dataset[side])) for side in ("chosen", "rejected")), strict=True))
-    yield from _copies(prompts, answers)
+    """(kind, rows, what is wrong, fix) for the set. rows: those concerned; empty where it is the whole set.
+
+    Each check reads the columns that it needs, row by row, and keeps numbers: the set may be larger than memory.
+    """
+    yield from _copies(dataset)
+    yield from _near_copies(dataset)
     yield from _length(dataset)
     yield from _languages(dataset)
     yield from _made_answers(dataset)
     yield from _one_sided(dataset)
     if heldout is not None:
-        yield from _leaks(prompts, answers, heldout)
+        yield from _leaks(dataset, heldout)
 
 
-def _copies(prompts: list[str], answers: list[tuple[str, str]]) -> Iterator[tuple[str, list[int], str, str]]:
-    first: dict[tuple, int] = {}
-    copies = [row for row, key in enumerate(zip(prompts, answers, strict=True)) if first.setdefault(key, row) != row]
+def _texts(dataset, column: str) -> Iterator[str]:
+    """The texts of a column, row by row."""
+    for batch in dataset.select_columns([column]).iter(BATCH):
+        yield from map(text_of, batch[column])
+
+
+def _keys(dataset, column: str) -> np.ndarray:
+    """A number for each row's words, (n,) int64: equal words have equal numbers."""
+    return np.fromiter((hash(plain(text)) for text in _texts(dataset, column)), np.int64, len(dataset))
+
+
+def _every(rows: int, most: int) -> range:
+    """All rows, or every n-th, so that they are `most` or fewer."""
+    return range(0, rows, -(-rows // most))
+
+
+def _copies(dataset) -> Iterator[tuple[str, list[int], str, str]]:
+    prompt, chosen, rejected = (_keys(dataset, column) for column in COLUMNS)
+    whole = np.stack([prompt, chosen, rejected], axis=1)
+    _, first = np.unique(whole, axis=0, return_index=True)
+    copies = np.setdiff1d(np.arange(len(whole)), first).tolist()
     if copies:
         yield "duplicates", copies, f"{len(copies)} rows repeat an earlier row", "keep one of them"
-    near = [row for row, other in near_copies(prompts) if row not in set(copies)]
-    if near:
-        wrong = f"{len(near)} prompts are almost an earlier prompt"
-        yield "near-duplicates", near, wrong, "keep one of them, or keep them in one split (split_by a column)"
-    chosen, conflicts = defaultdict(dict), []
-    for row, (prompt, (better, _)) in enumerate(zip(prompts, answers, strict=True)):
-        chosen[prompt].setdefault(better, row)
-    for row, (prompt, (better, worse)) in enumerate(zip(prompts, answers, strict=True)):
-        if worse != better and worse in chosen[prompt]:
-            conflicts.append(row)
+    right, wrong = (list(zip(prompt.tolist(), answer.tolist(), strict=True)) for answer in (chosen, rejected))
+    chosen_somewhere = set(right)
+    conflicts = [row for row, pair in enumerate(wrong) if pair in chosen_somewhere and pair != right[row]]
     if conflicts:
-        wrong = f"{len(conflicts)} rows reject an answer that another row of the same prompt chooses"
-        yield "conflicts", conflicts, wrong, "decide which answer is better"
+        what = f"{len(conflicts)} rows reject an answer that another row of the same prompt chooses"
+        yield "conflicts", conflicts, what, "decide which answer is better"
 
 
-def near_copies(texts: list[str]) -> list[tuple[int, int]]:
+def _near_copies(dataset) -> Iterator[tuple[str, list[int], str, str]]:
+    rows = _every(len(dataset), NEAR_ROWS)
+    looked_at = dataset.select(rows) if len(rows) < len(dataset) else dataset
+    near = [rows[row] for row, _ in near_copies(map(plain, _texts(looked_at, "prompt")))]
+    if near:
+        of = "" if looked_at is dataset else f" of {len(rows)} that were looked at"
+        wrong = f"{len(near)} prompts{of} are almost an earlier prompt"
+        yield "near-duplicates", near, wrong, "keep one of them, or keep them in one split (split_by a column)"
+
+
+def near_copies(texts: Iterable[str]) -> list[tuple[int, int]]:
     """(row, earlier row) of texts that share 80% of their shingles, as MinHash estimates it (by rensa).
 
     Equal texts are not among them, nor texts too short to be told apart from others of the same form.
     """
     from rensa import RMinHash, RMinHashLSH
 
-    long = [row for row, text in enumerate(texts) if text.count(" ") >= 2 * SHINGLE - 1]
-    sketches = RMinHash.from_token_sets([_shingles(texts[row]) for row in long], SKETCH, 0)
+    rows, keys, sketches = [], [], []
+    long = ((row, text) for row, text in enumerate(texts) if text.count(" ") >= 2 * SHINGLE - 1)
+    while some := list(islice(long, BATCH)):
+        rows += [row for row, _ in some]
+        keys += [hash(text) for _, text in some]
+        sketches += RMinHash.from_token_sets([_shingles(text) for _, text in some], SKETCH, 0)
     index = RMinHashLSH(ALIKE, SKETCH, BANDS)
     index.insert_many(sketches)
     found = []
-    for number, (row, candidates) in enumerate(zip(long, index.query_all(sketches), strict=True)):
-        earlier = (other for other in sorted(candidates) if other < number and texts[long[other]] != texts[row])
-        near = next((other for other in earlier if sketches[number].jaccard(sketches[other]) >= ALIKE), None)
+    for number, sketch in enumerate(sketches):
+        earlier = (other for other in sorted(index.query(sketch)) if other < number and keys[other] != keys[number])
+        near = next((other for other in earlier if sketch.jaccard(sketches[other]) >= ALIKE), None)
         if near is not None:
-            found.append((row, long[near]))
+            found.append((rows[number], rows[near]))
     return found
 
 
@@ -85,9 +116,9 @@ def _languages(dataset) -> Iterator[tuple[str, list[int], str, str]]:
     if find_spec("py3langid") is None:  # it needs NumPy 2, which Neuron's compiler does not allow
         yield "languages", [], "not looked at, since py3langid is not installed", "pip install py3langid==0.4.0"
         return
-    rows = range(0, len(dataset), -(-len(dataset) // LANGUAGE_ROWS))
+    rows = _every(len(dataset), LANGUAGE_ROWS)
     looked_at = dataset.select(rows) if len(rows) < len(dataset) else dataset
-    texts = {side: [text_of(messages)[:LANGUAGE_SAMPLE] for messages in looked_at[side]] for side in SIDES}
+    texts = {side: [text[:LANGUAGE_SAMPLE] for text in _texts(looked_at, side)] for side in SIDES}
     mixed = [
         (row, one, other)
         for row, chosen, rejected in zip(rows, *texts.values(), strict=True)
@@ -133,9 +164,8 @@ def _length(dataset) -> Iterator[tuple[str, list[int], str, str]]:
 
 def longer_wins(dataset) -> float:
     """How often the chosen answer is the longer one, in characters; a tie is half a win."""
-    lengths = [[len(text_of(messages)) for messages in dataset[side]] for side in ("chosen", "rejected")]
-    wins = [(chosen > rejected) + (chosen == rejected) / 2 for chosen, rejected in zip(*lengths, strict=True)]
-    return sum(wins) / max(1, len(wins))
+    chosen, rejected = (np.fromiter(map(len, _texts(dataset, side)), np.int64, len(dataset)) for side in SIDES)
+    return float(np.mean((chosen > rejected) + (chosen == rejected) / 2)) if len(dataset) else 0.0
 
 
 def _one_sided(dataset) -> Iterator[tuple[str, list[int], str, str]]:
@@ -148,23 +178,24 @@ def _one_sided(dataset) -> Iterator[tuple[str, list[int], str, str]]:
                 yield "imbalance", [], wrong, "add rows of the others, or judge each by itself"
 
 
-def _leaks(prompts, answers, heldout) -> Iterator[tuple[str, list[int], str, str]]:
+def _leaks(dataset, heldout) -> Iterator[tuple[str, list[int], str, str]]:
     """Held-out rows that training rows give away. rows are those of the training set."""
-    asked = {plain(text_of(prompt)) for prompt in heldout["prompt"]}
-    rows = [tuple(map(text_of, row)) for row in zip(heldout["prompt"], heldout["chosen"], strict=True)]
+    asked = set(_keys(heldout, "prompt").tolist())
+    rows = list(zip(_texts(heldout, "prompt"), _texts(heldout, "chosen"), strict=True))
     counts = Counter(gram for row in rows for gram in ngrams(*row, length=PHRASE_WORDS))
     phrases = {gram for gram, count in counts.items() if count > max(2, PHRASE * len(rows))}
     known = {gram for row in rows for gram in ngrams(*row, phrases=phrases)}
-    same = [row for row, prompt in enumerate(prompts) if prompt in asked]
+    same, shared = [], []
+    for row, (prompt, chosen) in enumerate(zip(_texts(dataset, "prompt"), _texts(dataset, "chosen"), strict=True)):
+        if hash(plain(prompt)) in asked:
+            same.append(row)
+        elif not known.isdisjoint(ngrams(prompt, chosen, phrases=phrases)):
+            shared.append(row)
     if same:
         yield "leaks", same, f"{len(same)} training prompts are held-out prompts too", "split by prompt or by group"
-    texts = enumerate(zip(prompts, answers, strict=True))
-    shared = [
-        row for row, (prompt, (chosen, _)) in texts if not known.isdisjoint(ngrams(prompt, chosen, phrases=phrases))
-    ]
-    if other := sorted(set(shared) - set(same)):
-        wrong = f"{len(other)} training rows share {NGRAM} words in a row with a held-out one"
-        yield "leaks", other, wrong, "split by a column that keeps such rows together"
+    if shared:
+        wrong = f"{len(shared)} training rows share {NGRAM} words in a row with a held-out one"
+        yield "leaks", shared, wrong, "split by a column that keeps such rows together"
 
 
 def ngrams(*texts: str, length: int = NGRAM, phrases: set[int] = frozenset()) -> set[int]:
