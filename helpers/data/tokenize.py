@@ -6,6 +6,7 @@ import unicodedata
 from itertools import pairwise
 from pathlib import Path
 
+import pyarrow
 from datasets import Dataset
 
 from helpers.data.schema import COLUMNS, SIDES, messages_of, template_arguments
@@ -114,13 +115,13 @@ def tokenize_preferences(dataset: Dataset, tokenizer, max_length: int, max_promp
     """
     _check_arguments(dataset, tokenizer, max_length, max_prompt_length)
 
-    def tokenize(batch: dict, rows: list[int]) -> dict:
+    def tokenize(batch: dict, rows: list[int]) -> pyarrow.Table:
         examples = [dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True)]
         texts = [_in_row(row, render, example, tokenizer) for row, example in zip(rows, examples, strict=True)]
         ids = _ids(texts, rows, tokenizer)
         cut = (_fit(each, tokenizer, max_length, max_prompt_length) for each in ids)
         fitted = [each | {"row": row} for each, row in zip(cut, rows, strict=True)]
-        return {name: [each[name] for each in fitted] for name in fitted[0]}
+        return pyarrow.table({name: [each[name] for each in fitted] for name in fitted[0]})  # lists are slow to store
 
     how = {"batched": True, "batch_size": BATCH, "with_indices": True, "remove_columns": dataset.column_names}
     kept = _kept_at(dataset, tokenizer, max_length, max_prompt_length)

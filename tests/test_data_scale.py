@@ -1,0 +1,31 @@
+"""Preparing many pairs is measured on pairs of the said lengths, and the table says what was measured."""
+
+import json
+import os
+import statistics
+
+from benchmarks import data_scale
+from helpers.files import REPOSITORY
+from helpers.runs import here_and_now
+
+
+def test_lengths_follow_the_said_distribution_and_the_seed_decides(tmp_path):
+    for name in ("one", "two"):
+        data_scale.write_pairs(tmp_path / name, 400, seed=1)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    rows = list(map(json.loads, (tmp_path / "one").read_text().splitlines()))
+    for side in ("chosen", "rejected"):
+        words = statistics.median(len(row[side][1]["content"].split()) for row in rows)
+        assert 0.85 < words / data_scale.LENGTHS[side][0] < 1.15
+
+
+def test_every_step_is_measured_and_tabled(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKSHOP_CACHE", os.environ.get("WORKSHOP_CACHE", str(REPOSITORY / ".cache")))  # put back after
+    data_scale.write_pairs(tmp_path / "pairs.jsonl", 60)
+    found = data_scale.prepare(tmp_path / "pairs.jsonl")
+    assert set(found["seconds"]) == {"load", "validate", "tokenize"} and min(found["seconds"].values()) > 0
+    assert found["peaks"]["libraries"] <= found["peaks"]["tokenize"] == found["peak_memory_bytes"]
+    size = {"rows": 60, "bytes": 250_000, "first": found, "again": found}
+    record = here_and_now() | {"cores": 2, "date": "2026-01-02T03:04:05", "sizes": [size]}
+    table = data_scale.scale_table(record)
+    assert "| 60 " in table and "2026-01-02" in table
