@@ -25,7 +25,7 @@ NEWEST_READY := $(NEWEST)/$(call stamp,requirements-newest.txt)
 NEWEST_TESTS := tests/objective tests/data tests/evaluation $(addprefix tests/training/test_,base_model.py orpo.py autocast.py layout_check.py models.py)
 
 .DEFAULT_GOAL := help
-.PHONY: gone help setup run lab test rehearse newest lint format figures bench techniques record notebooks clean
+.PHONY: gone help setup run lab test rehearse newest lint format exercises figures bench techniques record notebooks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -66,6 +66,9 @@ lint: $(DEV) ## ruff, notebooks included
 
 format: $(DEV) ## let ruff fix what it can
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+exercises: $(READY) ## run notebooks/solutions/ and make notebooks/exercises/ from them
+	@$(BIN)/python -m scripts.make_exercises
 
 figures: $(READY) ## docs/imgs/ and the README's table, from docs/results/
 	@$(BIN)/python -m scripts.make_figures

@@ -1,0 +1,58 @@
+"""Execute notebooks/solutions/ and make notebooks/exercises/ from them: the same cells, each answer taken out.
+
+python -m scripts.make_exercises        (make exercises)
+
+A cell with an answer keeps two things in its metadata, under "exercise": `blank`, the code that stands in its place in
+the exercises, and `wrong`, typical wrong answers. The tests run all of them: only the solution passes its check.
+"""
+
+import copy
+import sys
+
+import nbformat
+from nbclient import NotebookClient
+
+from helpers.files import REPOSITORY, write_text
+
+SOLUTIONS, EXERCISES = (REPOSITORY / "notebooks" / name for name in ("solutions", "exercises"))
+
+
+def exercise_of(solution):
+    """The notebook to be solved: blanks for answers, and no outputs."""
+    notebook = copy.deepcopy(solution)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+            if "exercise" in cell.metadata:
+                cell.source = cell.metadata.pop("exercise")["blank"]
+    return notebook
+
+
+def text_of(notebook) -> str:
+    """The file's text, in the form of the other notebooks."""
+    return nbformat.writes(notebook, indent=1, ensure_ascii=False).rstrip("\n") + "\n"
+
+
+def executed(solution):
+    """The solution with the outputs of a run, without counts and times."""
+    notebook = copy.deepcopy(solution)
+    NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False).execute(cwd=str(SOLUTIONS))
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.execution_count = None
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    notebook.metadata = solution.metadata
+    return notebook
+
+
+def main() -> None:
+    EXERCISES.mkdir(exist_ok=True)
+    for path in sorted(SOLUTIONS.glob("*.ipynb")):
+        solution = executed(nbformat.read(path, as_version=4))
+        write_text(path, text_of(solution))
+        write_text(EXERCISES / path.name, text_of(exercise_of(solution)))
+        sys.stdout.write(f"{path.name}: executed, and its exercises made\n")
+
+
+if __name__ == "__main__":
+    main()
