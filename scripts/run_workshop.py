@@ -27,7 +27,6 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-from helpers.data import DOMAINS
 from helpers.evaluation import comparison_table
 from helpers.files import FIXES, REPOSITORY, number_in, refused, replace_unprintable, write_json, write_text
 from helpers.preflight.packages import installed, pythonpath_check, read_pins
@@ -151,7 +150,11 @@ def read_notebook(path: Path):
 
 def checked_source(source: str) -> str:
     """The place of a user's pairs, seen from anywhere; a ValueError where they are in no file and at no address."""
-    if not source or source in DOMAINS or "://" in source:
+    if not source:
+        return ""
+    from helpers.data import DOMAINS  # it takes seconds to load, and most runs have no source of their own
+
+    if source in DOMAINS or "://" in source:
         return source
     if Path(source).exists():
         return str(Path(source).resolve())
