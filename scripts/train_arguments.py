@@ -72,8 +72,6 @@ def parse(arguments: list[str]):
     backend = detect(script.backend)
     config = backend.config(script.method)
     preset = defaults(backend, rest)
-    if any(each.name == "precompute_ref_log_probs" for each in fields(config)):
-        preset += ["--precompute_ref_log_probs", "True"]  # else TRL keeps a second model for DPO's reference
     if script.method == "sft" and any(each.name == "completion_only_loss" for each in fields(config)):
         preset += ["--completion_only_loss", "True"]  # unset, TRL learns the prompt of tokenised rows too
     (args,) = HfArgumentParser(config).parse_args_into_dataclasses(preset + rest)

@@ -10,7 +10,8 @@ import trl
 from transformers import TrainingArguments
 
 from helpers.evaluation import markdown_table
-from helpers.training.arguments import REFUSED, UNFOLLOWED
+from helpers.training.arguments import UNFOLLOWED
+from helpers.training.config import REFUSED
 from helpers.training.orpo import ORPOConfig
 
 MODEL_INIT = "make the model, and give it as model="

@@ -1,7 +1,9 @@
 """What a trainer of preference pairs is given: followed, or refused in one line before anything is trained.
 
-The names are those of TRL's ORPOConfig and ORPOTrainer; `REFUSED` and `UNFOLLOWED` hold those that are not followed.
+The names are those of TRL's ORPOTrainer; `UNFOLLOWED` holds those that are not followed, `config.REFUSED` the config's.
 """
+
+import inspect
 
 import torch
 import transformers
@@ -11,22 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from helpers.data.schema import COLUMNS, SIDES, as_messages
 from helpers.data.tokenize import tokenize_preferences
+from helpers.training.draws import refuse_other_ways_of_drawing
 
-# Arguments of the config that can't be followed: {name: (the values that ask for nothing, why not and what to do)}
-REFUSED = {
-    "label_smoothing_factor": ((0.0,), "ORPO's loss has no smoothed labels; leave it out"),
-    "max_completion_length": ((None,), "only an encoder-decoder model has it; set max_length"),
-    "truncation_mode": (("keep_end",), "a prompt keeps its end and a response its beginning; leave it out"),
-    "label_pad_token_id": ((-100,), "labels are masked with -100, which PyTorch leaves out; leave it out"),
-    "generate_during_eval": ((False,), "generate answers afterwards, with helpers.evaluation.generate_answers"),
-    "is_encoder_decoder": ((None, False), "prompt and response are one row, for causal models; leave it out"),
-    "dataset_num_proc": ((None,), "pairs are tokenised many at a time on all cores already; leave it out"),
-    "fsdp": ((None, False, "", []), "it is untried here; leave it out"),
-    "deepspeed": ((None,), "it is untried here; leave it out"),
-    "use_liger_kernel": ((False,), "log-probs come from the hidden states already; leave it out"),
-}
 NO_LIMIT = 1_000_000  # tokens
-MEMORY = {"bf16": True, "gradient_checkpointing": True, "max_prompt_length": 512}  # TRL's defaults
 # Arguments of the constructor that can't be followed
 UNFOLLOWED = ("compute_metrics", "compute_loss_func", "preprocess_logits_for_metrics")
 
@@ -41,24 +30,10 @@ def refuse_unfollowed(args, kwargs: dict, name: str):
     for given in UNFOLLOWED:
         if kwargs.get(given) is not None:
             raise ValueError(f"{given} can't be followed: {name} computes its own loss and returns no predictions")
-    if kwargs.get("model_init") is not None:
-        raise ValueError("model_init can't be followed: make the model, and give it as model=")
     if args.n_gpu > 1:
         raise ValueError(f"{args.n_gpu} GPUs in one process: set CUDA_VISIBLE_DEVICES=0, or start with torchrun")
+    refuse_other_ways_of_drawing(args)
     return args
-
-
-def refuse_config(args) -> None:
-    """Raise a ValueError for the first argument of `REFUSED` that asks for something."""
-    for name, (neutral, reason) in REFUSED.items():
-        if getattr(args, name, neutral[0]) not in neutral:
-            raise ValueError(f"{name} can't be followed: {reason}")
-
-
-def differences(args) -> str:
-    """What spares memory under TRL's defaults and not under these arguments; empty if nothing differs."""
-    given = {name: getattr(args, name) for name in MEMORY}
-    return ", ".join(f"{name} {given[name]} ({value})" for name, value in MEMORY.items() if given[name] != value)
 
 
 # ── tokenizer and model ─────────────────────────────────────────────────────────────────────────────────────
@@ -83,8 +58,6 @@ def open_model(model, args, peft_config=None):
 
     Raises ValueError for a model that can't be trained on pairs in one row.
     """
-    if model is None:
-        raise ValueError("model is missing: give a model, a folder or a hub id")
     if isinstance(model, str):
         model = AutoModelForCausalLM.from_pretrained(model, **args.model_init_kwargs or {})
     elif args.model_init_kwargs:
@@ -100,6 +73,22 @@ def open_model(model, args, peft_config=None):
     if args.disable_dropout:
         switch_dropout_off(model)
     return model
+
+
+def model_maker(model, model_init, args, peft_config):
+    """(the model to train, None), or (None, what makes it): one of the two that were given, opened by `open_model`."""
+    if model is None and model_init is None:
+        raise ValueError("model is missing: give a model, a folder or a hub id")
+    if model_init is None:
+        return open_model(model, args, peft_config), None
+    if model is not None:
+        raise ValueError("model and model_init are both given: leave one of them out")
+
+    def make(trial):
+        made = model_init(trial) if inspect.signature(model_init).parameters else model_init()
+        return open_model(made, args, peft_config)
+
+    return None, make
 
 
 def switch_dropout_off(model) -> None:
@@ -162,7 +151,13 @@ def prepare_pairs(dataset, tokenizer, args, name: str):
     if "chosen_input_ids" in dataset.column_names:
         return dataset
     try:
-        return tokenize_preferences(as_conversations(dataset), tokenizer, args.max_length, args.max_prompt_length)
+        return tokenize_preferences(
+            as_conversations(dataset),
+            tokenizer,
+            args.max_length or NO_LIMIT,
+            args.max_prompt_length,
+            args.dataset_num_proc,
+        )
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 

@@ -13,14 +13,15 @@ from transformers import Trainer
 from helpers.data.collate import PreferenceCollator
 from helpers.objective.chunked_logprobs import chunking_obstacle
 from helpers.training.arguments import (
-    differences,
-    open_model,
+    model_maker,
     prepare_pairs,
     refuse_unfollowed,
     refuse_unreadable_rows,
     tokenizer_of,
 )
 from helpers.training.autocast import adapters_cast_once
+from helpers.training.config import differences
+from helpers.training.draws import draws_at_random, epoch_order, first_draws
 from helpers.training.layout_check import shared_row_obstacle
 
 
@@ -44,7 +45,7 @@ class PreferenceTrainer(Trainer):
         args = copy.copy(refuse_unfollowed(args, kwargs, type(self).__name__))  # what is changed here stays here
         tokenizer = tokenizer_of(model, processing_class or kwargs.pop("tokenizer", None), args)
         kwargs.pop("tokenizer", None)
-        model = open_model(model, args, peft_config)
+        model, kwargs["model_init"] = model_maker(model, kwargs.get("model_init"), args, peft_config)
         self.pad_token_id = tokenizer.pad_token_id if args.padding_value is None else args.padding_value
         super().__init__(
             model=model,
@@ -72,7 +73,8 @@ class PreferenceTrainer(Trainer):
     def _choose_the_fastest_way(self) -> None:
         """Leave out logits and share rows where that is right for the model; say so where it is not."""
         args, method = self.args, type(self).__name__.removesuffix("Trainer")
-        if reason := chunking_obstacle(self.model):
+        reason = "FSDP has split its head" if self.is_fsdp_enabled else chunking_obstacle(self.model)
+        if reason:
             print(f"{method} makes all logits: {reason}")
         self.chunked = reason is None
         args.layout = getattr(self.data_collator, "layout", "rows")  # a collator that was given has its own way
@@ -80,13 +82,13 @@ class PreferenceTrainer(Trainer):
             print(f"{method} uses two rows a pair: {reason}")
             args.layout = "rows"
             self.data_collator = replace(self.data_collator, layout=args.layout)
-        if args.layout == "rows":
-            group_by_length(args)  # rows of like length are padded less; a shared row has no padding
-        else:
+        if args.layout == "shared":
             # One forward a row, and processes may have unlike numbers of rows: none may wait for another in a forward
             args.ddp_broadcast_buffers = False
 
     def _shared_row_obstacle(self) -> str | None:
+        if self.is_fsdp_enabled:
+            return "under FSDP processes wait for each other in every forward, and may have unlike numbers of rows"
         datasets = [dataset for _, dataset in self._named_datasets()]
         return shared_row_obstacle(self.model, datasets, self.args.max_length) if datasets else None
 
@@ -94,6 +96,12 @@ class PreferenceTrainer(Trainer):
         """Trainer's step; the adapter's inputs are cast once, in the forward pass and where it is computed again."""
         with adapters_cast_once(self):
             return super().training_step(*args, **kwargs)
+
+    def _get_train_sampler(self, *args):
+        """Pairs at random; in two rows a pair with those of like length, which are padded less."""
+        if not draws_at_random(self.args):
+            return super()._get_train_sampler(*args)
+        return epoch_order(self, grouped=self.args.layout == "rows")
 
     # ── the mean over pairs ─────────────────────────────────────────────────────────────────────────────────
 
@@ -109,11 +117,8 @@ class PreferenceTrainer(Trainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         for batch in batches:
             batch["pair_weights"] = torch.ones(len(batch["row"]), device=batch["row"].device)
-        state = self.accelerator.gradient_state
-        if batches and state.end_of_dataloader and state.remainder > 0 and self.args.world_size > 1:
-            size = self.args.per_device_train_batch_size
-            real = min(max(state.remainder - size * self.args.process_index, 0), size)
-            batches[-1]["pair_weights"][real:] = 0
+        if batches:
+            batches[-1]["pair_weights"][first_draws(self, len(batches[-1]["row"])) :] = 0
         pairs = torch.tensor(float(sum(batch["pair_weights"].sum() for batch in batches)), device=device)
         return batches, self.accelerator.reduce(pairs, "sum")
 
@@ -183,11 +188,3 @@ class PreferenceTrainer(Trainer):
         if dataset is None or isinstance(dataset, str):
             return dataset
         return prepare_pairs(dataset, self.processing_class, self.args, "eval_dataset")
-
-
-def group_by_length(args) -> None:
-    """Draw pairs of like length together, every pair once an epoch; transformers 5 has another name for it than 4."""
-    if hasattr(args, "train_sampling_strategy"):
-        args.train_sampling_strategy = "group_by_length"
-    else:
-        args.group_by_length = True

@@ -275,8 +275,9 @@ def test_what_is_logged_and_where_follows_what_is_given(monkeypatch):
         "--method", "dpo", "--logging_steps", "5", "--report_to", "tensorboard,mlflow", "--disable_tqdm", "0"
     )
     assert (told.logging_steps, told.report_to, told.disable_tqdm) == (5, ["tensorboard", "mlflow"], False)
-    assert told.precompute_ref_log_probs, "the default of this script"
-    assert not settled("--method", "dpo", "--precompute_ref_log_probs", "False").precompute_ref_log_probs
+    assert told.precompute_ref_log_probs, "no second model is kept"
+    with pytest.raises(ValueError, match="precompute_ref_log_probs=False can't be followed"):
+        settled("--method", "dpo", "--precompute_ref_log_probs", "False")
 
 
 def test_the_workshops_variables_are_defaults_here_too(monkeypatch):

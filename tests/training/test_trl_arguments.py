@@ -3,8 +3,8 @@
 import pytest
 
 from helpers.files import REPOSITORY
-from helpers.training.arguments import REFUSED
 from helpers.training.base_model import smoke_model
+from helpers.training.config import REFUSED
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
 from scripts import trl_arguments
 
