@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,7 @@ class PreferenceConfig(TrainingArguments):
         default=None, metadata={"help": "pads rows in place of the tokenizer's pad token"}
     )
     model_init_kwargs: dict | str | None = field(default=None, metadata={"help": "for a model that is given by name"})
+    trust_remote_code: bool = field(default=False, metadata={"help": "run the code of a model that is given by name"})
     dataset_num_proc: int | None = field(default=None, metadata={"help": "processes that tokenise"})
     max_completion_length: int | None = field(default=None, metadata={"help": "refused: set max_length"})
     truncation_mode: str = field(default="keep_end", metadata={"help": "the end of a prompt is kept; else refused"})
@@ -61,8 +63,13 @@ def refuse_config(args) -> None:
         if getattr(args, name, neutral[0]) not in neutral:
             raise ValueError(f"{name} can't be followed: {reason}")
     for name in ("max_length", "max_prompt_length", "dataset_num_proc"):
-        if (value := getattr(args, name)) is not None and value < 1:
-            raise ValueError(f"{name} is {value}: give 1 or more, or None")
+        if (value := getattr(args, name)) is not None and not (isinstance(value, int) and value >= 1):
+            raise ValueError(f"{name} is {value!r}: give 1 or more, or None")
+
+
+def is_weight(value) -> bool:
+    """True for a number that can weigh something: 0 or more, and finite."""
+    return isinstance(value, int | float) and math.isfinite(value) and value >= 0
 
 
 def differences(args) -> str:

@@ -7,10 +7,12 @@ losses are its own.
 
 from dataclasses import dataclass, field
 
+import torch
+
 from helpers.data.schema import REFERENCE
 from helpers.objective.dpo import dpo_losses, dpo_values
 from helpers.objective.logprobs import summed_pair_logps
-from helpers.training.config import PreferenceConfig
+from helpers.training.config import PreferenceConfig, is_weight
 from helpers.training.dpo_reference import refuse_other_reference, with_reference_logps
 from helpers.training.orpo import refuse_non_finite
 from helpers.training.preference import PreferenceTrainer
@@ -37,8 +39,8 @@ class DPOConfig(PreferenceConfig):
         if not self.precompute_ref_log_probs:
             raise ValueError("precompute_ref_log_probs=False can't be followed: no second model is kept; leave it out")
         super().__post_init__()
-        if self.beta <= 0:
-            raise ValueError(f"beta is {self.beta}: DPO's must be positive, or there is nothing to learn")
+        if not is_weight(self.beta) or not self.beta:
+            raise ValueError(f"beta is {self.beta!r}: DPO's must be positive, or there is nothing to learn")
 
 
 class DPOTrainer(PreferenceTrainer):
@@ -63,6 +65,9 @@ class DPOTrainer(PreferenceTrainer):
         refuse_non_finite(inputs["row"], *logps, "training" if model.training else "evaluation")
         values = dpo_values(*(each.detach() for each in logps), *reference, self.args.beta)
         return dpo_losses(*logps, *reference, self.args.beta), values
+
+    def value_names(self):
+        return list(dpo_values(*torch.zeros(4, 1), beta=1.0))
 
     def _with_reference(self, tokenized):
         """The pairs with the log-probs of the model, which is the reference still."""

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 
 from helpers.objective.logprobs import mean_logps, next_token_logits, pair_logps, token_logps
 from helpers.objective.odds_ratio import log_odds, odds_ratio_loss
-from helpers.training.config import PreferenceConfig
+from helpers.training.config import PreferenceConfig, is_weight
 from helpers.training.preference import PreferenceTrainer
 
 
@@ -34,8 +34,8 @@ class ORPOConfig(PreferenceConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.beta < 0:
-            raise ValueError(f"beta is {self.beta}: the weight of the odds-ratio term can't be negative")
+        if not is_weight(self.beta):
+            raise ValueError(f"beta is {self.beta!r}: the weight of the odds-ratio term is a number, 0 or more")
 
 
 class ORPOTrainer(PreferenceTrainer):
@@ -51,6 +51,9 @@ class ORPOTrainer(PreferenceTrainer):
         refuse_non_finite(inputs["row"], chosen_logps, rejected_logps, "training" if model.training else "evaluation")
         losses = chosen_nll + self.args.beta * odds_ratio_loss(chosen_logps, rejected_logps)
         return losses, orpo_values(chosen_nll.detach(), chosen_logps.detach(), rejected_logps.detach(), self.args.beta)
+
+    def value_names(self):
+        return list(orpo_values(*torch.zeros(3, 1), beta=1.0))
 
     def _shared_row_obstacle(self) -> str | None:
         if self.args.nll_on_prompt:

@@ -13,9 +13,10 @@ from transformers import Trainer
 from helpers.data.collate import PreferenceCollator
 from helpers.objective.chunked_logprobs import chunking_obstacle
 from helpers.training.arguments import (
-    model_maker,
     prepare_pairs,
+    refuse_padding,
     refuse_unfollowed,
+    refuse_unreadable_batches,
     refuse_unreadable_rows,
     tokenizer_of,
 )
@@ -23,6 +24,7 @@ from helpers.training.autocast import adapters_cast_once
 from helpers.training.config import differences
 from helpers.training.draws import draws_at_random, epoch_order, first_draws
 from helpers.training.layout_check import shared_row_obstacle
+from helpers.training.policy import model_maker
 
 
 class PreferenceTrainer(Trainer):
@@ -58,8 +60,13 @@ class PreferenceTrainer(Trainer):
         )
         self.model_accepts_loss_kwargs = True  # the loss is divided here, by pairs, and not by Trainer
         self._sums, self._evaluated = {}, []
+        refuse_padding(self.model, self.pad_token_id)
         for name, dataset in self._named_datasets():
             refuse_unreadable_rows(self.model, dataset, name)
+            if data_collator:
+                refuse_unreadable_batches(data_collator, dataset)
+        refuse_too_few(self)
+        refuse_unknown_metric(self)
         self._choose_the_fastest_way()
         if (differs := differences(args)) and self.is_world_process_zero():
             print(f"Unlike TRL's defaults (in brackets): {differs}")
@@ -107,6 +114,10 @@ class PreferenceTrainer(Trainer):
 
     def pair_losses(self, model, inputs) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss of each pair (pairs,), with its gradient, and the values to log, each (pairs,), without."""
+        raise NotImplementedError
+
+    def value_names(self) -> list[str]:
+        """The names of these values."""
         raise NotImplementedError
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
@@ -188,3 +199,26 @@ class PreferenceTrainer(Trainer):
         if dataset is None or isinstance(dataset, str):
             return dataset
         return prepare_pairs(dataset, self.processing_class, self.args, "eval_dataset")
+
+
+def refuse_too_few(trainer) -> None:
+    """Raise a ValueError where every batch would be dropped."""
+    args, rows = trainer.args, trainer.train_dataset
+    together = args.train_batch_size * args.world_size
+    if rows is not None and args.dataloader_drop_last and len(rows) < together:
+        raise ValueError(
+            f"train_dataset has {len(rows)} rows, fewer than a batch of {together}, which dataloader_drop_last drops: "
+            "leave it out, or lower per_device_train_batch_size"
+        )
+
+
+def refuse_unknown_metric(trainer) -> None:
+    """Raise a ValueError for a metric to choose the best model by that no evaluation will have."""
+    metric, data = trainer.args.metric_for_best_model, trainer.eval_dataset
+    if not metric or data is None:
+        return
+    name = metric.removeprefix("eval_")
+    if isinstance(data, dict):
+        name = next((name.removeprefix(f"{part}_") for part in data if name.startswith(f"{part}_")), name)
+    if name not in (known := ["loss", "runtime", *trainer.value_names()]):
+        raise ValueError(f"metric_for_best_model is {metric!r}: give one of {', '.join(known)}")
