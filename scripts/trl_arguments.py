@@ -25,7 +25,6 @@ OURS = {  # where our default is another one than TRL's, and why
     "bf16": "off: spare memory only if you ask",
     "gradient_checkpointing": "off: spare memory only if you ask",
     "max_prompt_length": "no limit of its own: max_length cuts",
-    "fsdp": "none; version 2 alone, others are refused",
 }
 
 
@@ -34,7 +33,7 @@ def config_arguments() -> dict[str, str]:
     theirs = {field.name: field.default for field in fields(TheirConfig)}
     plain = {field.name: field.default for field in fields(TrainingArguments)}
     own = [name for name, default in theirs.items() if name not in plain or default != plain[name]]
-    own += [name for name in (*NEWER, "fsdp") if name not in own]
+    own += [name for name in NEWER if name not in own]
     return {name: status(name) for name in [*own, *(name for name in REFUSED if name in plain and name not in own)]}
 
 

@@ -3,14 +3,13 @@
 `REFUSED` holds those that are not followed; `docs/trl_arguments.md` lists them all.
 """
 
-import json
 import math
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from transformers import TrainingArguments
 
+FSDP = "accelerate splits no model on a CPU, and on GPUs it is untried here; start with torchrun alone"
 # Arguments that can't be followed: {name: (the values that ask for nothing, why not and what to do)}
 REFUSED = {
     "label_smoothing_factor": ((0.0,), "the loss of pairs has no smoothed labels; leave it out"),
@@ -19,6 +18,7 @@ REFUSED = {
     "label_pad_token_id": ((-100,), "labels are masked with -100, which PyTorch leaves out; leave it out"),
     "generate_during_eval": ((False,), "generate answers afterwards, with helpers.evaluation.generate_answers"),
     "is_encoder_decoder": ((None, False), "prompt and response are one row, for causal models; leave it out"),
+    "fsdp": ((None, False, "", []), FSDP),
     "deepspeed": ((None,), "it is untried here; leave it out"),
     "use_liger_kernel": ((False,), "log-probs come from the hidden states already; leave it out"),
     "remove_unused_columns": ((False,), "the collator reads columns by name; leave it out"),
@@ -51,7 +51,7 @@ class PreferenceConfig(TrainingArguments):
 
     def __post_init__(self):
         refuse_config(self)  # first: transformers leaves what it is asked for, such as FSDP, in the environment
-        settle_fsdp(self)
+        refuse_launchers_fsdp()
         super().__post_init__()
         if self.layout not in ("shared", "rows"):
             raise ValueError(f"layout {self.layout!r}: choose 'shared' or 'rows'")
@@ -78,21 +78,7 @@ def differences(args) -> str:
     return ", ".join(f"{name} {given[name]} ({value})" for name, value in MEMORY.items() if given[name] != value)
 
 
-def settle_fsdp(args) -> None:
-    """FSDP in its version 2, on the CPU without what needs a GPU there; ValueError for version 1.
-
-    `accelerate launch --use_fsdp` says so in the environment.
-    """
-    given = getattr(args, "fsdp", None)
-    if not given and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
-        return
-    config = args.fsdp_config or {}
-    if isinstance(config, str):
-        config = json.loads(Path(config).read_text(encoding="utf-8"))
-    config = {name.removeprefix("fsdp_"): value for name, value in config.items()}
-    version = config.get("version", os.environ.get("FSDP_VERSION", 1))
-    if str(version) != "2":
-        raise ValueError("fsdp can't be followed in version 1: add fsdp_config={'fsdp_version': 2}")
-    if given:
-        # Every process loads the same model. To send it around, accelerate 1.8 asks for a GPU
-        args.fsdp_config = {"sync_module_states": "false", "cpu_ram_efficient_loading": "false"} | config
+def refuse_launchers_fsdp() -> None:
+    """Raise a ValueError where `accelerate launch --use_fsdp` asks for what `REFUSED` has: it does so in silence."""
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise ValueError(f"fsdp can't be followed: {FSDP}")

@@ -80,8 +80,7 @@ class PreferenceTrainer(Trainer):
     def _choose_the_fastest_way(self) -> None:
         """Leave out logits and share rows where that is right for the model; say so where it is not."""
         args, method = self.args, type(self).__name__.removesuffix("Trainer")
-        reason = "FSDP has split its head" if self.is_fsdp_enabled else chunking_obstacle(self.model)
-        if reason:
+        if reason := chunking_obstacle(self.model):
             print(f"{method} makes all logits: {reason}")
         self.chunked = reason is None
         args.layout = getattr(self.data_collator, "layout", "rows")  # a collator that was given has its own way
@@ -94,8 +93,6 @@ class PreferenceTrainer(Trainer):
             args.ddp_broadcast_buffers = False
 
     def _shared_row_obstacle(self) -> str | None:
-        if self.is_fsdp_enabled:
-            return "under FSDP processes wait for each other in every forward, and may have unlike numbers of rows"
         datasets = [dataset for _, dataset in self._named_datasets()]
         return shared_row_obstacle(self.model, datasets, self.args.max_length) if datasets else None
 

@@ -18,6 +18,7 @@ ASKED_FOR = {  # a value of each refused argument that asks for something
     "is_encoder_decoder": True,
     "use_liger_kernel": True,
     "deepspeed": {"train_batch_size": 1},
+    "fsdp": "full_shard",
     "remove_unused_columns": True,
 }
 
@@ -61,3 +62,9 @@ def test_defaults_are_trls_but_where_the_table_says_so():
     assert ours["learning_rate"].endswith("1e-06") and ours["logging_steps"].endswith("10")
     assert ours["beta"].endswith("0.1") and ours["max_length"].endswith("1024")
     assert set(trl_arguments.OURS) - {"max_prompt_length"} <= set(ours), "which TRL 1 has no longer"
+
+
+def test_fsdp_is_refused_where_accelerates_launcher_asks_for_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="fsdp can't be followed: accelerate splits no model on a CPU"):
+        quiet(tmp_path)
