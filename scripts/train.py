@@ -83,8 +83,8 @@ def main(arguments: list[str]) -> int:
         script, backend, args = parse(arguments)
         folder = args.output_dir
         (predict if script.will_it_compile else train)(script, backend, args)
-    except (BackendError, Refused, ValueError, FileNotFoundError, ConnectionError) as error:
-        said = str(error)
+    except (BackendError, Refused, ValueError, FileNotFoundError, ConnectionError, ImportError) as error:
+        said = " ".join(str(error).split())
     except Exception as error:
         said = refused(error, Path(folder), "name another --output_dir")
         if said is None and isinstance(error, OSError):  # of a library, not of the system

@@ -34,11 +34,11 @@ def refuse_unfollowed(args, kwargs: dict, name: str):
     if args is None:
         raise ValueError(f"{name} needs args: give a config with an output_dir")
     if not isinstance(args, PreferenceConfig):
-        ours, theirs = (
-            name.replace("Trainer", "Config"),
-            f"{type(args).__module__.split('.')[0]}'s {type(args).__name__}",
+        ours = name.replace("Trainer", "Config")
+        theirs = f"{type(args).__name__} of {type(args).__module__.split('.')[0]}"
+        raise ValueError(
+            f"args is the {theirs}: make it with the {ours} that stands beside {name}, under the same names"
         )
-        raise ValueError(f"args is {theirs}: make it with the {ours} that stands beside {name}, under the same names")
     known = inspect.signature(Trainer.__init__).parameters
     if unknown := [given for given in kwargs if given not in known and given != "tokenizer"]:
         raise TypeError(f"{name} has no argument {unknown[0]}: leave it out")

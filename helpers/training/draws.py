@@ -75,3 +75,14 @@ def refuse_other_ways_of_drawing(args) -> None:
             raise ValueError(
                 f"accelerator_config: {name}={value} can't be followed with several processes: leave it out"
             )
+
+
+def refuse_too_few(trainer) -> None:
+    """Raise a ValueError where every batch would be dropped."""
+    args, rows = trainer.args, trainer.train_dataset
+    together = args.train_batch_size * args.world_size
+    if rows is not None and args.dataloader_drop_last and len(rows) < together:
+        raise ValueError(
+            f"train_dataset has {len(rows)} rows, fewer than a batch of {together}, which dataloader_drop_last drops: "
+            "leave it out, or lower per_device_train_batch_size"
+        )

@@ -22,7 +22,7 @@ from helpers.training.arguments import (
 )
 from helpers.training.autocast import adapters_cast_once
 from helpers.training.config import differences
-from helpers.training.draws import draws_at_random, epoch_order, first_draws
+from helpers.training.draws import draws_at_random, epoch_order, first_draws, refuse_too_few
 from helpers.training.layout_check import shared_row_obstacle
 from helpers.training.policy import model_maker
 
@@ -196,17 +196,6 @@ class PreferenceTrainer(Trainer):
         if dataset is None or isinstance(dataset, str):
             return dataset
         return prepare_pairs(dataset, self.processing_class, self.args, "eval_dataset")
-
-
-def refuse_too_few(trainer) -> None:
-    """Raise a ValueError where every batch would be dropped."""
-    args, rows = trainer.args, trainer.train_dataset
-    together = args.train_batch_size * args.world_size
-    if rows is not None and args.dataloader_drop_last and len(rows) < together:
-        raise ValueError(
-            f"train_dataset has {len(rows)} rows, fewer than a batch of {together}, which dataloader_drop_last drops: "
-            "leave it out, or lower per_device_train_batch_size"
-        )
 
 
 def refuse_unknown_metric(trainer) -> None:

@@ -9,7 +9,13 @@ from trl.trainer.utils import entropy_from_logits
 
 from helpers.objective.labels import IGNORE
 from helpers.training.config import refuse_launchers_fsdp
-from helpers.training.draws import draws_at_random, epoch_order, first_draws, refuse_other_ways_of_drawing
+from helpers.training.draws import (
+    draws_at_random,
+    epoch_order,
+    first_draws,
+    refuse_other_ways_of_drawing,
+    refuse_too_few,
+)
 
 
 class EvenSFTTrainer(SFTTrainer):
@@ -19,6 +25,7 @@ class EvenSFTTrainer(SFTTrainer):
         super().__init__(*args, **kwargs)
         refuse_launchers_fsdp()  # which SFTConfig sets, too
         refuse_other_ways_of_drawing(self.args)
+        refuse_too_few(self)
         if self.args.world_size > 1 and self.padding_free:
             raise ValueError("padding_free (or packing) can't be followed with several processes: leave it out")
 
