@@ -25,7 +25,7 @@ def start(output: Path, *launcher: str) -> dict:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads((output / "rank0.json").read_text())

@@ -61,8 +61,9 @@ def run(folder: str, method: str, lora: bool = False, rows: int = 10, **settings
     trainer.train()
     trainer.save_model(f"{folder}/model")
     lines = [{name: line[name] for name in LOGGED[method]} for line in trainer.state.log_history if "loss" in line]
-    evaluated = {} if method == "sft" else trainer.evaluate()
-    return {"train": lines, "eval": {name: evaluated.get(f"eval_{name}") for name in ("loss", "rewards/margins")}}
+    if method == "sft":
+        return {"train": lines, "eval": {}}
+    return {"train": lines, "eval": {name: trainer.evaluate()[f"eval_{name}"] for name in ("loss", "rewards/margins")}}
 
 
 def sft_trainer(settings: dict, features: Dataset, given: dict):
