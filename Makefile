@@ -22,7 +22,7 @@ REHEARSAL_READY := $(REHEARSAL)/$(call stamp,$(REHEARSAL_REQUIREMENTS))
 # The newest releases of the libraries: where tomorrow's user comes from.
 NEWEST := .venv-newest
 NEWEST_READY := $(NEWEST)/$(call stamp,requirements-newest.txt)
-NEWEST_TESTS := tests/objective tests/data tests/evaluation $(addprefix tests/training/test_,base_model.py orpo.py autocast.py layout_check.py models.py)
+NEWEST_TESTS := tests/objective tests/data tests/evaluation $(addprefix tests/training/test_,base_model.py orpo.py autocast.py door.py dpo.py layout_check.py models.py several_processes.py trl_arguments.py trls_own_orpo_tests.py) tests/test_drift.py
 
 .DEFAULT_GOAL := help
 .PHONY: gone help setup run lab test rehearse newest lint format exercises figures bench techniques record notebooks clean

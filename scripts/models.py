@@ -17,8 +17,8 @@ from helpers.evaluation import markdown_table
 from helpers.files import REPOSITORY
 from helpers.objective.chunked_logprobs import chunking_obstacle
 from helpers.objective.labels import IGNORE
-from helpers.training.arguments import refuse_model
 from helpers.training.layout_check import shared_row_obstacle
+from helpers.training.policy import refuse_model
 from scripts.pages import fill
 
 LONGEST = 48  # tokens of a row that the table is about: windows of 16 are shorter, others are not

@@ -35,7 +35,6 @@ from transformers import PrinterCallback, ProgressCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from helpers.data import (
-    dpo_features,
     load_preferences,
     sft_features,
     shared_row_length,
@@ -84,8 +83,8 @@ def main(arguments: list[str]) -> int:
         script, backend, args = parse(arguments)
         folder = args.output_dir
         (predict if script.will_it_compile else train)(script, backend, args)
-    except (BackendError, Refused, ValueError, FileNotFoundError, ConnectionError) as error:
-        said = str(error)
+    except (BackendError, Refused, ValueError, FileNotFoundError, ConnectionError, ImportError) as error:
+        said = " ".join(str(error).split())
     except Exception as error:
         said = refused(error, Path(folder), "name another --output_dir")
         if said is None and isinstance(error, OSError):  # of a library, not of the system
@@ -193,7 +192,7 @@ def make_trainer(script, backend, args, path, tokenizer, tokenized, stage):
     """The backend's trainer for the method, on the tokenised pairs; SFT sees their chosen half."""
     if backend.fixed_shapes:
         refuse_uneven(len(tokenized), args)  # making the model compiles a graph already
-    features = features_of(script.method, backend, tokenized)
+    features = features_of(script.method, tokenized)
     lora = lora_config(script.lora_rank, linear_layers(backend)) if script.lora_rank else None
     args.output_dir = str(stage.checkpoints)
     trainer = backend.trainer(script.method)(
@@ -214,11 +213,9 @@ def linear_layers(backend):
     return LINEAR_LAYERS if backend.fixed_shapes else "all-linear"
 
 
-def features_of(method: str, backend, tokenized):
-    """The pairs in the columns that the method's trainer reads; TRL's trainers have their own."""
-    if method == "sft":
-        return sft_features(tokenized)
-    return dpo_features(tokenized) if method == "dpo" and backend.name != "neuron" else tokenized
+def features_of(method: str, tokenized):
+    """The pairs in the columns that the method's trainer reads: SFT's are the chosen half."""
+    return sft_features(tokenized) if method == "sft" else tokenized
 
 
 def finish(script, backend, trainer, run: Run) -> None:

@@ -4,6 +4,7 @@ Whatever is given is followed, or refused in one line before anything is trained
 """
 
 import importlib.util
+import itertools
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,6 +14,7 @@ from transformers import HfArgumentParser
 
 from helpers.backends import NAMES, detect
 from helpers.data.load import BUILT_IN
+from helpers.training.config import REFUSED
 from helpers.training.profiles import PROFILES, get_profile
 
 PRECOMPILE_STEPS = 3  # Optimum Neuron has shown all of its graphs by then
@@ -34,6 +36,10 @@ UNFOLLOWED = {
     "eos_token": TOKENIZED,
     "assistant_only_loss": f"{TOKENIZED}; the loss covers the answer only",
 }
+
+UNTRIED = {name: REFUSED[name][1] for name in ("fsdp", "deepspeed")}
+UNTRIED["use_liger_kernel"] = "it is untried here; leave it out"
+POSITIVE = ("per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps", "save_steps")
 
 
 @dataclass
@@ -62,23 +68,39 @@ class ScriptArguments:
     overwrite_output_dir: bool = field(default=False, metadata={"help": "replace the model that output_dir holds"})
 
 
+class OneLineParser(HfArgumentParser):
+    """Says what is wrong with an argument in a ValueError, without the hundred lines of usage."""
+
+    def error(self, message: str):
+        raise ValueError(f"{message}; --help lists the arguments")
+
+
 def parse(arguments: list[str]):
     """(ScriptArguments, Backend, the backend's config). The config's class depends on the first two."""
     if any(argument in ("-h", "--help") for argument in arguments) and "--method" not in arguments:
         HfArgumentParser(ScriptArguments).parse_args_into_dataclasses(["--help"])
-    script, rest = HfArgumentParser(ScriptArguments).parse_args_into_dataclasses(
-        arguments, return_remaining_strings=True
-    )
+    script, rest = OneLineParser(ScriptArguments).parse_args_into_dataclasses(arguments, return_remaining_strings=True)
     backend = detect(script.backend)
     config = backend.config(script.method)
     preset = defaults(backend, rest)
-    if any(each.name == "precompute_ref_log_probs" for each in fields(config)):
-        preset += ["--precompute_ref_log_probs", "True"]  # else TRL keeps a second model for DPO's reference
     if script.method == "sft" and any(each.name == "completion_only_loss" for each in fields(config)):
         preset += ["--completion_only_loss", "True"]  # unset, TRL learns the prompt of tokenised rows too
-    (args,) = HfArgumentParser(config).parse_args_into_dataclasses(preset + rest)
+    if not backend.fixed_shapes:
+        refuse_untried(rest)
+    args, unknown = OneLineParser(config).parse_args_into_dataclasses(preset + rest, return_remaining_strings=True)
+    if unknown:
+        raise ValueError(f"{unknown[0]} is no argument of --method {script.method}: --help lists the arguments")
     args.report_to = [name for part in args.report_to for name in part.split(",")]
     return script, backend, args
+
+
+def refuse_untried(told: list[str]) -> None:
+    """Raise a ValueError for what a library would ignore in silence, or end with a traceback for."""
+    parts = [part for argument in told for part in argument.split("=", 1)]
+    given = dict(itertools.pairwise(parts))
+    for name, reason in UNTRIED.items():
+        if given.get(f"--{name}", "").lower() not in ("", "false", "none", "0", "no"):
+            raise ValueError(f"{name} can't be followed: {reason}")
 
 
 def defaults(backend, told: list[str]) -> list[str]:
@@ -107,6 +129,13 @@ def refuse_arguments(script: ScriptArguments, backend, args) -> None:
     """Raise a ValueError for what can't be followed here."""
     if args.max_steps == 0:
         raise ValueError("max_steps is 0: give a positive number, or leave it out to train num_train_epochs")
+    if args.max_steps < 0 and args.num_train_epochs <= 0:
+        raise ValueError(f"num_train_epochs is {args.num_train_epochs}: give a positive number, or max_steps")
+    for name in POSITIVE:
+        if getattr(args, name) <= 0:
+            raise ValueError(f"{name} is {getattr(args, name)}: give a positive number")
+    if args.learning_rate < 0:
+        raise ValueError(f"learning_rate is {args.learning_rate}: give 0 or more")
     if precision(args) == "fp16" and backend.name == "cpu":
         raise ValueError("fp16 needs a CUDA GPU: use --bf16 True, or neither")
     if getattr(args, "use_cpu", False) and backend.name not in ("cpu", "neuron"):

@@ -6,14 +6,21 @@
 import inspect
 from dataclasses import fields
 
-import trl
 from transformers import TrainingArguments
 
 from helpers.evaluation import markdown_table
-from helpers.training.arguments import REFUSED, UNFOLLOWED
+from helpers.training.arguments import UNFOLLOWED
+from helpers.training.config import REFUSED
 from helpers.training.orpo import ORPOConfig
 
-MODEL_INIT = "make the model, and give it as model="
+try:
+    from trl import ORPOConfig as TheirConfig
+    from trl import ORPOTrainer as TheirTrainer
+except ImportError:  # TRL 1
+    from trl.experimental.orpo import ORPOConfig as TheirConfig
+    from trl.experimental.orpo import ORPOTrainer as TheirTrainer
+
+NEWER = ("trust_remote_code",)  # arguments that TRL 1.16 has and 0.24, from which the table is made, has not
 OURS = {  # where our default is another one than TRL's, and why
     "bf16": "off: spare memory only if you ask",
     "gradient_checkpointing": "off: spare memory only if you ask",
@@ -23,9 +30,10 @@ OURS = {  # where our default is another one than TRL's, and why
 
 def config_arguments() -> dict[str, str]:
     """{argument: what ours does with it}, of those that TRL's ORPOConfig adds to TrainingArguments or sets anew."""
-    theirs = {field.name: field.default for field in fields(trl.ORPOConfig)}
+    theirs = {field.name: field.default for field in fields(TheirConfig)}
     plain = {field.name: field.default for field in fields(TrainingArguments)}
     own = [name for name, default in theirs.items() if name not in plain or default != plain[name]]
+    own += [name for name in NEWER if name not in own]
     return {name: status(name) for name in [*own, *(name for name in REFUSED if name in plain and name not in own)]}
 
 
@@ -42,15 +50,18 @@ def status(name: str) -> str:
 
 def trainer_arguments() -> dict[str, str]:
     """{argument: what ours does with it}, of the constructor of TRL's ORPOTrainer."""
-    names = [name for name in inspect.signature(trl.ORPOTrainer.__init__).parameters if name != "self"]
+    names = [name for name in inspect.signature(TheirTrainer.__init__).parameters if name != "self"]
     refused = {name: "refused: the trainer computes its own loss and returns no predictions" for name in UNFOLLOWED}
-    refused |= {"model_init": f"refused: {MODEL_INIT}"}
     return {name: refused.get(name, "followed") for name in names}
 
 
-def table() -> str:
-    """Markdown: both, with TRL's version."""
+def rows() -> list[list[str]]:
+    """Both, as rows of a table."""
     parts = {"ORPOConfig": config_arguments(), "ORPOTrainer": trainer_arguments()}
-    rows = [[f"`{name}`", part, what] for part, arguments in parts.items() for name, what in arguments.items()]
-    made = markdown_table(["argument", "of", "here"], rows)
-    return f"{made}\n\n*Made by `make figures` from TRL {trl.__version__} and `helpers/training/arguments.py`.*"
+    return [[f"`{name}`", part, what] for part, arguments in parts.items() for name, what in arguments.items()]
+
+
+def table() -> str:
+    """Markdown."""
+    made = markdown_table(["argument", "of", "here"], rows())
+    return f"{made}\n\n*Made by `make figures` from TRL 0.24 and 1.16, and `helpers/training/config.py`.*"

@@ -59,12 +59,11 @@ def make_pairs(answers=ANSWERS) -> Dataset:
 
 def trl_orpo():
     """TRL's (ORPOConfig, ORPOTrainer), from where this TRL keeps them."""
-    trl = pytest.importorskip("trl")
-    if hasattr(trl, "ORPOTrainer"):
-        return trl.ORPOConfig, trl.ORPOTrainer
-    from trl.experimental import orpo  # trl 1
-
-    return orpo.ORPOConfig, orpo.ORPOTrainer
+    try:
+        from trl import ORPOConfig, ORPOTrainer
+    except ImportError:  # trl 1
+        from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+    return ORPOConfig, ORPOTrainer
 
 
 @pytest.fixture(scope="session")

@@ -9,27 +9,18 @@ import torch
 def torch_classes(method: str) -> tuple[type, type]:
     """(trainer, config) of plain PyTorch."""
     if method == "sft":
-        from trl import SFTConfig, SFTTrainer
+        from trl import SFTConfig
 
-        return SFTTrainer, SFTConfig
+        from helpers.training.sft import EvenSFTTrainer
+
+        return EvenSFTTrainer, SFTConfig
     if method == "dpo":
-        from trl import DPOConfig
+        from helpers.training.dpo import DPOConfig, DPOTrainer
 
-        return tokenized_dpo_trainer(), DPOConfig
+        return DPOTrainer, DPOConfig
     from helpers.training.orpo import ORPOConfig, ORPOTrainer
 
     return ORPOTrainer, ORPOConfig
-
-
-def tokenized_dpo_trainer() -> type:
-    """TRL's DPOTrainer, which takes the output of `helpers.data.dpo_features` as it is."""
-    from trl import DPOTrainer
-
-    class TokenizedDPOTrainer(DPOTrainer):
-        def _prepare_dataset(self, dataset, *args, **kwargs):
-            return dataset
-
-    return TokenizedDPOTrainer
 
 
 def neuron_classes(method: str) -> tuple[type, type]:

@@ -105,7 +105,13 @@ def _plain(text: str) -> str:
     return re.sub(r"[\s▁]+", "", unicodedata.normalize("NFKC", text))
 
 
-def tokenize_preferences(dataset: Dataset, tokenizer, max_length: int, max_prompt_length: int | None = None) -> Dataset:
+def tokenize_preferences(
+    dataset: Dataset,
+    tokenizer,
+    max_length: int,
+    max_prompt_length: int | None = None,
+    processes: int | None = None,
+) -> Dataset:
     """Fit every pair into `max_length` tokens: prompt + response, with labels on the response only.
 
     Returns `chosen_input_ids`, `chosen_labels`, `rejected_input_ids`, `rejected_labels` (lists of int; labels are
@@ -127,7 +133,7 @@ def tokenize_preferences(dataset: Dataset, tokenizer, max_length: int, max_promp
     kept = _kept_at(dataset, tokenizer, max_length, max_prompt_length)
     # The cache of `datasets` does not see a change of the functions called here, and would return what they once made
     where = {"cache_file_name": kept} if kept else {"load_from_cache_file": False}
-    return dataset.map(tokenize, desc="Tokenising", **how, **where)
+    return dataset.map(tokenize, desc="Tokenising", num_proc=processes, **how, **where)
 
 
 def _kept_at(dataset: Dataset, tokenizer, *lengths: int | None) -> str | None:

@@ -15,20 +15,31 @@ def dpo_loss(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps,
 
     β says how dear it is to move away from the reference: 0.1 in the paper's experiments.
     """
+    return dpo_losses(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta).mean()
+
+
+def dpo_losses(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta: float) -> torch.Tensor:
+    """The loss of each pair: (pairs,)."""
     chosen, rejected = implicit_rewards(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta)
-    return -F.logsigmoid(chosen - rejected).mean()
+    return -F.logsigmoid(chosen - rejected)
 
 
 def dpo_metrics(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta: float) -> dict:
-    """The values that TRL's DPOTrainer logs of log-probs, each a scalar tensor. Its `logps` are sums, ORPO's means."""
+    """The means of `dpo_values`, each a scalar tensor."""
+    values = dpo_values(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta)
+    return {name: value.mean() for name, value in values.items()}
+
+
+def dpo_values(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta: float) -> dict:
+    """What TRL's DPOTrainer logs of log-probs, for each pair: (pairs,). Its `logps` are sums, ORPO's means."""
     chosen, rejected = implicit_rewards(chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps, beta)
     return {
-        "rewards/chosen": chosen.mean(),
-        "rewards/rejected": rejected.mean(),
-        "rewards/accuracies": (chosen > rejected).float().mean(),
-        "rewards/margins": (chosen - rejected).mean(),
-        "logps/chosen": chosen_logps.float().mean(),
-        "logps/rejected": rejected_logps.float().mean(),
+        "rewards/chosen": chosen,
+        "rewards/rejected": rejected,
+        "rewards/accuracies": (chosen > rejected).float(),
+        "rewards/margins": chosen - rejected,
+        "logps/chosen": chosen_logps.float(),
+        "logps/rejected": rejected_logps.float(),
     }
 
 

@@ -45,8 +45,21 @@ def mean_logps(logps: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def pair_logps(model, batch, chunked: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean token log-prob of each chosen and each rejected response: two float32 tensors of shape (B,)."""
+    sums, tokens = _sums_and_tokens(model, batch, chunked)
+    chosen, rejected = (sums / tokens).chunk(2)
+    return chosen, rejected
+
+
+def summed_pair_logps(model, batch, chunked: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Summed token log-probs of the same, as DPO takes them."""
+    chosen, rejected = _sums_and_tokens(model, batch, chunked)[0].chunk(2)
+    return chosen, rejected
+
+
+def _sums_and_tokens(model, batch, chunked: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Summed log-probs of the responses and their tokens, B chosen, then B rejected: two of shape (2B,)."""
     if "segment_ids" in batch:
-        return _shared_pair_logps(model, batch, chunked)
+        return _shared_sums_and_tokens(model, batch, chunked)
     labels = batch["labels"][:, 1:]  # position t predicts token t + 1
     if chunked:
         scored = labels != IGNORE
@@ -55,8 +68,7 @@ def pair_logps(model, batch, chunked: bool = False) -> tuple[torch.Tensor, torch
         logps = logps.masked_scatter(scored, found)
     else:
         logps = token_logps(next_token_logits(model, batch), labels)
-    chosen, rejected = mean_logps(logps, labels).chunk(2)
-    return chosen, rejected
+    return logps.sum(-1), (labels != IGNORE).sum(-1)
 
 
 def row_inputs(batch) -> dict[str, torch.Tensor]:
@@ -69,14 +81,13 @@ def next_token_logits(model, batch) -> torch.Tensor:
     return model(**row_inputs(batch), use_cache=False).logits[:, :-1]
 
 
-def _shared_pair_logps(model, batch, chunked: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def _shared_sums_and_tokens(model, batch, chunked: bool) -> tuple[torch.Tensor, torch.Tensor]:
     parts = [_row_logps(model, batch, row, chunked) for row in range(len(batch["input_ids"]))]
     logps, segments = (torch.cat(part) for part in zip(*parts, strict=True))
     pairs = len(batch["row"])
     response = response_index(segments, pairs)
     sums = torch.zeros(2 * pairs, device=logps.device).index_add(0, response, logps)
-    chosen, rejected = (sums / torch.bincount(response, minlength=2 * pairs)).chunk(2)
-    return chosen, rejected
+    return sums, torch.bincount(response, minlength=2 * pairs)
 
 
 def _row_logps(model, batch, row: int, chunked: bool) -> tuple[torch.Tensor, torch.Tensor]:

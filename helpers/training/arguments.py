@@ -1,32 +1,27 @@
 """What a trainer of preference pairs is given: followed, or refused in one line before anything is trained.
 
-The names are those of TRL's ORPOConfig and ORPOTrainer; `REFUSED` and `UNFOLLOWED` hold those that are not followed.
+The names are those of TRL's ORPOTrainer; `UNFOLLOWED` holds those that are not followed, `config.REFUSED` the config's.
 """
 
-import torch
-import transformers
+import inspect
+import itertools
+import re
+
 from datasets import Dataset, IterableDataset
-from peft import PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import Trainer
 
-from helpers.data.schema import COLUMNS, SIDES, as_messages
+from helpers.data.load import load_preferences
+from helpers.data.messages import is_transcript
+from helpers.data.schema import COLUMNS, SIDES
 from helpers.data.tokenize import tokenize_preferences
+from helpers.training.base_model import find_base_model, load_tokenizer
+from helpers.training.config import PreferenceConfig
+from helpers.training.draws import refuse_other_ways_of_drawing
+from helpers.training.policy import NO_LIMIT, readable_tokens
 
-# Arguments of the config that can't be followed: {name: (the values that ask for nothing, why not and what to do)}
-REFUSED = {
-    "label_smoothing_factor": ((0.0,), "ORPO's loss has no smoothed labels; leave it out"),
-    "max_completion_length": ((None,), "only an encoder-decoder model has it; set max_length"),
-    "truncation_mode": (("keep_end",), "a prompt keeps its end and a response its beginning; leave it out"),
-    "label_pad_token_id": ((-100,), "labels are masked with -100, which PyTorch leaves out; leave it out"),
-    "generate_during_eval": ((False,), "generate answers afterwards, with helpers.evaluation.generate_answers"),
-    "is_encoder_decoder": ((None, False), "prompt and response are one row, for causal models; leave it out"),
-    "dataset_num_proc": ((None,), "pairs are tokenised many at a time on all cores already; leave it out"),
-    "fsdp": ((None, False, "", []), "it is untried here; leave it out"),
-    "deepspeed": ((None,), "it is untried here; leave it out"),
-    "use_liger_kernel": ((False,), "log-probs come from the hidden states already; leave it out"),
-}
-NO_LIMIT = 1_000_000  # tokens
-MEMORY = {"bf16": True, "gradient_checkpointing": True, "max_prompt_length": 512}  # TRL's defaults
+# What `tokenize_preferences` makes, and a trainer reads
+TOKENISED = ("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels", "prompt_length", "row")
+COLLATOR = "leave it out, or give a helpers.data.PreferenceCollator"
 # Arguments of the constructor that can't be followed
 UNFOLLOWED = ("compute_metrics", "compute_loss_func", "preprocess_logits_for_metrics")
 
@@ -38,27 +33,22 @@ def refuse_unfollowed(args, kwargs: dict, name: str):
     """The config; raises ValueError for what can't be followed, of the config or of the constructor's `kwargs`."""
     if args is None:
         raise ValueError(f"{name} needs args: give a config with an output_dir")
+    if not isinstance(args, PreferenceConfig):
+        ours = name.replace("Trainer", "Config")
+        theirs = f"{type(args).__name__} of {type(args).__module__.split('.')[0]}"
+        raise ValueError(
+            f"args is the {theirs}: make it with the {ours} that stands beside {name}, under the same names"
+        )
+    known = inspect.signature(Trainer.__init__).parameters
+    if unknown := [given for given in kwargs if given not in known and given != "tokenizer"]:
+        raise TypeError(f"{name} has no argument {unknown[0]}: leave it out")
     for given in UNFOLLOWED:
         if kwargs.get(given) is not None:
             raise ValueError(f"{given} can't be followed: {name} computes its own loss and returns no predictions")
-    if kwargs.get("model_init") is not None:
-        raise ValueError("model_init can't be followed: make the model, and give it as model=")
     if args.n_gpu > 1:
         raise ValueError(f"{args.n_gpu} GPUs in one process: set CUDA_VISIBLE_DEVICES=0, or start with torchrun")
+    refuse_other_ways_of_drawing(args)
     return args
-
-
-def refuse_config(args) -> None:
-    """Raise a ValueError for the first argument of `REFUSED` that asks for something."""
-    for name, (neutral, reason) in REFUSED.items():
-        if getattr(args, name, neutral[0]) not in neutral:
-            raise ValueError(f"{name} can't be followed: {reason}")
-
-
-def differences(args) -> str:
-    """What spares memory under TRL's defaults and not under these arguments; empty if nothing differs."""
-    given = {name: getattr(args, name) for name in MEMORY}
-    return ", ".join(f"{name} {given[name]} ({value})" for name, value in MEMORY.items() if given[name] != value)
 
 
 # ── tokenizer and model ─────────────────────────────────────────────────────────────────────────────────────
@@ -71,70 +61,17 @@ def tokenizer_of(model, processing_class, args):
         name = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", None)
         if not name:
             raise ValueError("processing_class is missing and the model has no name to find it by: give the tokenizer")
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        try:
+            tokenizer = load_tokenizer(find_base_model(name)[0])
+        except (OSError, ValueError) as error:
+            said = " ".join(str(error).split())
+            raise ValueError(f"processing_class is missing, and there is none at {name} ({said}): give it") from error
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # of a processor of text and images
+    if not hasattr(tokenizer, "pad_token_id"):
+        raise ValueError(f"processing_class is {type(tokenizer).__name__}: give a tokenizer")
     if tokenizer.pad_token_id is None and args.padding_value is None:
         raise ValueError("the tokenizer has no pad token: set tokenizer.pad_token = tokenizer.eos_token")
     return tokenizer
-
-
-def open_model(model, args, peft_config=None):
-    """The model to train: loaded if it is a name, an adapter put on, dropout off, all of it as TRL does.
-
-    Raises ValueError for a model that can't be trained on pairs in one row.
-    """
-    if model is None:
-        raise ValueError("model is missing: give a model, a folder or a hub id")
-    if isinstance(model, str):
-        model = AutoModelForCausalLM.from_pretrained(model, **args.model_init_kwargs or {})
-    elif args.model_init_kwargs:
-        raise ValueError("model_init_kwargs can't be followed: the model is made already; give its name as model=")
-    refuse_model(model)
-    if args.gradient_checkpointing and (peft_config or is_peft(model)):
-        model.enable_input_require_grads()  # the frozen embedding would end the gradient's path
-    if args.gradient_checkpointing and args.gradient_checkpointing_kwargs is None:
-        # The older way runs a backward pass of its own in every layer, which DDP refuses with more than one row
-        args.gradient_checkpointing_kwargs = {"use_reentrant": False}
-    if peft_config is not None:
-        model = with_adapter(model, peft_config)
-    if args.disable_dropout:
-        switch_dropout_off(model)
-    return model
-
-
-def switch_dropout_off(model) -> None:
-    """Set dropout to 0: in torch's modules, as TRL does, and where a layer keeps the rate as a number (OPT, BioGPT)."""
-    for module in model.modules():
-        rates = ["p"] if isinstance(module, torch.nn.Dropout) else [name for name in vars(module) if "drop" in name]
-        for name in rates:
-            if isinstance(getattr(module, name), float):
-                setattr(module, name, 0.0)
-
-
-def is_peft(model) -> bool:
-    """True for a model that PEFT has put an adapter on."""
-    return isinstance(model, PeftModel)
-
-
-def with_adapter(model, peft_config):
-    """The model with a LoRA (or other PEFT) adapter; what an earlier adapter learned is merged in first, as in TRL."""
-    if getattr(peft_config, "is_prompt_learning", False):
-        raise ValueError("peft_config: prompt tuning adds tokens to every row, which pairs can't share; use LoRA")
-    return get_peft_model(model.merge_and_unload() if is_peft(model) else model, peft_config)
-
-
-def refuse_model(model) -> None:
-    """Raise a ValueError for a model that can't be trained on pairs: for what it reads, keeps or adds to the loss."""
-    config = model.config
-    if any(hasattr(module, "recurrent_states") for module in model.modules()):  # RecurrentGemma, without its cache
-        raise ValueError(f"{type(model).__name__} keeps the state of one batch for the next: give another model")
-    if getattr(config, "is_encoder_decoder", False):
-        raise ValueError(f"{type(model).__name__} is an encoder-decoder model: give a causal language model")
-    if getattr(config, "output_router_logits", False):
-        raise ValueError(
-            "output_router_logits is set and the router's load-balancing loss can't be added here: train without it by "
-            "model.config.output_router_logits = False"
-        )
 
 
 # ── data ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -160,45 +97,56 @@ def prepare_pairs(dataset, tokenizer, args, name: str):
     if not len(dataset):
         raise ValueError(f"{name} has no rows: give at least one pair")
     if "chosen_input_ids" in dataset.column_names:
+        if missing := [column for column in TOKENISED if column not in dataset.column_names]:
+            raise ValueError(f"{name} is tokenised and has no column {missing[0]}: give pairs as they are")
         return dataset
     try:
-        return tokenize_preferences(as_conversations(dataset), tokenizer, args.max_length, args.max_prompt_length)
+        return tokenize_preferences(
+            as_conversations(dataset),
+            tokenizer,
+            args.max_length or NO_LIMIT,
+            args.max_prompt_length,
+            args.dataset_num_proc,
+        )
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 
 
 def as_conversations(dataset: Dataset) -> Dataset:
-    """Rows with `prompt`, `chosen` and `rejected` as lists of messages."""
+    """Rows with `prompt`, `chosen` and `rejected` as lists of messages; `load_preferences` reads what is not so yet."""
     missing = [column for column in SIDES if column not in dataset.column_names]
     if missing:
         raise ValueError(f"column {missing[0]} is missing: give each row {', '.join(COLUMNS)}")
-    fresh = {"load_from_cache_file": False, "desc": "Conversations"}
-    if "prompt" not in dataset.column_names:
-        return dataset.map(with_explicit_prompt, with_indices=True, **fresh)
-    if not any(isinstance(dataset[0][column], str) for column in COLUMNS):
+    first = dataset[0]
+    in_words = all(isinstance(first[side], str) and not is_transcript(first[side]) for side in SIDES)
+    if in_words and "prompt" not in first:
+        dataset = dataset.map(with_common_beginning, with_indices=True, load_from_cache_file=False)
+    if all(are_messages(dataset.features.get(column)) for column in COLUMNS):
         return dataset
-    columns = {column: [as_messages(column, value) for value in dataset[column]] for column in COLUMNS}
-    return Dataset.from_dict({name: dataset[name] for name in dataset.column_names} | columns)
+    return load_preferences(dataset)
 
 
-def with_explicit_prompt(example: dict, row: int) -> dict:
-    """The messages with which both conversations begin as `prompt`, the rest as `chosen` and `rejected`."""
-    chosen, rejected = example["chosen"], example["rejected"]
-    if isinstance(chosen, str):
-        raise ValueError(f"row {row}: there is no prompt, and chosen is plain text: give a column prompt")
-    alike = 0
-    while alike < min(len(chosen), len(rejected)) - 1 and chosen[alike] == rejected[alike]:
-        alike += 1
-    if not alike:
-        raise ValueError(f"row {row}: chosen and rejected begin with different messages: give a column prompt")
-    return {"prompt": chosen[:alike], "chosen": chosen[alike:], "rejected": rejected[alike:]}
+def are_messages(feature) -> bool:
+    """True for a column that can hold lists of messages alone."""
+    inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
+    return isinstance(inner, dict) and "role" in inner and "content" in inner
+
+
+def with_common_beginning(example: dict, row: int) -> dict:
+    """The words with which both texts begin as `prompt`, as TRL has it, and what follows them as the answers."""
+    words = [re.findall(r"\s*\S+", example[side]) for side in SIDES]
+    common = list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*words, strict=False)))
+    prompt = "".join(word for word, _ in common)
+    answers = {side: example[side][len(prompt) :] for side in SIDES}
+    if not prompt.strip() or not all(answer.strip() for answer in answers.values()):
+        raise ValueError(f"row {row}: chosen and rejected have no beginning in common, or nothing else: give a prompt")
+    return {"prompt": prompt.strip()} | {side: answer.strip() for side, answer in answers.items()}
 
 
 def refuse_unreadable_rows(model, tokenized: Dataset, name: str) -> None:
     """Raise a ValueError that names the first row with too many tokens for the model, or one that it does not know."""
     readable, why = readable_tokens(model.config)
-    embedding = model.get_input_embeddings()
-    known = embedding.num_embeddings if hasattr(embedding, "num_embeddings") else len(embedding.weight)
+    known = embeddings(model)
     sides = zip(tokenized["chosen_input_ids"], tokenized["rejected_input_ids"], strict=True)
     for row, pair in enumerate(sides):
         longest, highest = max(map(len, pair)), max(map(max, pair))
@@ -211,10 +159,27 @@ def refuse_unreadable_rows(model, tokenized: Dataset, name: str) -> None:
             )
 
 
-def readable_tokens(config) -> tuple[int, str]:
-    """The longest row that a model reads rightly, and why no longer one."""
-    if config.model_type == "zamba2" and transformers.__version__.startswith("4."):
-        # Its torch code mixes later chunks into earlier ones
-        return config.chunk_size, f"in transformers 4 Zamba2 sees later tokens beyond {config.chunk_size}"
-    positions = getattr(config, "max_position_embeddings", None) or NO_LIMIT
-    return positions, f"the model has {positions} positions"
+def refuse_padding(model, pad_token_id: int) -> None:
+    """Raise a ValueError for a pad token without an embedding."""
+    if not 0 <= pad_token_id < embeddings(model):
+        raise ValueError(
+            f"rows are padded with token {pad_token_id}, and the model has {embeddings(model)} embeddings: set "
+            "tokenizer.pad_token = tokenizer.eos_token, or model.resize_token_embeddings(len(tokenizer))"
+        )
+
+
+def embeddings(model) -> int:
+    """How many tokens the model knows."""
+    embedding = model.get_input_embeddings()
+    return embedding.num_embeddings if hasattr(embedding, "num_embeddings") else len(embedding.weight)
+
+
+def refuse_unreadable_batches(collator, dataset: Dataset) -> None:
+    """Raise a ValueError for a collator of the user's own whose batches a trainer can't read."""
+    try:
+        batch = collator([dataset[0]])
+        lacks = [name for name in ("input_ids", "labels", "row") if name not in batch]
+    except Exception as error:  # it is a program of the user's
+        raise ValueError(f"data_collator fails on row 0 ({' '.join(str(error).split())[:100]}): {COLLATOR}") from error
+    if lacks or not {"attention_mask", "segment_ids"} & set(batch):
+        raise ValueError(f"data_collator makes no {(lacks or ['attention_mask'])[0]}: {COLLATOR}")

@@ -7,7 +7,7 @@ An adapter of PEFT casts its input to the float32 of its own weights, and autoca
 import torch
 from peft.helpers import disable_input_dtype_casting
 
-from helpers.training.arguments import is_peft
+from helpers.training.policy import is_peft
 
 
 def adapters_cast_once(trainer):

@@ -11,52 +11,31 @@ The argument names and the logged values are those of TRL's ORPOTrainer. What di
 - rows are tokenised as `helpers.data` says, and memory is spared only if you ask: bf16 and gradient checkpointing are
   off and prompts have no limit of their own (TRL: on, on, 512 tokens). The trainer prints a line where that differs.
 
-What any trainer of pairs needs beside its loss is in `helpers.training.preference`.
+What any trainer of pairs needs beside its loss is in `helpers.training.preference`, its arguments in `config`.
 """
 
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from transformers import TrainingArguments
 
 from helpers.objective.logprobs import mean_logps, next_token_logits, pair_logps, token_logps
 from helpers.objective.odds_ratio import log_odds, odds_ratio_loss
-from helpers.training.arguments import refuse_config
+from helpers.training.config import PreferenceConfig, is_weight
 from helpers.training.preference import PreferenceTrainer
 
 
 @dataclass
-class ORPOConfig(TrainingArguments):
-    """TrainingArguments and what ORPO adds to them, under TRL's names."""
+class ORPOConfig(PreferenceConfig):
+    """TrainingArguments, what pairs add to them, and what ORPO adds, under TRL's names."""
 
-    learning_rate: float = field(default=1e-6, metadata={"help": "TRL's default; LoRA wants more, such as 1e-4"})
-    logging_steps: float = field(default=10, metadata={"help": "steps between two log lines"})
     beta: float = field(default=0.1, metadata={"help": "weight of the odds-ratio term; λ in the paper"})
-    max_length: int | None = field(default=1024, metadata={"help": "tokens of prompt + response; None: no limit"})
-    max_prompt_length: int | None = field(default=None, metadata={"help": "tokens of the prompt, cut from its left"})
     nll_on_prompt: bool = field(default=False, metadata={"help": "also learn to predict the prompt, as TRL does"})
-    layout: str = field(default="shared", metadata={"help": "'shared': one row a pair; 'rows': two, the textbook way"})
-    remove_unused_columns: bool = field(default=False, metadata={"help": "the collator reads columns by name"})
-    disable_dropout: bool = field(default=True, metadata={"help": "train without the model's dropout"})
-    padding_value: int | None = field(
-        default=None, metadata={"help": "pads rows in place of the tokenizer's pad token"}
-    )
-    model_init_kwargs: dict | str | None = field(default=None, metadata={"help": "for a model that is given by name"})
-    dataset_num_proc: int | None = field(default=None, metadata={"help": "processes that tokenise"})
-    max_completion_length: int | None = field(default=None, metadata={"help": "refused: set max_length"})
-    truncation_mode: str = field(default="keep_end", metadata={"help": "the end of a prompt is kept; else refused"})
-    label_pad_token_id: int = field(default=-100, metadata={"help": "-100; else refused"})
-    generate_during_eval: bool = field(default=False, metadata={"help": "refused"})
-    is_encoder_decoder: bool | None = field(default=None, metadata={"help": "refused: causal models only"})
 
     def __post_init__(self):
-        refuse_config(self)  # first: transformers leaves what it is asked for, such as FSDP, in the environment
         super().__post_init__()
-        if self.layout not in ("shared", "rows"):
-            raise ValueError(f"layout {self.layout!r}: choose 'shared' or 'rows'")
-        if self.beta < 0:
-            raise ValueError(f"beta is {self.beta}: the weight of the odds-ratio term can't be negative")
+        if not is_weight(self.beta):
+            raise ValueError(f"beta is {self.beta!r}: the weight of the odds-ratio term is a number, 0 or more")
 
 
 class ORPOTrainer(PreferenceTrainer):
@@ -72,6 +51,9 @@ class ORPOTrainer(PreferenceTrainer):
         refuse_non_finite(inputs["row"], chosen_logps, rejected_logps, "training" if model.training else "evaluation")
         losses = chosen_nll + self.args.beta * odds_ratio_loss(chosen_logps, rejected_logps)
         return losses, orpo_values(chosen_nll.detach(), chosen_logps.detach(), rejected_logps.detach(), self.args.beta)
+
+    def value_names(self):
+        return list(orpo_values(*torch.zeros(3, 1), beta=1.0))
 
     def _shared_row_obstacle(self) -> str | None:
         if self.args.nll_on_prompt:

@@ -13,15 +13,18 @@ from transformers import Trainer
 from helpers.data.collate import PreferenceCollator
 from helpers.objective.chunked_logprobs import chunking_obstacle
 from helpers.training.arguments import (
-    differences,
-    open_model,
     prepare_pairs,
+    refuse_padding,
     refuse_unfollowed,
+    refuse_unreadable_batches,
     refuse_unreadable_rows,
     tokenizer_of,
 )
 from helpers.training.autocast import adapters_cast_once
+from helpers.training.config import differences
+from helpers.training.draws import draws_at_random, epoch_order, first_draws, refuse_too_few
 from helpers.training.layout_check import shared_row_obstacle
+from helpers.training.policy import model_maker
 
 
 class PreferenceTrainer(Trainer):
@@ -44,7 +47,7 @@ class PreferenceTrainer(Trainer):
         args = copy.copy(refuse_unfollowed(args, kwargs, type(self).__name__))  # what is changed here stays here
         tokenizer = tokenizer_of(model, processing_class or kwargs.pop("tokenizer", None), args)
         kwargs.pop("tokenizer", None)
-        model = open_model(model, args, peft_config)
+        model, kwargs["model_init"] = model_maker(model, kwargs.get("model_init"), args, peft_config)
         self.pad_token_id = tokenizer.pad_token_id if args.padding_value is None else args.padding_value
         super().__init__(
             model=model,
@@ -57,8 +60,13 @@ class PreferenceTrainer(Trainer):
         )
         self.model_accepts_loss_kwargs = True  # the loss is divided here, by pairs, and not by Trainer
         self._sums, self._evaluated = {}, []
+        refuse_padding(self.model, self.pad_token_id)
         for name, dataset in self._named_datasets():
             refuse_unreadable_rows(self.model, dataset, name)
+            if data_collator:
+                refuse_unreadable_batches(data_collator, dataset)
+        refuse_too_few(self)
+        refuse_unknown_metric(self)
         self._choose_the_fastest_way()
         if (differs := differences(args)) and self.is_world_process_zero():
             print(f"Unlike TRL's defaults (in brackets): {differs}")
@@ -80,9 +88,7 @@ class PreferenceTrainer(Trainer):
             print(f"{method} uses two rows a pair: {reason}")
             args.layout = "rows"
             self.data_collator = replace(self.data_collator, layout=args.layout)
-        if args.layout == "rows":
-            group_by_length(args)  # rows of like length are padded less; a shared row has no padding
-        else:
+        if args.layout == "shared":
             # One forward a row, and processes may have unlike numbers of rows: none may wait for another in a forward
             args.ddp_broadcast_buffers = False
 
@@ -95,10 +101,20 @@ class PreferenceTrainer(Trainer):
         with adapters_cast_once(self):
             return super().training_step(*args, **kwargs)
 
+    def _get_train_sampler(self, *args):
+        """Pairs at random; in two rows a pair with those of like length, which are padded less."""
+        if not draws_at_random(self.args):
+            return super()._get_train_sampler(*args)
+        return epoch_order(self, grouped=self.args.layout == "rows")
+
     # ── the mean over pairs ─────────────────────────────────────────────────────────────────────────────────
 
     def pair_losses(self, model, inputs) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss of each pair (pairs,), with its gradient, and the values to log, each (pairs,), without."""
+        raise NotImplementedError
+
+    def value_names(self) -> list[str]:
+        """The names of these values."""
         raise NotImplementedError
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
@@ -109,11 +125,8 @@ class PreferenceTrainer(Trainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         for batch in batches:
             batch["pair_weights"] = torch.ones(len(batch["row"]), device=batch["row"].device)
-        state = self.accelerator.gradient_state
-        if batches and state.end_of_dataloader and state.remainder > 0 and self.args.world_size > 1:
-            size = self.args.per_device_train_batch_size
-            real = min(max(state.remainder - size * self.args.process_index, 0), size)
-            batches[-1]["pair_weights"][real:] = 0
+        if batches:
+            batches[-1]["pair_weights"][first_draws(self, len(batches[-1]["row"])) :] = 0
         pairs = torch.tensor(float(sum(batch["pair_weights"].sum() for batch in batches)), device=device)
         return batches, self.accelerator.reduce(pairs, "sum")
 
@@ -185,9 +198,13 @@ class PreferenceTrainer(Trainer):
         return prepare_pairs(dataset, self.processing_class, self.args, "eval_dataset")
 
 
-def group_by_length(args) -> None:
-    """Draw pairs of like length together, every pair once an epoch; transformers 5 has another name for it than 4."""
-    if hasattr(args, "train_sampling_strategy"):
-        args.train_sampling_strategy = "group_by_length"
-    else:
-        args.group_by_length = True
+def refuse_unknown_metric(trainer) -> None:
+    """Raise a ValueError for a metric to choose the best model by that no evaluation will have."""
+    metric, data = trainer.args.metric_for_best_model, trainer.eval_dataset
+    if not metric or data is None:
+        return
+    name = metric.removeprefix("eval_")
+    if isinstance(data, dict):
+        name = next((name.removeprefix(f"{part}_") for part in data if name.startswith(f"{part}_")), name)
+    if name not in (known := ["loss", "runtime", *trainer.value_names()]):
+        raise ValueError(f"metric_for_best_model is {metric!r}: give one of {', '.join(known)}")

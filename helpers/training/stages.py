@@ -13,6 +13,7 @@ from helpers.runs.memory import release_memory
 from helpers.runs.told import Refused, RunFirst, Stopped
 from helpers.training.autocast import adapters_cast_once, round_frozen
 from helpers.training.base_model import load_model
+from helpers.training.draws import draw_as_a_whole_run
 from helpers.training.recipe import stage_settings, training_device, training_summary
 
 SETTINGS_OF_A_TRAINER = {  # setting of a stage: argument of a trainer
@@ -98,6 +99,7 @@ def take_steps(trainer, stage) -> None:
     try:
         if step < trainer.args.max_steps:
             round_frozen(trainer)
+            draw_as_a_whole_run(trainer)
             with adapters_cast_once(trainer):
                 trainer.train(resume_from_checkpoint=checkpoint)
         else:  # a kill came after the last checkpoint, and Trainer would make one step more

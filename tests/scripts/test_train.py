@@ -242,14 +242,29 @@ def test_a_cpu_compiles_no_graphs_and_says_so(tmp_path):
         (("--method", "orpo", "--fp16", "True"), "fp16 needs a CUDA GPU"),
         (("--method", "orpo", "--lora_rank", "-2"), "lora_rank is -2: give 1 or more, or 0"),
         (("--method", "sft", "--pairs", "0"), "pairs is 0: give 1 or more"),
+        (("--method", "orpo", "--max_length", "many"), "argument --max_length/--max-length: invalid int value: 'many'"),
+        (("--method", "kto"), "invalid choice: 'kto' (choose from 'sft', 'orpo', 'dpo'); --help lists"),
+        (("--method", "dpo", "--margin", "1"), "--margin is no argument of --method dpo"),
+        (("--method", "sft", "--fsdp", "full_shard"), "fsdp can't be followed: accelerate splits no model on a CPU"),
+        (("--method", "sft", "--deepspeed=zero.json"), "deepspeed can't be followed: it is untried here"),
+        (("--method", "orpo", "--gradient_accumulation_steps", "0"), "gradient_accumulation_steps is 0: give a pos"),
+        (("--method", "dpo", "--loss_type", "ipo"), "loss_type can't be followed: this is the paper's DPO"),
     ],
 )
-def test_errors_are_one_line(options, says, tmp_path):
-    done = start(tmp_path / "out", *SHORT, *options)
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
+def test_errors_are_one_line(options, says, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("WORKSHOP_BACKEND", "cpu")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert train.main(["--model", "smoke", "--output_dir", str(tmp_path / "out"), *SHORT, *options]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("train.py: ") and says in last
     assert not (tmp_path / "out").exists()
+
+
+def test_a_batch_that_is_larger_than_the_data_is_named_where_it_would_be_dropped(data, tmp_path):
+    options = ("--method", "sft", "--data", str(data), "--per_device_train_batch_size", "9", "--num_train_epochs", "1")
+    done = start(tmp_path / "out", *options, "--dataloader_drop_last", "True", "--bf16", "False")
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and last.startswith("train.py: train_dataset has 8 rows, fewer than a batch of 9"), last
 
 
 def test_a_broken_row_is_named(tmp_path):
@@ -275,8 +290,9 @@ def test_what_is_logged_and_where_follows_what_is_given(monkeypatch):
         "--method", "dpo", "--logging_steps", "5", "--report_to", "tensorboard,mlflow", "--disable_tqdm", "0"
     )
     assert (told.logging_steps, told.report_to, told.disable_tqdm) == (5, ["tensorboard", "mlflow"], False)
-    assert told.precompute_ref_log_probs, "the default of this script"
-    assert not settled("--method", "dpo", "--precompute_ref_log_probs", "False").precompute_ref_log_probs
+    assert told.precompute_ref_log_probs, "no second model is kept"
+    with pytest.raises(ValueError, match="precompute_ref_log_probs=False can't be followed"):
+        settled("--method", "dpo", "--precompute_ref_log_probs", "False")
 
 
 def test_the_workshops_variables_are_defaults_here_too(monkeypatch):
@@ -304,7 +320,7 @@ def test_a_reporter_whose_package_is_missing_is_named_with_its_fix(name, monkeyp
             "dpo",
             "max_completion_length",
             "9",
-            "max_completion_length can't be followed: the pairs are tokenised before",
+            "max_completion_length can't be followed: only an encoder-decoder model has it",
         ),
         ("sft", "assistant_only_loss", "True", "assistant_only_loss can't be followed"),
     ],

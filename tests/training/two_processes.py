@@ -8,15 +8,29 @@ from pathlib import Path
 from datasets import Dataset
 from peft import LoraConfig
 
+from helpers.data import sft_features, tokenize_preferences
+from helpers.training.arguments import as_conversations
 from helpers.training.base_model import load_tokenizer, smoke_model
+from helpers.training.dpo import DPOConfig, DPOTrainer
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
 
 GLOBAL_BATCH = 4
 WAYS = {  # 10 pairs: the last batch of an epoch has 2, the last update of an accumulation is smaller
-    "shared": {},
-    "rows": {"layout": "rows"},
-    "accumulation": {"gradient_accumulation_steps": 2},
-    "lora": {"lora": True, "gradient_checkpointing": True},
+    "orpo shared": {},
+    "orpo rows": {"layout": "rows"},
+    "orpo accumulation": {"gradient_accumulation_steps": 2},
+    "orpo lora": {"lora": True, "gradient_checkpointing": True},
+    "dpo": {"rows": 9},  # of the last batch, one process has nothing
+    "dpo rows accumulation": {"layout": "rows", "gradient_accumulation_steps": 2, "gradient_checkpointing": True},
+    "dpo lora": {"lora": True},
+    "sft": {"rows": 9},
+    "sft accumulation": {"gradient_accumulation_steps": 2, "gradient_checkpointing": True},
+    "sft lora": {"lora": True},
+}
+LOGGED = {
+    "orpo": ("loss", "grad_norm", "rewards/margins", "nll_loss", "logps/rejected"),
+    "dpo": ("loss", "grad_norm", "rewards/margins", "rewards/accuracies", "logps/chosen"),
+    "sft": ("loss", "grad_norm", "entropy", "num_tokens", "mean_token_accuracy"),
 }
 
 
@@ -29,44 +43,40 @@ def pairs(count: int) -> Dataset:
     return Dataset.from_list(rows)
 
 
-def run(folder: str, lora: bool = False, **settings) -> dict:
-    """What one way logs: the training lines, and an evaluation of 7 pairs after them."""
+def run(folder: str, method: str, lora: bool = False, rows: int = 10, **settings) -> dict:
+    """What one way logs: the training lines, and for pairs an evaluation of 7 of them; the model is saved."""
     size = GLOBAL_BATCH // int(os.environ.get("WORLD_SIZE", 1))
-    args = ORPOConfig(
-        output_dir=folder,
-        per_device_train_batch_size=size,
-        per_device_eval_batch_size=size,
-        num_train_epochs=2,
-        learning_rate=1e-3,
-        beta=0.5,
-        max_length=192,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=True,
-        **settings,
-    )
+    settings |= {"per_device_train_batch_size": size, "per_device_eval_batch_size": size, "num_train_epochs": 2}
+    settings |= {"learning_rate": 1e-3, "max_length": 192, "logging_steps": 1, "save_strategy": "no", "report_to": []}
+    settings |= {"output_dir": folder, "disable_tqdm": True, "use_cpu": True}
     adapter = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM") if lora else None
-    trainer = InOrder(smoke_model(0), args, pairs(10), pairs(7), load_tokenizer("smoke"), peft_config=adapter)
+    tokenizer = load_tokenizer("smoke")
+    train, held_out = (tokenize_preferences(as_conversations(pairs(n)), tokenizer, 192) for n in (rows, 7))
+    given = {"processing_class": tokenizer, "peft_config": adapter}
+    if method == "sft":
+        trainer = sft_trainer(settings, sft_features(train), given)
+    else:
+        config, kind = {"orpo": (ORPOConfig, ORPOTrainer), "dpo": (DPOConfig, DPOTrainer)}[method]
+        trainer = kind(smoke_model(0), config(beta=0.5, **settings), train, held_out, **given)
     trainer.train()
-    lines = [{name: line[name] for name in LOGGED} for line in trainer.state.log_history if "loss" in line]
+    trainer.save_model(f"{folder}/model")
+    lines = [{name: line[name] for name in LOGGED[method]} for line in trainer.state.log_history if "loss" in line]
+    if method == "sft":
+        return {"train": lines, "eval": {}}
     return {"train": lines, "eval": {name: trainer.evaluate()[f"eval_{name}"] for name in ("loss", "rewards/margins")}}
 
 
-LOGGED = ("loss", "grad_norm", "rewards/margins", "nll_loss")
+def sft_trainer(settings: dict, features: Dataset, given: dict):
+    """SFT's, with what scripts/train.py sets."""
+    from trl import SFTConfig
 
+    from helpers.training.sft import EvenSFTTrainer
 
-class InOrder(ORPOTrainer):
-    """Takes the pairs in their order, so that both sides make the same batches whatever the layout."""
-
-    def _get_train_sampler(self, *args, **kwargs):
-        from torch.utils.data import SequentialSampler
-
-        return SequentialSampler(self.train_dataset)
+    plain = {"bf16": False, "completion_only_loss": True, "gradient_checkpointing": False}
+    return EvenSFTTrainer(smoke_model(0), SFTConfig(**plain | settings), train_dataset=features, **given)
 
 
 if __name__ == "__main__":
     output = Path(sys.argv[1])
-    found = {name: run(str(output / name), **settings) for name, settings in WAYS.items()}
+    found = {name: run(str(output / name), name.split()[0], **settings) for name, settings in WAYS.items()}
     (output / f"rank{os.environ.get('RANK', 0)}.json").write_text(json.dumps(found))

@@ -1,0 +1,151 @@
+"""What people give a trainer of pairs: taken where TRL takes it, else one line before anything is trained."""
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from torch.utils.data import SequentialSampler
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertLMHeadModel,
+    LlamaForSequenceClassification,
+    LlamaModel,
+    Trainer,
+    TrainingArguments,
+    default_data_collator,
+)
+
+from helpers.training.base_model import smoke_model
+from helpers.training.dpo import DPOConfig, DPOTrainer
+from helpers.training.draws import EpochOrder
+from helpers.training.orpo import ORPOConfig, ORPOTrainer
+from tests.conftest import make_pairs
+
+ROWS = make_pairs()
+PROMPT_TUNING = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+
+
+def config(folder, kind=ORPOConfig, **changes):
+    plain = {"per_device_train_batch_size": 2, "max_length": 96, "save_strategy": "no", "report_to": []}
+    plain |= {"max_steps": 1, "disable_tqdm": True, "use_cpu": True, "logging_steps": 1, "learning_rate": 1e-3}
+    return kind(output_dir=str(folder), **plain | changes)
+
+
+def texts(*rows: tuple[str, str]) -> Dataset:
+    return Dataset.from_list([{"chosen": chosen, "rejected": rejected} for chosen, rejected in rows] * 2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "asked"),
+    [
+        (texts(("The sky is blue today", "The sky is green")), "The sky is"),
+        (texts(("\n\nHuman: Why?\n\nAssistant: So.", "\n\nHuman: Why?\n\nAssistant: No.")), "Why?"),
+        (Dataset.from_list([{"prompt": "Why?", "chosen": "So.", "rejected": "No."}] * 2), "Why?"),
+    ],
+)
+def test_rows_of_text_are_read(tmp_path, tokenizer, rows, asked):
+    trainer = ORPOTrainer(smoke_model(0), config(tmp_path), rows, processing_class=tokenizer)
+    row = trainer.train_dataset[0]
+    prompt = tokenizer.decode(row["chosen_input_ids"][: row["prompt_length"]])
+    assert f"user\n{asked}<|im_end|>" in prompt
+    trainer.train()
+
+
+def test_a_model_is_made_by_model_init(tmp_path, tokenizer):
+    lora = LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    trainer = ORPOTrainer(
+        None, config(tmp_path), ROWS, processing_class=tokenizer, model_init=lambda: smoke_model(0), peft_config=lora
+    )
+    trainer.train()
+    assert any("lora_B" in name and weight.abs().sum() > 0 for name, weight in trainer.model.named_parameters())
+
+
+def frozen():
+    return smoke_model(0).requires_grad_(False)
+
+
+def bert(kind):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    return kind(BertConfig(vocab_size=49152, **sizes))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"model": None}, "model is missing"),
+        ({"model_init": smoke_model}, "model and model_init are both given"),
+        ({"model": torch.nn.Linear(2, 2)}, "model is Linear: give a transformers model"),
+        ({"model": frozen}, "every parameter of the model is frozen"),
+        ({"model": lambda: LlamaModel(smoke_model(0).config)}, "LlamaModel makes no logits"),
+        ({"model": lambda: LlamaForSequenceClassification(smoke_model(0).config)}, "makes no logits"),
+        ({"model": lambda: bert(BertLMHeadModel)}, "BertLMHeadModel looks at later tokens"),
+        ({"model": lambda: bert(BertForMaskedLM)}, "BertForMaskedLM (makes no logits|looks at later)"),
+        ({"model": "./nowhere", "processing_class": None}, "there is no folder ./nowhere"),
+        ({"model": lambda: get_peft_model(smoke_model(0), PROMPT_TUNING)}, "peft_config: prompt tuning"),
+        ({"peft_config": PROMPT_TUNING}, "peft_config: prompt tuning"),
+        ({"peft_config": {"r": 4}}, "peft_config is dict"),
+        ({"peft_config": LoraConfig(target_modules=["nope"])}, "peft_config: Target modules"),
+        ({"processing_class": "tokenizer"}, "processing_class is str"),
+        ({"ref_model": smoke_model}, "has no argument ref_model"),
+        ({"data_collator": default_data_collator}, "data_collator (makes|fails)"),
+        (
+            {"args": TrainingArguments("out", report_to=[], use_cpu=True)},
+            "args is the TrainingArguments of transformers",
+        ),
+        ({"changes": {"padding_value": 10**6}}, "rows are padded with token 1000000"),
+        ({"changes": {"beta": float("nan")}}, "beta is nan"),
+        ({"changes": {"max_length": 0}}, "max_length is 0: give 1 or more"),
+        (
+            {"changes": {"per_device_train_batch_size": 9, "dataloader_drop_last": True}},
+            "4 rows, fewer than a batch of 9",
+        ),
+        ({"changes": {"metric_for_best_model": "rewards/wrong"}}, "metric_for_best_model is 'rewards/wrong'"),
+        ({"train_dataset": texts(("A", "B"))}, "row 0: chosen and rejected have no beginning in common"),
+        ({"train_dataset": Dataset.from_list([{"prompt": 1, "chosen": 2, "rejected": 3}])}, "row 0, prompt: is int"),
+        ({"train_dataset": Dataset.from_list([{"chosen_input_ids": [1]}])}, "has no column chosen_labels"),
+    ],
+)
+def test_what_can_not_be_read_is_one_line(tmp_path, tokenizer, given, says):
+    """A callable makes the model, which is too costly to make where tests are collected."""
+    with pytest.raises((ValueError, TypeError), match=says) as error:
+        made = {
+            "model": smoke_model,
+            "processing_class": tokenizer,
+            "train_dataset": ROWS,
+            "eval_dataset": ROWS,
+        } | given
+        args = made.pop("args", None) or config(tmp_path, **made.pop("changes", {}))
+        if callable(made["model"]) and not isinstance(made["model"], torch.nn.Module):
+            made["model"] = made["model"]()
+        ORPOTrainer(args=args, **made)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("kind", "layout"), [("orpo", "shared"), ("orpo", "rows"), ("dpo", "shared")])
+def test_a_run_resumed_within_its_second_epoch_is_the_whole_run(tmp_path, tokenizer, kind, layout):
+    settings, trainer = {"orpo": (ORPOConfig, ORPOTrainer), "dpo": (DPOConfig, DPOTrainer)}[kind]
+    pairs = make_pairs({f"Question {i}": ("yes " * (i + 1), "no " * (9 - i)) for i in range(8)})
+    changes = {"max_steps": 8, "save_strategy": "steps", "save_steps": 6, "layout": layout}
+
+    def losses(checkpoint=None) -> list[float]:
+        args = config(tmp_path, settings, **changes)
+        run = trainer(smoke_model(0), args, pairs, processing_class=tokenizer)
+        run.train(resume_from_checkpoint=checkpoint)
+        return [line["loss"] for line in run.state.log_history if "loss" in line]
+
+    assert losses() == losses(str(tmp_path / "checkpoint-6"))
+
+
+def test_the_order_of_pairs_is_that_of_a_plain_trainer(tmp_path, tokenizer):
+    plain = {"report_to": [], "use_cpu": True, "per_device_train_batch_size": 2, "remove_unused_columns": False}
+    args = TrainingArguments(str(tmp_path), seed=3, **plain)
+    numbers = Dataset.from_list([{"row": i} for i in range(9)])
+    loader = Trainer(smoke_model(0), args, default_data_collator, numbers).get_train_dataloader()
+    order = EpochOrder(9, seed=3)
+    for epoch in range(3):
+        loader.set_epoch(epoch)
+        order.set_epoch(epoch)
+        assert [row for batch in loader for row in batch["row"].tolist()] == list(order)
+    order.set_epoch(0)  # as accelerate says after a resume
+    assert order.epoch == 2 and len(list(SequentialSampler(order))) == 9
