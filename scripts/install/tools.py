@@ -6,12 +6,15 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
+from itertools import takewhile
 from pathlib import Path
 
 from scripts.install.pins import SetupError, has
 
 UV = "uv==0.13.9"
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+CONFLICT = "The conflict is caused by:"
 # They send packages elsewhere, or change what is installed.
 MISLEADING = ["PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "PIP_NO_DEPS", "PIP_DRY_RUN"]
 MISLEADING += ["PIP_IGNORE_INSTALLED"]
@@ -50,12 +53,26 @@ def pip_arguments() -> list[str]:
 def pip(*arguments: str, capture: bool = False, cache: Path | None = None) -> str:
     """Run pip and return what it printed (if captured); a SetupError names the setting that may be at fault."""
     env = clean() | ({"PIP_CACHE_DIR": str(cache)} if cache else {})
-    done = subprocess.run([*PIP, *arguments], env=env, text=True, stdout=subprocess.PIPE if capture else None)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "pip.log"  # what --quiet keeps from the terminal, such as who wants which version
+        command = [*PIP, "--log", str(log), *arguments]
+        done = subprocess.run(command, env=env, text=True, stdout=subprocess.PIPE if capture else None)
+        why = conflict(log.read_text(encoding="utf-8", errors="replace")) if done.returncode and log.exists() else ""
     if done.returncode:
-        found = suspects()
+        found = [setting for setting in suspects() if "(constraint)" not in why or "constraint" in setting.lower()]
         hint = f"; if one of these settings is at fault, unset it: {', '.join(found)}" if found else ""
-        raise SetupError(f"pip failed, see above{hint}. What was downloaded is kept: run the command again to go on")
+        raise SetupError(f"pip failed{why or ', see above'}{hint}. What was downloaded is kept: run it again to go on")
     return done.stdout or ""
+
+
+def conflict(log: str) -> str:
+    """What pip says of versions that exclude each other, such as a pin's and a constraint's; "" if that is not why."""
+    lines = [re.sub(r"^\S+T[\d:,]+ ", "", line).strip() for line in log.splitlines()]
+    if CONFLICT not in lines:
+        return ""
+    said = takewhile(bool, lines[lines.index(CONFLICT) + 1 :])
+    wants = ", ".join(line.removeprefix("The user requested ") for line in said)
+    return f", these can't be had together: {wants}"
 
 
 def pip_settings() -> dict[str, str]:
