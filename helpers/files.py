@@ -6,9 +6,11 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -19,6 +21,7 @@ FIXES = {  # {what the system refused: the fix}; "{}" names another folder
     errno.EISDIR: "rename or delete that folder, or {}",
     errno.ENAMETOOLONG: "the path is too long: {}",
 }
+MAKING = ".making"  # in a folder whose contents are being written
 TORCH_DISK_FULL = re.compile(r"file write failed|unexpected pos \d+ vs \d+")
 
 
@@ -82,6 +85,30 @@ def make_atomically(target: Path, make: Callable[[Path], None]) -> None:
             fix = f"disk full while making {target.name}: free 1.2 GB at {target.parent}, or set WORKSHOP_CACHE"
             raise OSError(errno.ENOSPC, fix) from error
         raise
+
+
+@contextmanager
+def replaced_whole(folder: Path, owner: bool = True):
+    """A folder to fill, whose contents take the place of what `folder` holds once the `with` block has ended well.
+
+    It lies inside `folder`, which may be a mount and is not renamed itself. An error, of a full disk for one, leaves
+    all as it was. Of several processes that fill it one is the owner, and ends last.
+    """
+    making, is_new = folder / MAKING, not folder.exists()
+    if owner:
+        making.mkdir(parents=True, exist_ok=True)
+    try:
+        yield making
+        if owner:
+            for earlier in (path for path in folder.iterdir() if path != making):
+                shutil.rmtree(earlier) if earlier.is_dir() else earlier.unlink()
+            for made in sorted(making.iterdir()):
+                os.replace(made, folder / made.name)
+    finally:
+        if owner:
+            shutil.rmtree(making, ignore_errors=True)
+            if is_new and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def write_json(path: Path, data) -> None:
