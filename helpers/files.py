@@ -25,6 +25,13 @@ MAKING = ".making"  # in a folder whose contents are being written
 TORCH_DISK_FULL = re.compile(r"file write failed|unexpected pos \d+ vs \d+")
 
 
+class DamagedFile(ValueError):
+    """A file is cut off or holds something else; the message names it and the fix, and a notebook shows no more."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
 def cache_folder() -> Path:
     """Where the dequantised model and the domain are kept: $WORKSHOP_CACHE, or .cache/ beside the notebooks."""
     return Path(os.environ.get("WORKSHOP_CACHE", REPOSITORY / ".cache"))
@@ -132,13 +139,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path, default=None):
-    """The JSON in `path`, or `default` where there is no such file; a ValueError names a file that is no JSON."""
+    """The JSON in `path`, or `default` where there is no such file; a DamagedFile names one that is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return default
     except ValueError as error:  # JSON or UTF-8
-        raise ValueError(f"{path.parent.name}/{path.name} is no JSON ({error}): restore or delete the file") from error
+        raise DamagedFile(f"{path.parent.name}/{path.name} is no JSON ({error}): restore or delete the file") from error
 
 
 def read_lines(path: Path) -> list[dict]:

@@ -232,6 +232,15 @@ def test_older_packages_on_pythonpath_are_named(tmp_path, monkeypatch):
     assert told.returncode == 1 and "Traceback" not in told.stderr and "unset PYTHONPATH" in told.stdout
 
 
+def test_a_package_on_pythonpath_that_tells_no_version_is_named_too(tmp_path, monkeypatch):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert f"{tmp_path} has torch of no known version" in packages.pythonpath_check().found
+    told = run_preflight(PYTHONPATH=str(tmp_path))
+    assert told.returncode == 1 and "Traceback" not in told.stderr and "FAIL  PYTHONPATH" in told.stdout
+
+
 def test_a_torch_xla_of_another_release_is_named(monkeypatch):
     there = packages.read_pins(REPOSITORY / "requirements-neuron.txt") | {"torch-xla": "2.5.1"}
     monkeypatch.setattr(packages, "installed", lambda name: there.get(name, "missing"))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from helpers.files import append_line, read_json, read_lines, write_json, write_text
+from helpers.files import DamagedFile, append_line, read_json, read_lines, write_json, write_text
 from helpers.runs.lock import Held, Lock
-from helpers.runs.told import Damaged, Refused
+from helpers.runs.told import Refused
 
 
 class Stage:
@@ -226,9 +226,9 @@ def damaged_file(checkpoint: Path) -> str | None:
 
 
 def refuse_cut(folder: Path, fix: str) -> None:
-    """Raise a Damaged for a model's folder with a file that is cut off; `fix` says what to do."""
+    """Raise a DamagedFile for a model's folder with a file that is cut off; `fix` says what to do."""
     if name := cut_file(folder):
-        raise Damaged(f"{folder / name} is missing, cut off or damaged: {fix}")
+        raise DamagedFile(f"{folder / name} is missing, cut off or damaged: {fix}")
 
 
 def cut_file(folder: Path) -> str | None:

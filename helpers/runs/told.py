@@ -16,9 +16,5 @@ class Refused(Told, RuntimeError):
     """What was asked for would spoil what is there; the message says what to do."""
 
 
-class Damaged(Told, ValueError):
-    """A file is cut off or damaged; the message names it, and what to do."""
-
-
 class Stopped(Told, KeyboardInterrupt):
     """Training was stopped; the message says what was kept and how to go on."""

@@ -21,9 +21,9 @@ from transformers import (
     set_seed,
 )
 
+from helpers.files import DamagedFile
 from helpers.runs.memory import return_large_blocks
 from helpers.runs.stage import refuse_cut
-from helpers.runs.told import Damaged
 from helpers.training.packaged_model import WHEEL, packaged_model
 
 COPY_AGAIN = "copy or train the model again, or name another"
@@ -146,19 +146,19 @@ def load_model(source: str, dtype: torch.dtype = torch.float32, seed: int = 0):
 
 @contextmanager
 def files_of(source: str, what: str):
-    """What a library says of a folder's files as one line, a Damaged; a file that is cut off is named before."""
+    """What a library says of a folder's files as one line, a DamagedFile; a file that is cut off is named before."""
     refuse_cut_in(source)
     try:
         yield
     except Exception as error:
-        if isinstance(error, Damaged | MemoryError | torch.OutOfMemoryError) or not Path(source).is_dir():
+        if isinstance(error, DamagedFile | MemoryError | torch.OutOfMemoryError) or not Path(source).is_dir():
             raise
         said = " ".join(str(error).split())[:150]
-        raise Damaged(f"the {what} in {source} can't be loaded ({said}): {COPY_AGAIN}") from error
+        raise DamagedFile(f"the {what} in {source} can't be loaded ({said}): {COPY_AGAIN}") from error
 
 
 def refuse_cut_in(source: str) -> None:
-    """Raise a Damaged where `source` is a folder with a file that is cut off."""
+    """Raise a DamagedFile where `source` is a folder with a file that is cut off."""
     if Path(source).is_dir():
         refuse_cut(Path(source), COPY_AGAIN)
 

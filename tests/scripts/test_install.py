@@ -186,6 +186,41 @@ def test_settings_that_send_packages_elsewhere_do_not(tmp_path, name):
     assert (tmp_path / "my wörkshop" / "venv" / ".ready-x").exists()
 
 
+def test_settings_that_change_what_is_installed_are_not_followed_and_those_of_the_network_are(monkeypatch):
+    followed = {
+        "UV_CACHE_DIR": "c",
+        "UV_DEFAULT_INDEX": "https://a",
+        "UV_HTTP_TIMEOUT": "9",
+        "PIP_INDEX_URL": "https://a",
+    }
+    misleading = {"UV_SYSTEM_PYTHON": "1", "UV_OVERRIDE": "o.txt", "UV_CONSTRAINT": "c.txt", "PIP_ROOT": "/r"}
+    monkeypatch.setattr(tools.os, "environ", followed | misleading)
+    assert sorted(tools.ignored_settings()) == sorted(misleading)
+    assert tools.clean() == followed | {"PIP_USER": "0", "UV_NO_CONFIG": "1"}
+
+
+@pytest.mark.slow
+def test_uvs_own_file_and_pythons_variables_change_nothing(tmp_path):
+    """uv reads the uv.toml of any folder above; PYTHONSAFEPATH hides scripts/, and warnings would be errors."""
+    (tmp_path / "uv.toml").write_text(f"[pip]\ntarget = '{tmp_path / 'elsewhere'}'\n")
+    done = set_up(tmp_path, PYTHONSAFEPATH="1", PYTHONWARNINGS="error")
+    assert done.returncode == 0 and has_six(tmp_path) and not (tmp_path / "elsewhere").exists(), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("PIP_CONFIG_FILE", "pip.conf", r"pip can't read its settings \(.*pip\.conf.*\): fix that file"),
+        ("PIP_ARGS", "--index-url 'http", "PIP_ARGS can't be split into arguments: No closing quotation"),
+    ],
+)
+def test_settings_that_cannot_be_read_are_named(tmp_path, monkeypatch, name, value, says):
+    (tmp_path / "pip.conf").write_text("target = x\n[install\n")
+    monkeypatch.setenv(name, str(tmp_path / value) if name == "PIP_CONFIG_FILE" else value)
+    with pytest.raises(pins.SetupError, match=says):
+        tools.pip_settings(), tools.pip_arguments()
+
+
 @pytest.mark.slow
 def test_a_setting_in_pips_own_file_is_named(tmp_path):
     (tmp_path / "pip.conf").write_text(f"[install]\ntarget = {tmp_path / 'elsewhere'}\n")

@@ -18,8 +18,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from transformers import LlamaForCausalLM
 
-from helpers.files import REPOSITORY
-from helpers.runs.told import Damaged
+from helpers.files import REPOSITORY, DamagedFile
 from helpers.training import base_model as models
 from helpers.training import packaged_model as packaged
 from helpers.training.base_model import (
@@ -172,7 +171,7 @@ def test_what_came_from_the_hub_needs_it_no_more(offline, monkeypatch, tmp_path)
     path, reason = find_base_model(models.HUB_TWIN)
     assert path == str(snapshot) and "as it was kept" in reason
     (snapshot / "model.safetensors").write_bytes(b"cut")
-    with pytest.raises(Damaged, match=rf"model.safetensors is .*: delete {snapshot.parents[1]}, the next start"):
+    with pytest.raises(DamagedFile, match=rf"model.safetensors is .*: delete {snapshot.parents[1]}, the next start"):
         find_base_model(models.HUB_TWIN)
 
 
@@ -283,7 +282,7 @@ def test_a_file_of_a_model_that_was_cut_off_is_named_before_a_library_reads_it(f
     whole = (folder / name).read_bytes()
     (folder / name).write_bytes(whole[: int(share * len(whole))])
     for load in LOADED_FROM:
-        with pytest.raises(Damaged, match=rf"^{folder / name} is missing, cut off or damaged: copy or train the model"):
+        with pytest.raises(DamagedFile, match=rf"^{folder / name} is missing, cut off or damaged: copy or"):
             load(str(folder))
 
 
@@ -301,7 +300,9 @@ def test_a_file_that_is_missing_or_says_nothing_is_told_in_one_line(folder, name
     (folder / name).unlink()
     if content:
         (folder / name).write_text(content)
-    with pytest.raises(Damaged, match=rf"in {folder} can't be loaded \(.*\): copy or train the model again") as error:
+    with pytest.raises(
+        DamagedFile, match=rf"in {folder} can't be loaded \(.*\): copy or train the model again"
+    ) as error:
         load(str(folder))
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
@@ -313,7 +314,7 @@ def test_a_part_of_the_weights_that_is_missing_is_named(folder):
     assert find_base_model(str(folder))
     part = sorted(folder.glob("model-*.safetensors"))[-1]
     part.unlink()
-    with pytest.raises(Damaged, match=rf"{part} is missing"):
+    with pytest.raises(DamagedFile, match=rf"{part} is missing"):
         find_base_model(str(folder))
 
 
@@ -321,11 +322,11 @@ def test_an_adapter_that_was_cut_off_is_named_and_so_is_its_base(folder, tmp_pat
     get_peft_model(load_model(str(folder)), LoraConfig(task_type="CAUSAL_LM")).save_pretrained(tmp_path / "adapter")
     assert load_model(str(tmp_path / "adapter"))
     cut(folder / "model.safetensors")
-    with pytest.raises(Damaged, match=rf"^{folder / 'model.safetensors'} is missing, cut off"):
+    with pytest.raises(DamagedFile, match=rf"^{folder / 'model.safetensors'} is missing, cut off"):
         load_model(str(tmp_path / "adapter"))
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         cut(tmp_path / "adapter" / name)
-        with pytest.raises(Damaged, match=rf"^{tmp_path / 'adapter' / name} is missing, cut off"):
+        with pytest.raises(DamagedFile, match=rf"^{tmp_path / 'adapter' / name} is missing, cut off"):
             find_base_model(str(tmp_path / "adapter"))
 
 
@@ -333,7 +334,9 @@ def test_the_packaged_model_that_was_cut_off_is_named_and_made_again(folder, mon
     monkeypatch.setenv("WORKSHOP_CACHE", str(folder.parent))
     folder = folder.rename(folder.parent / PACKAGED_FOLDER)
     cut(folder / "tokenizer.json")
-    with pytest.raises(Damaged, match=rf"tokenizer.json .* delete the folder {folder}, the next start makes it again"):
+    with pytest.raises(
+        DamagedFile, match=rf"tokenizer.json .* delete the folder {folder}, the next start makes it again"
+    ):
         load_tokenizer("smoke")
     shutil.rmtree(folder)
     monkeypatch.setattr("helpers.training.packaged_model._dequantise", lambda making: (making / "config.json").touch())

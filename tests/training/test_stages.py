@@ -15,8 +15,9 @@ from transformers import TrainerCallback, set_seed
 from helpers.data.collate import PreferenceCollator
 from helpers.evaluation.heldout import evaluate
 from helpers.evaluation.tables import comparison_table
+from helpers.files import DamagedFile
 from helpers.runs.folder import Run
-from helpers.runs.told import Damaged, Refused, RunFirst, Stopped
+from helpers.runs.told import Refused, RunFirst, Stopped
 from helpers.show.widgets import LiveMonitor
 from helpers.training.base_model import smoke_model
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
@@ -287,7 +288,7 @@ def test_a_trained_model_that_was_cut_off_is_named_and_can_be_trained_again(sess
     begun.train()
     cut = begun.stage.model_path / "model.safetensors"
     cut.write_bytes(cut.read_bytes()[:5000])
-    with pytest.raises(Damaged, match=rf"{cut} .*: delete the folder {begun.stage.path}, then train again"):
+    with pytest.raises(DamagedFile, match=rf"{cut} .*: delete the folder {begun.stage.path}, then train again"):
         load_trained(begun.stage)
     shutil.rmtree(begun.stage.path)
     again = session()
