@@ -132,8 +132,8 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())  # else a power cut could leave the new name with no content
         os.replace(temporary, path)
-    except OSError as error:  # a full disk is told without a name
-        raise OSError(error.errno, error.strerror, error.filename or str(path)) from error
+    except OSError as error:  # a full disk is told without a name, other errors with the temporary one
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> int:
         script, backend, args = parse(arguments)
         folder = args.output_dir
         (predict if script.will_it_compile else train)(script, backend, args)
-    except (BackendError, Refused, ValueError, FileNotFoundError, ConnectionError) as error:
+    except (BackendError, Refused, ValueError) as error:
         said = str(error)
     except Exception as error:
         said = refused(error, Path(folder), "name another --output_dir")
