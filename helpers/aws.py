@@ -40,6 +40,7 @@ CLIENT_FIXES = {  # by botocore's exception, or what it derives from
     "SSOError": "run `aws sso login`",
     "ConnectionError": NETWORK_FIX,
     "HTTPClientError": NETWORK_FIX,
+    "JSONDecodeError": "fix the profile's credential_process, which gave no JSON",
     "ValueError": "set AWS_ENDPOINT_URL to one such as https://host, or unset it",
 }
 
@@ -53,6 +54,8 @@ def fix_of(code: str, message: str = "") -> str | None:
 
 def client_fix(error: Exception) -> str:
     """The fix for what went wrong before AWS could answer."""
+    if "Can only retrieve metadata" in str(error):
+        return "fix AWS_CONTAINER_CREDENTIALS_FULL_URI, or unset it"
     names = (kind.__name__ for kind in type(error).__mro__)
     return next((CLIENT_FIXES[name] for name in names if name in CLIENT_FIXES), "see the AWS variables and ~/.aws")
 

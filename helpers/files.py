@@ -6,9 +6,11 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -19,7 +21,15 @@ FIXES = {  # {what the system refused: the fix}; "{}" names another folder
     errno.EISDIR: "rename or delete that folder, or {}",
     errno.ENAMETOOLONG: "the path is too long: {}",
 }
+MAKING = ".making"  # in a folder whose contents are being written
 TORCH_DISK_FULL = re.compile(r"file write failed|unexpected pos \d+ vs \d+")
+
+
+class DamagedFile(ValueError):
+    """A file is cut off or holds something else; the message names it and the fix, and a notebook shows no more."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
 
 
 def cache_folder() -> Path:
@@ -84,6 +94,30 @@ def make_atomically(target: Path, make: Callable[[Path], None]) -> None:
         raise
 
 
+@contextmanager
+def replaced_whole(folder: Path, owner: bool = True):
+    """A folder to fill, whose contents take the place of what `folder` holds once the `with` block has ended well.
+
+    It lies inside `folder`, which may be a mount and is not renamed itself. An error, of a full disk for one, leaves
+    all as it was. Of several processes that fill it one is the owner, and ends last.
+    """
+    making, is_new = folder / MAKING, not folder.exists()
+    if owner:
+        making.mkdir(parents=True, exist_ok=True)
+    try:
+        yield making
+        if owner:
+            for earlier in (path for path in folder.iterdir() if path != making):
+                shutil.rmtree(earlier) if earlier.is_dir() else earlier.unlink()
+            for made in sorted(making.iterdir()):
+                os.replace(made, folder / made.name)
+    finally:
+        if owner:
+            shutil.rmtree(making, ignore_errors=True)
+            if is_new and not any(folder.iterdir()):
+                folder.rmdir()
+
+
 def write_json(path: Path, data) -> None:
     """Replace `path` by this JSON, whole or not at all."""
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
@@ -98,20 +132,20 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())  # else a power cut could leave the new name with no content
         os.replace(temporary, path)
-    except OSError as error:  # a full disk is told without a name
-        raise OSError(error.errno, error.strerror, error.filename or str(path)) from error
+    except OSError as error:  # a full disk is told without a name, other errors with the temporary one
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path, default=None):
-    """The JSON in `path`, or `default` where there is no such file; a ValueError names a file that is no JSON."""
+    """The JSON in `path`, or `default` where there is no such file; a DamagedFile names one that is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return default
     except ValueError as error:  # JSON or UTF-8
-        raise ValueError(f"{path.parent.name}/{path.name} is no JSON ({error}): restore or delete the file") from error
+        raise DamagedFile(f"{path.parent.name}/{path.name} is no JSON ({error}): restore or delete the file") from error
 
 
 def read_lines(path: Path) -> list[dict]:

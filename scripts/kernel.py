@@ -59,7 +59,8 @@ def write(folder: Path) -> None:
 def spec_of(python: Path) -> dict:
     """A kernel of an interpreter, with nothing of the server's PYTHONPATH: an image's older packages would win.
 
-    Its extension says of a cell that is run too early which cell comes first.
+    Nor does PYTHONOPTIMIZE take away the notebooks' checks. Its extension says of a cell that is run too early which
+    cell comes first.
     """
     return {
         "argv": [
@@ -73,7 +74,7 @@ def spec_of(python: Path) -> dict:
         "display_name": DISPLAY_NAME,
         "language": "python",
         "metadata": {"debugger": True},
-        "env": {"PYTHONPATH": ""},
+        "env": {"PYTHONPATH": "", "PYTHONOPTIMIZE": ""},
     }
 
 

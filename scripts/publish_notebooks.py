@@ -135,7 +135,7 @@ def main(arguments: list[str]) -> int:
     try:
         for path in publish(Path(arguments[0])):
             print(f"notebooks/{path.name}: {path.stat().st_size / 1000:.0f} kB")
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f"make notebooks: {error}", file=sys.stderr)
         return 1
     return 0

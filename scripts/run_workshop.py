@@ -28,7 +28,16 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from helpers.evaluation import comparison_table
-from helpers.files import FIXES, REPOSITORY, number_in, refused, replace_unprintable, write_json, write_text
+from helpers.files import (
+    FIXES,
+    REPOSITORY,
+    DamagedFile,
+    number_in,
+    refused,
+    replace_unprintable,
+    write_json,
+    write_text,
+)
 from helpers.preflight.packages import installed, pythonpath_check, read_pins
 from helpers.preflight.readiness import memory_check
 from helpers.runs import Run, clock, new_run, runs_folder
@@ -68,7 +77,7 @@ def main() -> int:
     try:
         workshop = Workshop(profile, notebooks, fresh=arguments.fresh, source=source)
         return workshop.execute()
-    except OSError as error:
+    except (OSError, DamagedFile) as error:
         said = refused(error, runs_folder(), ELSEWHERE) or error
         print(f"make run: {said}; then `make run` goes on from here", file=sys.stderr)
         return 1
@@ -105,6 +114,8 @@ def choose(numbers: list[str], folder: Path, profile: str) -> list[Path]:
     For no numbers all of them, but for those that run only when they are named: in this profile they take long.
     """
     found = {path.name[:2]: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    if not found:
+        raise ValueError(f"{folder} holds no notebook such as 00_preflight.ipynb: restore it, for example with git")
     if unknown := [number for number in numbers if number not in found]:
         raise ValueError(f"no notebook {' '.join(unknown)}: choose from {' '.join(found)}")
     notes = {number: read_notebook(path).metadata.get("workshop", {}) for number, path in found.items()}
@@ -143,7 +154,7 @@ def read_notebook(path: Path):
     """A notebook; a ValueError names one that can't be read, such as an empty file or one with marks of a merge."""
     try:
         return nbformat.read(path, as_version=4)
-    except (ValueError, AttributeError, nbformat.validator.NotebookValidationError) as error:
+    except (OSError, ValueError, AttributeError, nbformat.validator.NotebookValidationError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path.name} is no notebook ({first[:100]}): restore it, for example with git") from error
 
@@ -334,6 +345,7 @@ class Execution(NotebookClient):
         done = threading.Event()
         watcher = threading.Thread(target=self.watch, args=(done,), daemon=True)
         environment = {"PROFILE": self.workshop.profile.name, "WORKSHOP_RUN": str(self.workshop.run.path)}
+        environment |= {"PYTHONOPTIMIZE": ""}  # which would take away every assert
         sockets = tempfile.TemporaryDirectory(prefix="workshop-")
         kernels_own = Path(sockets.name, "said")  # by the kernel itself; its cells' output comes as messages
         descriptor = os.open(kernels_own, os.O_WRONLY | os.O_CREAT)
@@ -351,7 +363,7 @@ class Execution(NotebookClient):
                 self.workshop.progress.next_cell()
                 self.execute_cell(cell, number)
         except CellExecutionError as error:
-            last = error.evalue.strip().splitlines() or [""]
+            last = error.evalue.strip().splitlines() or [failing_line(error.traceback)]
             number = number_in(error.evalue)
             fix = f": {FIXES[number].format(ELSEWHERE)}" if number else ""
             return f"{self.path.name}, cell {self.number + 1}: {error.ename}: {last[0]}{fix}"
@@ -439,6 +451,12 @@ def last_line(msg: dict) -> str:
         label = msg["content"]["data"].get("state", {}).get("value")
         return " ".join(label.split()) if isinstance(label, str) and label.endswith("%") else ""
     return ""
+
+
+def failing_line(traceback: str) -> str:
+    """The line of a cell that raised, where its error says nothing, as a bare assert."""
+    plain = re.sub(r"\x1b\[[\d;]*m", "", traceback)
+    return next(iter(re.findall(r"^-+> +\d+ +(.+)$", plain, re.MULTILINE)), "")
 
 
 def last_said(path: Path) -> str:

@@ -41,7 +41,7 @@ from helpers.data import (
     tokenize_preferences,
     truncation_report,
 )
-from helpers.files import refused, replace_unprintable
+from helpers.files import refused, replace_unprintable, replaced_whole
 from helpers.neuron import refuse_uneven
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.fingerprint import fingerprint, remember
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> int:
         script, backend, args = parse(arguments)
         folder = args.output_dir
         (predict if script.will_it_compile else train)(script, backend, args)
-    except (BackendError, Refused, ValueError, FileNotFoundError, ConnectionError, ImportError) as error:
+    except (BackendError, Refused, ValueError, ImportError) as error:
         said = " ".join(str(error).split())
     except Exception as error:
         said = refused(error, Path(folder), "name another --output_dir")
@@ -223,7 +223,9 @@ def finish(script, backend, trainer, run: Run) -> None:
     if not trainer.state.global_step:
         raise ValueError("no step was taken: there are fewer pairs than a batch holds, or resuming began at the end")
     stage = run.stage(script.method)
-    folder = backend.save_model(trainer, os.environ.get("SM_MODEL_DIR", str(stage.model_path)))
+    folder = Path(os.environ.get("SM_MODEL_DIR", stage.model_path))
+    with replaced_whole(folder, trainer.is_world_process_zero()) as making:
+        saved = backend.save_model(trainer, str(making))
     if trainer.is_world_process_zero():
         losses, steps = [record["loss"] for record in stage.read_log()], trainer.state.global_step
         summary = {"method": script.method, "steps": steps, "seed": trainer.args.seed}
@@ -231,7 +233,7 @@ def finish(script, backend, trainer, run: Run) -> None:
         run.measure_machine()  # an earlier run may have left its own
         stage.finish(summary | {"peak_memory_bytes": peak_memory_bytes()})
         change = f", loss {losses[0]:.4f} → {losses[-1]:.4f}" if losses else ""
-        print(f"Trained {steps} steps{change}; the model is in {folder.name}/")
+        print(f"Trained {steps} steps{change}; the model is in {(folder / saved.relative_to(making)).name}/")
 
 
 if __name__ == "__main__":

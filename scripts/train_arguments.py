@@ -14,6 +14,7 @@ from transformers import HfArgumentParser
 
 from helpers.backends import NAMES, detect
 from helpers.data.load import BUILT_IN
+from helpers.files import MAKING
 from helpers.training.config import REFUSED
 from helpers.training.profiles import PROFILES, get_profile
 
@@ -179,7 +180,7 @@ def refuse_overwriting(script: ScriptArguments, checkpoint: str | None, stage, m
         (model, "a trained model", ""),
         (stage.checkpoints, "checkpoints of a stopped run", " go on with --resume_from_checkpoint True,"),
     ):
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(path.name != MAKING for path in folder.iterdir()):  # of a kill while it was saved
             fix = f"name another --output_dir,{go_on} or replace it with --overwrite_output_dir True"
             raise ValueError(f"{folder} holds {what}: {fix}")
 

@@ -1,9 +1,11 @@
 """What AWS answers is one line with its own fix, whoever asked."""
 
+import json
+
 import pytest
 from botocore import exceptions
 
-from helpers.aws import told
+from helpers.aws import client_fix, told
 
 EXPIRED = "Signature expired: 20260101T000000Z is now earlier than 20260101T001000Z (20260101T001500Z - 5 min.)"
 EARLY = "Signature not yet current: 20260101T010000Z is still later than 20260101T000500Z"
@@ -45,6 +47,12 @@ def test_each_answer_has_its_own_fix(code, message, fix):
 )
 def test_what_fails_before_aws_can_answer_has_its_own_fix(error, fix):
     assert fix in told(error) and "\n" not in told(error)
+
+
+def test_a_value_error_of_credentials_is_not_told_as_one_of_the_endpoint():
+    assert "credential_process" in client_fix(json.JSONDecodeError("Expecting value", "x", 0))
+    elsewhere = ValueError("Unsupported host 'a'. Can only retrieve metadata from a loopback address")
+    assert "AWS_CONTAINER_CREDENTIALS_FULL_URI" in client_fix(elsewhere)
 
 
 def test_other_errors_are_nobody_elses():

@@ -92,18 +92,21 @@ def test_the_checks_are_those_of_the_profile(monkeypatch):
 
 
 def test_each_disk_that_is_written_to_is_looked_at(tmp_path, monkeypatch):
-    """Runs and models may lie on two disks: the smaller one decides, and is named by what is kept there."""
+    """Runs, models and the hub's may lie on three disks: the smallest decides, and is named by what is kept there."""
     runs, cache = tmp_path / "runs", tmp_path / "cache"
     runs.mkdir(), cache.mkdir()
+    hub = tmp_path / "hub"
+    hub.mkdir()
     monkeypatch.setenv("WORKSHOP_RUNS", str(runs / "not yet made"))
     monkeypatch.setenv("WORKSHOP_CACHE", str(cache))
+    monkeypatch.setenv("HF_HOME", str(hub))
     monkeypatch.setattr(readiness, "existing", lambda folder: Disk(folder))
     monkeypatch.setattr(readiness.shutil, "disk_usage", lambda disk: SimpleNamespace(free=disk.free * GIB))
-    free = {"runs": 50, "cache": 0.001}
+    free = {"runs": 50, "cache": 0.001, "hub": 50}
 
     class Disk:
         def __init__(self, folder):
-            self.name = "runs" if "runs" in folder.parts else "cache"
+            self.name = next(name for name in free if name in folder.parts)
             self.free = free[self.name]
 
         def stat(self):
@@ -111,8 +114,11 @@ def test_each_disk_that_is_written_to_is_looked_at(tmp_path, monkeypatch):
 
     check = readiness.disk_check("laptop")
     assert not check.ok and "free for models" in check.found and "WORKSHOP_CACHE" in check.fix
-    free |= {"cache": 50}
-    assert readiness.disk_check("laptop").ok and readiness.disk_check("laptop").found.count("free") == 2
+    free |= {"cache": 50, "hub": 0.001}
+    check = readiness.disk_check("laptop")
+    assert not check.ok and "free for what comes from the hub" in check.found and "HF_HOME" in check.fix
+    free |= {"hub": 50}
+    assert readiness.disk_check("laptop").ok and readiness.disk_check("laptop").found.count("free") == 3
 
 
 # ── what a container may use ────────────────────────────────────────────────────────────────────────────────
@@ -226,6 +232,15 @@ def test_older_packages_on_pythonpath_are_named(tmp_path, monkeypatch):
     assert told.returncode == 1 and "Traceback" not in told.stderr and "unset PYTHONPATH" in told.stdout
 
 
+def test_a_package_on_pythonpath_that_tells_no_version_is_named_too(tmp_path, monkeypatch):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert f"{tmp_path} has torch of no known version" in packages.pythonpath_check().found
+    told = run_preflight(PYTHONPATH=str(tmp_path))
+    assert told.returncode == 1 and "Traceback" not in told.stderr and "FAIL  PYTHONPATH" in told.stdout
+
+
 def test_a_torch_xla_of_another_release_is_named(monkeypatch):
     there = packages.read_pins(REPOSITORY / "requirements-neuron.txt") | {"torch-xla": "2.5.1"}
     monkeypatch.setattr(packages, "installed", lambda name: there.get(name, "missing"))
@@ -241,7 +256,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     assert not check.ok and tmp_path.name in check.found and "WORKSHOP_RUNS" in check.fix
 
 
-@pytest.mark.parametrize("variable", ["WORKSHOP_RUNS", "WORKSHOP_CACHE"])
+@pytest.mark.parametrize("variable", ["WORKSHOP_RUNS", "WORKSHOP_CACHE", "HF_HOME"])
 def test_a_file_where_a_folder_is_wanted_is_named(tmp_path, monkeypatch, variable):
     (tmp_path / "file").touch()
     monkeypatch.setenv(variable, str(tmp_path / "file"))
@@ -252,7 +267,7 @@ WITHOUT_ROOTS_RIGHTS = ["setpriv", "--bounding-set=-dac_override,-dac_read_searc
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may read everything")
-@pytest.mark.parametrize("variable", ["WORKSHOP_RUNS", "WORKSHOP_CACHE"])
+@pytest.mark.parametrize("variable", ["WORKSHOP_RUNS", "WORKSHOP_CACHE", "HF_HOME"])
 def test_a_folder_that_cannot_even_be_seen_is_named(tmp_path, variable):
     closed = tmp_path / "anothers"
     closed.mkdir(mode=0)
@@ -260,7 +275,7 @@ def test_a_folder_that_cannot_even_be_seen_is_named(tmp_path, variable):
     environment = os.environ | {variable: str(closed / "deep" / "folder")}
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and not done.stderr, done.stderr
-    assert f"FAIL  folders: {closed} can't be written to → set WORKSHOP_RUNS and WORKSHOP_CACHE" in done.stdout
+    assert f"FAIL  folders: {closed} can't be written to → set {variable} to another" in done.stdout
 
 
 def test_a_model_folder_that_is_missing_is_found_out_without_network(tmp_path, monkeypatch):
@@ -270,6 +285,20 @@ def test_a_model_folder_that_is_missing_is_found_out_without_network(tmp_path, m
     monkeypatch.delenv("WORKSHOP_MODEL")
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path))
     assert "not cached yet" in readiness.model_check().found
+
+
+def test_a_base_model_of_which_a_file_was_cut_off_is_not_ready(tmp_path, monkeypatch):
+    for name in ("given", "SmolLM2-135M-Instruct"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "tokenizer.json").write_text('{"version": ')
+    monkeypatch.setenv("WORKSHOP_MODEL", str(tmp_path / "given"))
+    assert str(tmp_path / "given" / "tokenizer.json") in readiness.model_check().found
+    monkeypatch.delenv("WORKSHOP_MODEL")
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path))
+    check = readiness.model_check()
+    assert not check.ok and "SmolLM2-135M-Instruct/tokenizer.json is missing, cut off" in check.found
+    assert f"delete {tmp_path / 'SmolLM2-135M-Instruct'}" in check.fix
 
 
 def test_as_a_program_it_prints_json_and_exits_by_its_findings(tmp_path):

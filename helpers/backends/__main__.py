@@ -3,6 +3,8 @@
 import sys
 
 from helpers.backends.choice import explain
+from helpers.files import replace_unprintable
 
+replace_unprintable()
 print(line := explain())
 sys.exit(line.startswith("FAIL"))

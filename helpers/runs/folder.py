@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from helpers.files import REPOSITORY, read_json, write_json
+from helpers.files import REPOSITORY, DamagedFile, read_json, write_json
 from helpers.runs.lock import Lock
 from helpers.runs.machine import here_and_now
 from helpers.runs.stage import Stage
@@ -108,11 +108,11 @@ def run_lock(path: Path) -> Lock:
 
 
 def read_object(path: Path) -> dict:
-    """The JSON object in a file, {} where there is none; a ValueError names a file that holds something else."""
+    """The JSON object in a file, {} where there is none; a DamagedFile names a file that holds something else."""
     found = read_json(path, {})
     parts = {"it": found} | ({name: found.get(name, {}) for name in PARTS} if isinstance(found, dict) else {})
     if wrong := next((name for name, part in parts.items() if not isinstance(part, dict)), None):
-        raise ValueError(f"{path.parent.name}/{path.name}: {wrong} is no JSON object: restore or delete the file")
+        raise DamagedFile(f"{path.parent.name}/{path.name}: {wrong} is no JSON object: restore or delete the file")
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from helpers.files import append_line, read_json, read_lines, write_json, write_text
+from helpers.files import DamagedFile, append_line, read_json, read_lines, write_json, write_text
 from helpers.runs.lock import Held, Lock
 from helpers.runs.told import Refused
 
@@ -60,7 +60,7 @@ class Stage:
     @property
     def training(self) -> dict:
         """What the training of the model that is here took, its steps included; {} where none is whole."""
-        return read_json(self.path / "training.json", {})
+        return read_json(self.path / "training.json", {}) if self.model_path.is_dir() else {}
 
     @property
     def steps_wanted(self) -> int:
@@ -215,21 +215,60 @@ def _step(checkpoint) -> int:
 def damaged_file(checkpoint: Path) -> str | None:
     """The name of the first file of a Trainer's checkpoint that is missing or cut off; None if it is whole.
 
-    Trainer writes trainer_state.json last, so that a checkpoint that a kill cut off has none. A disk that ran full, or
-    a copy that broke, may have cut any other: torch's files are zip archives, whose index is at their end.
+    Trainer writes trainer_state.json last, so that a checkpoint that a kill cut off has none.
     """
     try:
         if "global_step" not in read_json(checkpoint / "trainer_state.json", {}):
             return "trainer_state.json"
     except ValueError:
         return "trainer_state.json"
-    for path in sorted(checkpoint.iterdir()):
-        if path.suffix in (".pt", ".pth", ".bin") and not zipfile.is_zipfile(path):
-            return path.name
-        if path.suffix == ".safetensors":
-            try:
-                with safe_open(path, framework="np"):
-                    pass
-            except SafetensorError:
-                return path.name
+    return cut_file(checkpoint)
+
+
+def refuse_cut(folder: Path, fix: str) -> None:
+    """Raise a DamagedFile for a model's folder with a file that is cut off; `fix` says what to do."""
+    if name := cut_file(folder):
+        raise DamagedFile(f"{folder / name} is missing, cut off or damaged: {fix}")
+
+
+def cut_file(folder: Path) -> str | None:
+    """The name of the first file of a model or checkpoint that is cut off, or a missing part; None if all are whole.
+
+    A disk that ran full, or a copy that broke, may have cut any: JSON then ends too early, safetensors tell their
+    length at their beginning, and torch's files are zip archives, whose index is at their end.
+    """
+    return next((path.name for path in sorted(folder.iterdir()) if _cut(path)), None) or _missing_part(folder)
+
+
+def _cut(path: Path) -> bool:
+    if not path.exists():  # a link to nothing, as in a hub's cache whose files were deleted
+        return True
+    if path.suffix in (".jinja", ".model"):
+        return not path.stat().st_size
+    if path.suffix == ".json":
+        try:
+            return not isinstance(read_json(path), dict | list)
+        except ValueError:
+            return True
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="np"):
+                return False
+        except SafetensorError:
+            return True
+    is_torchs = path.suffix in (".pt", ".pth") or (path.suffix == ".bin" and _begins_as_zip(path))
+    return is_torchs and not zipfile.is_zipfile(path)
+
+
+def _begins_as_zip(path: Path) -> bool:
+    """Or is empty. Models of before torch 1.6 are no zip archives."""
+    with path.open("rb") as file:
+        return file.read(2) in (b"", b"PK")
+
+
+def _missing_part(folder: Path) -> str | None:
+    for index in sorted(folder.glob("*.index.json")):
+        parts = set(read_json(index, {}).get("weight_map", {}).values())
+        if missing := sorted(name for name in parts if not (folder / name).is_file()):
+            return missing[0]
     return None

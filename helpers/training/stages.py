@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_callback import TrainerState
 
-from helpers.files import refused
+from helpers.files import refused, replaced_whole
 from helpers.runs.memory import release_memory
+from helpers.runs.stage import refuse_cut
 from helpers.runs.told import Refused, RunFirst, Stopped
 from helpers.training.autocast import adapters_cast_once, round_frozen
 from helpers.training.base_model import load_model
@@ -149,8 +150,9 @@ def save_trained(trainer, stage, summary: dict) -> None:
     model = trainer.model
     if hasattr(model, "merge_and_unload"):
         model = copy.deepcopy(model).float().merge_and_unload()
-    model.save_pretrained(stage.model_path)
-    trainer.processing_class.save_pretrained(stage.model_path)
+    with replaced_whole(stage.model_path) as folder:
+        model.save_pretrained(folder)
+        trainer.processing_class.save_pretrained(folder)
     stage.write_file("training.json", summary)  # last: without it the model counts as half-written
 
 
@@ -159,6 +161,7 @@ def load_trained(stage):
     if not stage.training:
         raise RunFirst(f"{stage.path.name} has no trained model yet: run the cell that trains it first")
     print(f"{stage}; its model is in {stage.path.relative_to(stage.run.path.parent)}/{stage.model_path.name}")
+    refuse_cut(stage.model_path, f"delete the folder {stage.path}, then train again")
     model = load_model(str(stage.model_path)).to(training_device())
     mark_as_trained(model, stage.name)
     return model

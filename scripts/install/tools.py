@@ -6,15 +6,22 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
+from itertools import takewhile
 from pathlib import Path
 
 from scripts.install.pins import SetupError, has
 
 UV = "uv==0.13.9"
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+CONFLICT = "The conflict is caused by:"
 # They send packages elsewhere, or change what is installed.
 MISLEADING = ["PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "PIP_NO_DEPS", "PIP_DRY_RUN"]
 MISLEADING += ["PIP_IGNORE_INSTALLED"]
+# uv has settings of its own, in files too, with the same effects; those of the network and its cache are followed.
+UVS_OWN = re.compile(
+    r"UV_(?!CACHE|HTTP|NATIVE_TLS|SYSTEM_CERTS|(DEFAULT_|EXTRA_)?INDEX|INSECURE|CONCURRENT|LINK_MODE|KEYRING)"
+)
 # pip's settings and uv's options for the same. What neither column knows (a client's certificate, …) is left to pip.
 SAME = {"index-url": "--default-index", "extra-index-url": "--index", "find-links": "--find-links"}
 SAME |= {"constraint": "--constraint", "trusted-host": "--allow-insecure-host"}
@@ -33,35 +40,57 @@ HARMLESS |= {name[4:].lower().replace("_", "-") for name in MISLEADING}
 
 
 def ignored_settings() -> list[str]:
-    """The variables that are set and would send packages elsewhere."""
-    return [name for name in MISLEADING if os.environ.get(name)]
+    """The variables that are set and would send packages elsewhere, or change which."""
+    return [name for name, value in os.environ.items() if value and (name in MISLEADING or UVS_OWN.match(name))]
 
 
 def clean() -> dict[str, str]:
     """The process's environment without them."""
-    return {name: value for name, value in os.environ.items() if name not in MISLEADING} | {"PIP_USER": "0"}
+    ignored = ignored_settings()
+    kept = {name: value for name, value in os.environ.items() if name not in ignored}
+    return kept | {"PIP_USER": "0", "UV_NO_CONFIG": "1"}
 
 
 def pip_arguments() -> list[str]:
     """$PIP_ARGS, split as a shell does."""
-    return shlex.split(os.environ.get("PIP_ARGS", ""))
+    try:
+        return shlex.split(os.environ.get("PIP_ARGS", ""))
+    except ValueError as error:
+        raise SetupError(f"PIP_ARGS can't be split into arguments: {error}") from None
 
 
 def pip(*arguments: str, capture: bool = False, cache: Path | None = None) -> str:
     """Run pip and return what it printed (if captured); a SetupError names the setting that may be at fault."""
     env = clean() | ({"PIP_CACHE_DIR": str(cache)} if cache else {})
-    done = subprocess.run([*PIP, *arguments], env=env, text=True, stdout=subprocess.PIPE if capture else None)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "pip.log"  # what --quiet keeps from the terminal, such as who wants which version
+        command = [*PIP, "--log", str(log), *arguments]
+        done = subprocess.run(command, env=env, text=True, stdout=subprocess.PIPE if capture else None)
+        why = conflict(log.read_text(encoding="utf-8", errors="replace")) if done.returncode and log.exists() else ""
     if done.returncode:
-        found = suspects()
+        found = [name for name in suspects() if "(constraint)" not in why or re.search("(?i)constraint|PIP_ARGS", name)]
         hint = f"; if one of these settings is at fault, unset it: {', '.join(found)}" if found else ""
-        raise SetupError(f"pip failed, see above{hint}. What was downloaded is kept: run the command again to go on")
+        raise SetupError(f"pip failed{why or ', see above'}{hint}. What was downloaded is kept: run it again to go on")
     return done.stdout or ""
+
+
+def conflict(log: str) -> str:
+    """What pip says of versions that exclude each other, such as a pin's and a constraint's; "" if that is not why."""
+    lines = [re.sub(r"^\S+T[\d:,]+ ", "", line).strip() for line in log.splitlines()]
+    if CONFLICT not in lines:
+        return ""
+    said = takewhile(bool, lines[lines.index(CONFLICT) + 1 :])
+    wants = ", ".join(line.removeprefix("The user requested ") for line in said)
+    return f", these can't be had together: {wants}"
 
 
 def pip_settings() -> dict[str, str]:
     """pip's configuration for `pip install`: {setting: value}, from its files and from variables, which win."""
-    said = subprocess.run([*PIP, "config", "list"], env=clean(), capture_output=True, text=True).stdout
-    found = re.findall(r"^(global|install|:env:)\.([\w-]+)='(.*)'$", said, re.MULTILINE)
+    said = subprocess.run([*PIP, "config", "list"], env=clean(), capture_output=True, text=True)
+    if said.returncode:
+        why = " ".join(said.stderr.split())
+        raise SetupError(f"pip can't read its settings ({why}): fix that file, or unset PIP_CONFIG_FILE")
+    found = re.findall(r"^(global|install|:env:)\.([\w-]+)='(.*)'$", said.stdout, re.MULTILINE)
     found.sort(key=lambda setting: ("global", "install", ":env:").index(setting[0]))
     return {name: value for _, name, value in found}
 

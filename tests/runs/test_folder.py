@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.files import append_line, read_json, read_lines, refused, write_json, write_text
+from helpers.files import append_line, read_json, read_lines, refused, replaced_whole, write_json, write_text
 from helpers.runs import folder as runs
 from helpers.runs import machine
 from helpers.runs.folder import Run, new_run, open_run
@@ -79,6 +79,22 @@ def test_what_the_system_refuses_is_one_line_with_its_fix(error, fix):
 
 def test_what_the_system_did_not_refuse_is_another_error():
     assert refused(KeyError("x"), Path("runs"), "") is refused(OSError("of a library"), Path("runs"), "") is None
+
+
+def test_a_folder_is_replaced_whole_or_stays_as_it_was(tmp_path):
+    folder = tmp_path / "deep" / "model"
+    with pytest.raises(OSError, match="full"), replaced_whole(folder) as making:
+        (making / "weights").write_text("half")
+        raise OSError("full")
+    assert not folder.exists()
+    for text in ("first", "second"):
+        with replaced_whole(folder) as making:
+            (making / text).write_text(text)
+            (making / "part").mkdir()
+        assert sorted(path.name for path in folder.iterdir()) == sorted([text, "part"])
+    with pytest.raises(OSError, match="full"), replaced_whole(folder) as making:
+        raise OSError("full")
+    assert (folder / "second").read_text() == "second" and not making.exists()
 
 
 def test_a_killed_writer_leaves_a_whole_file(tmp_path):

@@ -93,3 +93,14 @@ def test_an_unfinished_run_is_refused_and_nothing_recorded_says_how(repository):
 def test_what_is_recorded_is_json_that_others_can_read(repository):
     path = record_results.record(a_run(repository / "run", 3, 0.1))
     assert path.name == "laptop-seed3.json" and json.loads(path.read_text())["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [("state.json", "", "no JSON"), ("state.json", "[]", "no JSON object"), ("results.json", "{}", "has no profile")],
+)
+def test_a_run_whose_files_are_damaged_or_older_is_named(repository, name, content, says):
+    run = a_run(repository / "run", 0, 0.1)
+    (run / name).write_text(content)
+    with pytest.raises(ValueError, match=says):
+        record_results.record(run)

@@ -186,6 +186,41 @@ def test_settings_that_send_packages_elsewhere_do_not(tmp_path, name):
     assert (tmp_path / "my wörkshop" / "venv" / ".ready-x").exists()
 
 
+def test_settings_that_change_what_is_installed_are_not_followed_and_those_of_the_network_are(monkeypatch):
+    followed = {
+        "UV_CACHE_DIR": "c",
+        "UV_DEFAULT_INDEX": "https://a",
+        "UV_HTTP_TIMEOUT": "9",
+        "PIP_INDEX_URL": "https://a",
+    }
+    misleading = {"UV_SYSTEM_PYTHON": "1", "UV_OVERRIDE": "o.txt", "UV_CONSTRAINT": "c.txt", "PIP_ROOT": "/r"}
+    monkeypatch.setattr(tools.os, "environ", followed | misleading)
+    assert sorted(tools.ignored_settings()) == sorted(misleading)
+    assert tools.clean() == followed | {"PIP_USER": "0", "UV_NO_CONFIG": "1"}
+
+
+@pytest.mark.slow
+def test_uvs_own_file_and_pythons_variables_change_nothing(tmp_path):
+    """uv reads the uv.toml of any folder above; PYTHONSAFEPATH hides scripts/, and warnings would be errors."""
+    (tmp_path / "uv.toml").write_text(f"[pip]\ntarget = '{tmp_path / 'elsewhere'}'\n")
+    done = set_up(tmp_path, PYTHONSAFEPATH="1", PYTHONWARNINGS="error")
+    assert done.returncode == 0 and has_six(tmp_path) and not (tmp_path / "elsewhere").exists(), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("PIP_CONFIG_FILE", "pip.conf", r"pip can't read its settings \(.*pip\.conf.*\): fix that file"),
+        ("PIP_ARGS", "--index-url 'http", "PIP_ARGS can't be split into arguments: No closing quotation"),
+    ],
+)
+def test_settings_that_cannot_be_read_are_named(tmp_path, monkeypatch, name, value, says):
+    (tmp_path / "pip.conf").write_text("target = x\n[install\n")
+    monkeypatch.setenv(name, str(tmp_path / value) if name == "PIP_CONFIG_FILE" else value)
+    with pytest.raises(pins.SetupError, match=says):
+        tools.pip_settings(), tools.pip_arguments()
+
+
 @pytest.mark.slow
 def test_a_setting_in_pips_own_file_is_named(tmp_path):
     (tmp_path / "pip.conf").write_text(f"[install]\ntarget = {tmp_path / 'elsewhere'}\n")
@@ -194,20 +229,37 @@ def test_a_setting_in_pips_own_file_is_named(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by_variable", [True, False])
-def test_a_constraint_that_contradicts_is_named_and_nothing_counts_as_done(tmp_path, by_variable):
+@pytest.mark.parametrize(("by_variable", "with_uv"), [(True, True), (False, True), (True, False)])
+def test_a_constraint_that_contradicts_is_told_with_both_versions_and_nothing_counts_as_done(
+    tmp_path, by_variable, with_uv
+):
     (tmp_path / "c.txt").write_text("six==1.16.0\n")
     (tmp_path / "pip.conf").write_text(f"[global]\nconstraint = {tmp_path / 'c.txt'}\n")
     name, value = ("PIP_CONSTRAINT", "c.txt") if by_variable else ("PIP_CONFIG_FILE", "pip.conf")
-    done = set_up(tmp_path, **{name: str(tmp_path / value)})
+    only_pip = {} if with_uv else {"PIP_ARGS": "--prefer-binary"}
+    done = set_up(tmp_path, **{name: str(tmp_path / value)}, **only_pip)
     last = done.stderr.splitlines()[-1]
-    assert done.returncode == 1 and ("1.16.0" in done.stderr or not by_variable), (
-        "uv tells both versions, where it runs"
-    )
     named = "PIP_CONSTRAINT" if by_variable else "constraint in pip's configuration"
-    assert "if one of these settings is at fault, unset it: " in last
-    assert f"{named} (constraints in {tmp_path / 'c.txt'})" in last
+    assert done.returncode == 1 and "six==1.17.0, (constraint) six==1.16.0" in last
+    assert f"if one of these settings is at fault, unset it: {named} (constraints in {tmp_path / 'c.txt'}). " in last
     assert not (tmp_path / "my wörkshop" / "venv" / ".ready-x").exists()
+
+
+def test_who_wants_which_version_is_read_from_what_pip_says():
+    log = "\n".join(f"2026-11-27T12:00:00,123 {line}" for line in LOG.splitlines())
+    assert tools.conflict(log) == (
+        ", these can't be had together: jinja2 3.1.6 depends on MarkupSafe>=2.0, (constraint) markupsafe<2"
+    )
+    assert tools.conflict("2026-11-27T12:00:00,123 ERROR: no matching distribution") == ""
+
+
+LOG = """ERROR: Cannot install jinja2 because these package versions have conflicting dependencies.
+
+The conflict is caused by:
+    jinja2 3.1.6 depends on MarkupSafe>=2.0
+    The user requested (constraint) markupsafe<2
+
+To fix this you could try to:"""
 
 
 @pytest.mark.slow

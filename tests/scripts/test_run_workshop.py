@@ -383,6 +383,29 @@ def test_a_file_that_is_no_notebook_is_named(tmp_path, content):
         choose([], folder, "smoke")
 
 
+def test_a_folder_without_notebooks_and_a_notebook_that_cannot_be_read_are_named(tmp_path):
+    with pytest.raises(ValueError, match=rf"{tmp_path} holds no notebook such as 00_preflight.ipynb"):
+        choose([], tmp_path, "smoke")
+    (tmp_path / "01_b.ipynb").mkdir()
+    with pytest.raises(ValueError, match=r"01_b.ipynb is no notebook \(.*Is a directory"):
+        choose([], tmp_path, "smoke")
+
+
+def test_a_check_fails_where_python_would_leave_it_out_and_a_bare_one_is_told_by_its_line(runner, monkeypatch):
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    write_notebook(runner.folder, "00_a", "x = 1\nassert x == 2")
+    code, said = runner.run()
+    assert code == 1 and "FAILED: 00_a.ipynb, cell 1: AssertionError: assert x == 2" in said
+
+
+def test_results_that_a_notebook_damaged_are_named(runner):
+    spoil = "import os, pathlib\npathlib.Path(os.environ['WORKSHOP_RUN'], 'results.json').write_text('cut')"
+    write_notebook(runner.folder, "00_a", spoil)
+    code, said = runner.run()
+    assert code == 1 and "Traceback" not in said
+    assert re.search(r"^make run: \S+-smoke/results.json is no JSON .*: restore or delete the file", said, re.MULTILINE)
+
+
 OLDER = '{"status": "stopped", "key": [], "done": {"00_a": {}}}'
 
 

@@ -12,8 +12,9 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from transformers import PreTrainedTokenizerFast
 
-from helpers.files import REPOSITORY
+from helpers.files import MAKING, REPOSITORY
 from helpers.runs import Run
 from scripts import train
 from scripts.train_arguments import refuse_overwriting
@@ -186,6 +187,20 @@ def test_a_full_disk_is_one_line(error, monkeypatch, capsys, tmp_path):
     assert train.main(["--method", "orpo", "--backend", "cpu", "--output_dir", str(tmp_path)]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"train.py: {tmp_path}: No space left on device: ") and "another --output_dir" in said
+
+
+def test_a_save_that_finds_the_disk_full_leaves_no_model_and_the_next_run_trains(data, tmp_path, monkeypatch, capsys):
+    def fill(_, folder, **__):
+        assert "model.safetensors" in os.listdir(folder)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out, arguments = tmp_path / "out", ("--method", "orpo", "--backend", "cpu", "--data", str(data), *SHORT)
+    with monkeypatch.context() as full:
+        full.setattr(PreTrainedTokenizerFast, "save_pretrained", fill)
+        assert train.main([*command(out, *arguments)[2:], "--save_strategy", "no"]) == 1
+    assert "no space is left" in capsys.readouterr().err.splitlines()[-1] and not (out / "orpo" / "model").exists()
+    assert train.main([*command(out, *arguments)[2:], "--save_strategy", "no"]) == 0
+    assert (out / "orpo" / "model" / "config.json").is_file() and not (out / "orpo" / "model" / MAKING).exists()
 
 
 def test_cores_that_disagree_with_torchruns_processes_are_refused_before_anything_is_loaded(tmp_path):

@@ -42,7 +42,9 @@ def run(tmp_path):
     run.write_results(methods={"base": values, "sft": values, "orpo": values}, generations=[said])
     v4 = nbformat.v4
     image = v4.new_output("display_data", {"image/png": PNG}, metadata={"image/png": {"alt": 'a "quoted" alt'}})
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "image/png": PNG, "text/plain": "ratio 2"}
     outputs = [
+        v4.new_output("display_data", widget),
         v4.new_output("stream", text="step 1\rstep 2\n<i>not a tag</i>\n"),
         image,
         v4.new_output("error", ename="AssertionError", evalue="the lesson did not come true"),
@@ -64,8 +66,8 @@ def test_page_reads_without_network_and_escapes_what_models_say(run):
         for name in ("src", "href"):
             assert attributes.get(name, "data:").startswith("data:"), (tag, attributes)
     images = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == 2 and all(image["alt"] for image in images)
-    assert images[1]["alt"] == 'a "quoted" alt'
+    assert len(images) == 3 and all(image["alt"] for image in images)
+    assert images[2]["alt"] == 'a "quoted" alt' and "ratio 2" in page.text
 
 
 def test_page_shows_numbers_answers_failures_and_the_smoke_warning(run):

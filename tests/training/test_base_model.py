@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,9 +14,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
 from transformers import LlamaForCausalLM
 
-from helpers.files import REPOSITORY
+from helpers.files import REPOSITORY, DamagedFile
 from helpers.training import base_model as models
 from helpers.training import packaged_model as packaged
 from helpers.training.base_model import (
@@ -27,7 +30,7 @@ from helpers.training.base_model import (
     load_tokenizer,
     smoke_model,
 )
-from helpers.training.packaged_model import packaged_model
+from helpers.training.packaged_model import PACKAGED_FOLDER, packaged_model
 
 
 @pytest.fixture
@@ -164,9 +167,12 @@ def test_what_came_from_the_hub_needs_it_no_more(offline, monkeypatch, tmp_path)
     (snapshot / "config.json").write_text("{}")
     monkeypatch.setattr(models, "snapshot_download", partial(models.snapshot_download, cache_dir=tmp_path))
     assert models.kept_from_hub(models.HUB_TWIN) is None
-    (snapshot / "model.safetensors").touch()
+    save_file({"weight": torch.ones(2)}, snapshot / "model.safetensors")
     path, reason = find_base_model(models.HUB_TWIN)
     assert path == str(snapshot) and "as it was kept" in reason
+    (snapshot / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(DamagedFile, match=rf"model.safetensors is .*: delete {snapshot.parents[1]}, the next start"):
+        find_base_model(models.HUB_TWIN)
 
 
 def test_a_model_that_only_the_hub_has_is_refused_offline(offline):
@@ -247,11 +253,96 @@ def test_models_of_real_size_for_measuring(name, billions, vocabulary):
     assert config.vocab_size == vocabulary >= len(load_tokenizer(name))
 
 
-def test_weights_that_were_cut_off_are_named_with_the_folder(tmp_path):
-    smoke_model().save_pretrained(tmp_path)
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:5000])
+# ── files that a full disk or a broken copy cut off ──
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, tokenizer):
+    """The folder of a small model."""
+    folder = tmp_path_factory.mktemp("saved")
+    smoke_model().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "mine")
+
+
+LOADED_FROM = [find_base_model, load_config, load_model, load_tokenizer]
+CUT = ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"]
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.98])
+@pytest.mark.parametrize("name", [*CUT, "chat_template.jinja"])
+def test_a_file_of_a_model_that_was_cut_off_is_named_before_a_library_reads_it(folder, name, share):
+    if name == "chat_template.jinja" and share:
+        pytest.skip("a template has no end that is missing")
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[: int(share * len(whole))])
+    for load in LOADED_FROM:
+        with pytest.raises(DamagedFile, match=rf"^{folder / name} is missing, cut off or damaged: copy or"):
+            load(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "load"),
+    [
+        ("tokenizer.json", None, load_tokenizer),
+        ("tokenizer.json", "{}", load_tokenizer),
+        ("config.json", "{}", load_config),
+        ("config.json", "{}", load_model),
+        ("model.safetensors", None, load_model),
+    ],
+)
+def test_a_file_that_is_missing_or_says_nothing_is_told_in_one_line(folder, name, content, load):
+    (folder / name).unlink()
+    if content:
+        (folder / name).write_text(content)
     with pytest.raises(
-        ValueError, match=rf"weights in {tmp_path} is cut off or damaged .*copy or train the model again"
+        DamagedFile, match=rf"in {folder} can't be loaded \(.*\): copy or train the model again"
+    ) as error:
+        load(str(folder))
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_a_part_of_the_weights_that_is_missing_is_named(folder):
+    model = load_model(str(folder))
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="2MB")
+    assert find_base_model(str(folder))
+    part = sorted(folder.glob("model-*.safetensors"))[-1]
+    part.unlink()
+    with pytest.raises(DamagedFile, match=rf"{part} is missing"):
+        find_base_model(str(folder))
+
+
+def test_an_adapter_that_was_cut_off_is_named_and_so_is_its_base(folder, tmp_path):
+    get_peft_model(load_model(str(folder)), LoraConfig(task_type="CAUSAL_LM")).save_pretrained(tmp_path / "adapter")
+    assert load_model(str(tmp_path / "adapter"))
+    cut(folder / "model.safetensors")
+    with pytest.raises(DamagedFile, match=rf"^{folder / 'model.safetensors'} is missing, cut off"):
+        load_model(str(tmp_path / "adapter"))
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        cut(tmp_path / "adapter" / name)
+        with pytest.raises(DamagedFile, match=rf"^{tmp_path / 'adapter' / name} is missing, cut off"):
+            find_base_model(str(tmp_path / "adapter"))
+
+
+def test_the_packaged_model_that_was_cut_off_is_named_and_made_again(folder, monkeypatch):
+    monkeypatch.setenv("WORKSHOP_CACHE", str(folder.parent))
+    folder = folder.rename(folder.parent / PACKAGED_FOLDER)
+    cut(folder / "tokenizer.json")
+    with pytest.raises(
+        DamagedFile, match=rf"tokenizer.json .* delete the folder {folder}, the next start makes it again"
     ):
-        load_model(str(tmp_path))
+        load_tokenizer("smoke")
+    shutil.rmtree(folder)
+    monkeypatch.setattr("helpers.training.packaged_model._dequantise", lambda making: (making / "config.json").touch())
+    monkeypatch.setattr("helpers.training.packaged_model.refuse_cut", lambda *_: None)
+    assert packaged_model() == folder and folder.is_dir()
+
+
+def cut(path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

@@ -1,5 +1,6 @@
 """A stage that is trained, stopped, gone on with, trained with other settings, and read back."""
 
+import errno
 import json
 import os
 import shutil
@@ -14,8 +15,9 @@ from transformers import TrainerCallback, set_seed
 from helpers.data.collate import PreferenceCollator
 from helpers.evaluation.heldout import evaluate
 from helpers.evaluation.tables import comparison_table
+from helpers.files import DamagedFile
 from helpers.runs.folder import Run
-from helpers.runs.told import Refused, Stopped
+from helpers.runs.told import Refused, RunFirst, Stopped
 from helpers.show.widgets import LiveMonitor
 from helpers.training.base_model import smoke_model
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
@@ -257,3 +259,47 @@ def test_a_disk_that_is_full_is_one_line_and_the_training_goes_on_from_its_check
     with pytest.raises(Refused, match="No space left on device: no space is left: free some, or set WORKSHOP_RUNS"):
         session.train()
     assert not session.stage.training and session.stage.last_checkpoint()
+
+
+def test_a_save_that_finds_the_disk_full_leaves_no_model_and_the_training_goes_on(
+    run, tokenized, tokenizer, monkeypatch
+):
+    """The weights are there, the tokenizer finds no room: what is there is no trained model."""
+
+    def fill(folder, *_, **__):
+        assert os.listdir(folder)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    session = Session(run, tokenized, tokenizer, replace(SMOKE, save_every=2))
+    with monkeypatch.context() as full:
+        full.setattr(type(session.trainer.processing_class), "save_pretrained", lambda _, folder, *__: fill(folder))
+        with pytest.raises(Refused, match="no space is left"):
+            session.train()
+    assert not session.stage.model_path.exists() and not session.stage.trained and not session.stage.training
+    with pytest.raises(RunFirst):
+        load_trained(session.stage)
+    again = Session(run, tokenized, tokenizer, replace(SMOKE, save_every=2))
+    again.train()
+    assert again.stage.trained and load_trained(again.stage)
+
+
+def test_a_trained_model_that_was_cut_off_is_named_and_can_be_trained_again(session):
+    begun = session()
+    begun.train()
+    cut = begun.stage.model_path / "model.safetensors"
+    cut.write_bytes(cut.read_bytes()[:5000])
+    with pytest.raises(DamagedFile, match=rf"{cut} .*: delete the folder {begun.stage.path}, then train again"):
+        load_trained(begun.stage)
+    shutil.rmtree(begun.stage.path)
+    again = session()
+    again.train()
+    assert load_trained(again.stage)
+
+
+def test_a_model_folder_that_was_deleted_is_trained_again(session):
+    begun = session()
+    begun.train()
+    shutil.rmtree(begun.stage.model_path)
+    assert not begun.stage.trained
+    with pytest.raises(RunFirst):
+        load_trained(begun.stage)

@@ -7,9 +7,10 @@ python -m helpers.neuron.compile_cache push s3://bucket/prefix
 
 import argparse
 import json
+import os
 import sys
 
-from helpers.files import replace_unprintable
+from helpers.files import FIXES, replace_unprintable
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.layout import path_text
 from helpers.neuron.compile_cache.problems import BLOCKING, MOVED
@@ -42,19 +43,26 @@ def main(arguments: list[str] | None = None) -> int:
     replace_unprintable()
     asked = parse(arguments)
     try:
-        return run(CompileCache(asked.cache, asked.compiler), asked)
+        cache = CompileCache(asked.cache, asked.compiler)
+        if cache.path and cache.path.is_file():
+            raise ValueError(f"{cache.path} is a file: give the cache's folder")
+        return run(cache, asked)
     except (ValueError, TransferError, OSError) as error:
         print(f"compile_cache: {told(error)}", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
 
 
 def told(error: Exception) -> str:
-    """An error in one line. What another user owns, or a read-only disk, is named with the fix."""
-    if not isinstance(error, OSError) or error.filename is None:
-        return getattr(error, "strerror", None) or str(error)
-    fix = "run as the user who owns it, or choose another folder"
-    why = f": {fix}" if error.errno in UNWRITABLE else ""
-    return f"{error.filename}: {error.strerror}{why}"
+    """An error in one line. What another user owns, a full or a read-only disk is named with the fix."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    if error.filename is None and error.strerror != os.strerror(error.errno):  # our own, with its fix
+        return error.strerror
+    if error.errno in UNWRITABLE:
+        fix = "run as the user who owns it, or choose another folder"
+    else:
+        fix = FIXES.get(error.errno, "see that it is there, or {}").format("choose another folder")
+    return f"{error.filename or 'the disk'}: {error.strerror}: {fix}"
 
 
 def run(cache: CompileCache, asked: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 """Push and pull, to a folder and to a real S3 API on loopback: what is moved, and what never is."""
 
+import errno
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from helpers.files import REPOSITORY
 from helpers.neuron.compile_cache import CompileCache, push, store, transfer
+from helpers.neuron.compile_cache.__main__ import main
 from helpers.neuron.compile_cache.layout import FINGERPRINTS
 from helpers.neuron.compile_cache.sample import (
     COMPILER,
@@ -518,3 +520,17 @@ def test_each_answer_of_s3_has_its_own_fix(bucket, code, fix):
     with pytest.raises(TransferError, match=fix) as error, open_store(bucket.url).told():
         raise ClientError({"Error": {"Code": code}}, "ListObjectsV2")
     assert "try again later" not in str(error.value)
+
+
+def test_a_file_as_cache_and_a_full_disk_are_one_line_with_the_fix(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").touch()
+    for command in ("status", "problems"):
+        assert main(["--cache", str(tmp_path / "file"), command]) == 2
+        assert capsys.readouterr().err == f"compile_cache: {tmp_path / 'file'} is a file: give the cache's folder\n"
+
+    def fill(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(CompileCache, "push", fill)
+    assert main(["--cache", str(tmp_path / "cache"), "push", str(tmp_path / "store")]) == 1
+    assert "No space left on device: no space is left: free some, or choose" in capsys.readouterr().err
