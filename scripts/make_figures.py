@@ -9,9 +9,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from benchmarks import results as bench_results
-from helpers.evaluation import runs_summary, runs_table
+from helpers.evaluation import comparison_table, runs_summary, runs_table
 from helpers.files import REPOSITORY
-from helpers.runs import provenance_of_runs, recorded_runs
+from helpers.runs import provenance_of_runs, read_recorded, recorded_runs
 from helpers.show import plot_bench, plot_curves, plot_loss, plot_ratios, plot_results, stamp
 from helpers.techniques import figures, results, tables
 from scripts import lesson_tables, models, rooms, trl_arguments
@@ -40,11 +40,13 @@ def main() -> None:
     bench = bench_results.recorded_bench()
     save(stamp(plot_bench(bench), bench_results.origin(bench)), "bench.png")
     compare_techniques()
+    support = read_recorded("laptop-support-seed0.json", "run on the support domain", "make run SOURCE=support")
     made = {
         "README.md": {"summary": runs_summary(runs), "examples": lesson_tables.examples_table(runs[0])},
         "CONTRIBUTING.md": {"rooms": rooms.picture()},
         "docs/trl_arguments.md": {"arguments": trl_arguments.table()},
         "docs/models.md": {models.section(): models.table()},
+        "docs/own_data.md": {"support": own_domain(*support)},
         "docs/results.md": {
             "results": runs_table(runs),
             "controls": lesson_tables.controls_table(runs, controls),
@@ -56,6 +58,13 @@ def main() -> None:
     for document, texts in made.items():
         fill(REPOSITORY / document, texts)
     print(f"{len(list(IMAGES.glob('*.png')))} figures in docs/imgs/, and the tables of {', '.join(made)}")
+
+
+def own_domain(run: dict) -> str:
+    """What one recorded run on other pairs than the lesson's reached, and where it came from."""
+    pairs = f"{run['data']['train_pairs']} training pairs, {run['data']['heldout_pairs']} held out"
+    table = comparison_table(run["methods"], run["baselines"])
+    return f"{table}\n\n*{provenance_of_runs([run])}; {pairs}.*"
 
 
 def compare_techniques() -> None:

@@ -29,6 +29,7 @@ def record(run: Path) -> Path:
     results["notebook_seconds"] = {
         name: round(entry["seconds"], 1) for name, entry in state.get("done", {}).items() if "seconds" in entry
     }
+    results.get("data", {}).pop("load_from", None)  # a place on this machine
     target = results_folder() / f"{results['profile']}{pairs_of(results)}-seed{results['seed']}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     write_json(target, results)

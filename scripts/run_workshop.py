@@ -299,7 +299,7 @@ class Workshop:
 def earlier_seconds(profile: str) -> dict[str, float]:
     """Seconds of each notebook in earlier runs of a profile, the newest run winning, and in the recorded results."""
     seconds = {}
-    recorded = sorted((REPOSITORY / "docs" / "results").glob(f"{profile}-*.json"))
+    recorded = sorted((REPOSITORY / "docs" / "results").glob(f"{profile}-seed*.json"))
     for path in recorded:
         seconds |= json.loads(path.read_text()).get("notebook_seconds", {})
     for path in sorted(runs_folder().glob(f"*-{profile}/state.json")):
