@@ -47,7 +47,7 @@ def _bars(axis, lines: list[dict], rows: int) -> None:
     axis.bar_label(bars, padding=4)
     axis.set_yticks(range(len(lines)), [line["kind"] for line in lines])
     axis.set_xlim(0, 1.15 * max(counts))
-    axis.invert_yaxis()
+    axis.set_ylim(max(4, len(lines)) + 0.3, -0.7)  # the first on top, room for the legend below
     axis.grid(axis="y", visible=False)
     seen = dict(zip([line["severity"] for line in lines], bars, strict=True))
     axis.legend(seen.values(), seen, loc="lower right", fontsize=11)
