@@ -167,14 +167,16 @@ def test_override_by_argument_and_environment(monkeypatch):
 
 
 def test_classes_of_the_cpu_are_the_workshops_own():
-    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+    from trl import SFTConfig
 
+    from helpers.training.dpo import DPOConfig, DPOTrainer
     from helpers.training.orpo import ORPOConfig, ORPOTrainer
+    from helpers.training.sft import EvenSFTTrainer
 
     backend = detect(machine=LAPTOP)
     assert (backend.trainer("orpo"), backend.config("orpo")) == (ORPOTrainer, ORPOConfig)
-    assert (backend.trainer("sft"), backend.config("sft")) == (SFTTrainer, SFTConfig)
-    assert issubclass(backend.trainer("dpo"), DPOTrainer) and backend.config("dpo") is DPOConfig
+    assert (backend.trainer("sft"), backend.config("sft")) == (EvenSFTTrainer, SFTConfig)
+    assert (backend.trainer("dpo"), backend.config("dpo")) == (DPOTrainer, DPOConfig)
 
 
 def test_this_machine_is_read_and_told_in_one_line():

@@ -241,7 +241,9 @@ def test_a_constraint_that_contradicts_is_told_with_both_versions_and_nothing_co
     last = done.stderr.splitlines()[-1]
     named = "PIP_CONSTRAINT" if by_variable else "constraint in pip's configuration"
     assert done.returncode == 1 and "six==1.17.0, (constraint) six==1.16.0" in last
-    assert f"if one of these settings is at fault, unset it: {named} (constraints in {tmp_path / 'c.txt'}). " in last
+    others = "" if with_uv else ", PIP_ARGS"
+    listed = f"{named} (constraints in {tmp_path / 'c.txt'}){others}. "
+    assert f"if one of these settings is at fault, unset it: {listed}" in last
     assert not (tmp_path / "my wörkshop" / "venv" / ".ready-x").exists()
 
 
