@@ -64,7 +64,8 @@ def pip(*arguments: str, capture: bool = False, cache: Path | None = None) -> st
     env = clean() | ({"PIP_CACHE_DIR": str(cache)} if cache else {})
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "pip.log"  # what --quiet keeps from the terminal, such as who wants which version
-        command = [*PIP, "--log", str(log), *arguments]
+        # With a log, pip 23 draws its bar even with --quiet: into what is captured
+        command = [*PIP, *(() if capture else ("--log", str(log))), *arguments]
         done = subprocess.run(command, env=env, text=True, stdout=subprocess.PIPE if capture else None)
         why = conflict(log.read_text(encoding="utf-8", errors="replace")) if done.returncode and log.exists() else ""
     if done.returncode:

@@ -1,9 +1,12 @@
 """Setting up: the build of torch, the disk, the user's pip settings, and what is checked before it counts as done."""
 
+import functools
 import os
 import subprocess
 import sys
+import threading
 import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -72,17 +75,19 @@ def test_an_index_that_does_not_answer_is_said_with_what_comes_in_its_place(linu
     assert "does not answer" in said and "CUDA build" in said and "TORCH_CPU_INDEX" in said
 
 
-def wheel(folder: Path, version: str, *requires: str, source: str = "") -> None:
+def wheel(folder: Path, version: str, *requires: str, source: str = "") -> Path:
     """A wheel of a made-up torch, with these requirements."""
     folder.mkdir(exist_ok=True)
     info = f"torch-{version}.dist-info"
     metadata = "\n".join(["Metadata-Version: 2.1", "Name: torch", f"Version: {version}"])
     metadata += "".join(f"\nRequires-Dist: {requirement}" for requirement in requires)
-    with zipfile.ZipFile(folder / f"torch-{version}-py3-none-any.whl", "w") as file:
+    path = folder / f"torch-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as file:
         file.writestr("torch/__init__.py", source)
         file.writestr(f"{info}/METADATA", metadata)
         file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         file.writestr(f"{info}/RECORD", "")
+    return path
 
 
 @pytest.mark.parametrize(
@@ -97,6 +102,19 @@ def test_the_build_that_pip_would_take_is_read_from_its_requirements(tmp_path, m
     wheel(tmp_path / "wheels", "0.9", *requires)
     monkeypatch.setenv("PIP_ARGS", f"--no-index --find-links '{tmp_path / 'wheels'}'")
     assert torch_build.configured_build(Requirement("torch==0.9")) == build
+
+
+def test_the_build_is_read_where_pip_downloads_a_wheel_to_tell(tmp_path, monkeypatch):
+    """What pip draws while it downloads, a bar for a file of some size, is not taken for its report."""
+    path = wheel(tmp_path / "wheels", "0.9", "sympy")
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("torch/weights.bin", os.urandom(200_000))
+    serve = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "wheels"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("PIP_ARGS", f"--no-index --no-cache-dir --find-links http://127.0.0.1:{server.server_port}/")
+        assert torch_build.configured_build(Requirement("torch==0.9")) == "cpu"
+        server.shutdown()
 
 
 # ── disk ────────────────────────────────────────────────────────────────────────────────────────────────────
