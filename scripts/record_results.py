@@ -5,6 +5,7 @@ python scripts/record_results.py runs/20260101-120000-laptop …      one file a
 A run on other pairs than the lesson's has their name in the file's: laptop-support-seed0.json.
 """
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -29,11 +30,19 @@ def record(run: Path) -> Path:
     results["notebook_seconds"] = {
         name: round(entry["seconds"], 1) for name, entry in state.get("done", {}).items() if "seconds" in entry
     }
-    results.get("data", {}).pop("load_from", None)  # a place on this machine
+    results = without_place(results)
     target = results_folder() / f"{results['profile']}{pairs_of(results)}-seed{results['seed']}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     write_json(target, results)
     return target
+
+
+def without_place(results: dict) -> dict:
+    """The results with the name of the pairs wherever their place on this machine stands, in settings of stages too."""
+    if not (place := results.get("data", {}).pop("load_from", None)):
+        return results
+    place, name = (json.dumps(text)[1:-1] for text in (place, results["data"]["source"]))
+    return json.loads(json.dumps(results).replace(place, name))
 
 
 def pairs_of(results: dict) -> str:
