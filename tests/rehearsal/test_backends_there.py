@@ -1,17 +1,19 @@
 """Training on the CPU where torch_xla is installed: transformers and accelerate would take XLA's device."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 
 import pytest
+from safetensors.torch import load_file
 
 from helpers.files import REPOSITORY
 from helpers.neuron import run
 from tests.rehearsal.launch import ONE_PROCESS
 
-# Two steps see two batches. Of these pairs the second one's loss is lower; of others it need not be.
+# Two steps see two batches. ORPO's and SFT's loss is lower in the second; DPO's is log 2 at first, whatever it sees.
 SHORT = ("--model", "smoke", "--max_steps", "2", "--max_length", "128", "--data", "aws-api", "--pairs", "16")
 TOO_LATE = "import runpy, transformers; runpy.run_path('scripts/train.py', run_name='__main__')"
 
@@ -34,8 +36,11 @@ def test_the_cpu_trains_when_it_was_asked_for_and_where_torch_xla_is_all_there_i
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Backend cpu: " in done.stdout
     records = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert [record["step"] for record in records] == [1, 2] and records[1]["loss"] < records[0]["loss"]
-    assert (tmp_path / method / "model" / "adapter_model.safetensors").is_file()
+    assert [record["step"] for record in records] == [1, 2]
+    first, second = (record["loss"] for record in records)
+    assert second < first if method != "dpo" else first == pytest.approx(math.log(2), abs=1e-3)
+    adapter = load_file(tmp_path / method / "model" / "adapter_model.safetensors")
+    assert all(weight.abs().max() > 0 for name, weight in adapter.items() if "lora_B" in name)  # 0 before training
 
 
 def test_where_it_is_too_late_for_the_cpu_that_is_one_line_with_what_works(tmp_path):
