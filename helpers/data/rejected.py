@@ -9,6 +9,7 @@ right ones in style as much as in facts, and style is the easier thing to learn.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from math import log
 
 from datasets import Dataset
@@ -20,7 +21,7 @@ from helpers.data.splits import SHARES, place_of, prompt_text, split_of_place
 Way = Callable[[list[list[dict]], list[str]], Sequence[str | None]]
 ALIKE = 0.75  # share of words in common from which two answers may both be right
 COMMON = 200  # prompts with one word: more of them, and the word does not tell prompts apart
-NUMBER = re.compile(r"\d+")
+NUMBER = re.compile(r"\d{1,15}")  # of a longer run of digits a part is changed
 
 
 def add_rejected(dataset: Dataset, ways: Mapping[str, Way]) -> Dataset:
@@ -144,12 +145,9 @@ def _with_other_number(answer: str) -> str | None:
     at = found[int(place * len(found))]
     there = {match.group() for match in found}
     step = 1 + int(place * 997) % 9  # at most 9: a likely number, a wrong one
-    value = next(str(int(at.group()) + more) for more in range(step, step + 100) if _new(at.group(), more, there))
+    larger = (str(int(at.group()) + more) for more in count(step))
+    value = next(number for number in larger if number not in there)
     return answer[: at.start()] + value.zfill(len(at.group())) + answer[at.end() :]
-
-
-def _new(text: str, more: int, there: set[str]) -> bool:
-    return str(int(text) + more) not in there
 
 
 WAYS: dict[str, Way] = {"nearest": nearest_answers, "numbers": other_numbers}

@@ -98,6 +98,12 @@ def test_whatever_the_answers_are_a_changed_number_is_another_text(answers):
         assert wrong is None or wrong != answer
 
 
+@pytest.mark.parametrize("answer", [" ".join(map(str, range(300))), "9" * 6000], ids=["300 numbers", "6,000 digits"])
+def test_many_numbers_and_long_ones_are_changed_too(answer):
+    (wrong,) = other_numbers([[]], [answer])
+    assert wrong != answer and len(wrong) - len(answer) <= 1
+
+
 def test_the_shares_and_what_they_teach_are_in_the_report():
     report = validate_preferences(load_preferences(ROWS, rejected="numbers"))
     found = {finding.kind: finding for finding in report.findings}
