@@ -13,6 +13,7 @@ import nbformat
 from nbclient import NotebookClient
 
 from helpers.files import REPOSITORY, write_text
+from scripts.publish_notebooks import clear, shown
 
 SOLUTIONS, EXERCISES = (REPOSITORY / "notebooks" / name for name in ("solutions", "exercises"))
 
@@ -22,7 +23,7 @@ def exercise_of(solution):
     notebook = copy.deepcopy(solution)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
+            clear(cell)
             if "exercise" in cell.metadata:
                 cell.source = cell.metadata.pop("exercise")["blank"]
     return notebook
@@ -34,13 +35,13 @@ def text_of(notebook) -> str:
 
 
 def executed(solution):
-    """The solution with the outputs of a run, without counts and times."""
+    """The solution with the outputs of a run, as fit to be shown as those of the other notebooks."""
     notebook = copy.deepcopy(solution)
     NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False).execute(cwd=str(SOLUTIONS))
-    for cell in notebook.cells:
+    for number, cell in enumerate(notebook.cells, start=1):
         if cell.cell_type == "code":
             cell.execution_count = None
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            cell.outputs = [shown(each, f"cell {number}") for each in cell.outputs if each.get("name") != "stderr"]
     notebook.metadata = solution.metadata
     return notebook
 

@@ -15,6 +15,6 @@ __all__, __getattr__, __dir__ = exports(
         "collate": "PreferenceCollator shared_row_length",
         "synthetic": "random_pairs",
         "house_style": "check_answer edit_request",
-        "trl_format": "as_text dpo_features sft_features",
+        "trl_format": "as_text sft_features",
     },
 )

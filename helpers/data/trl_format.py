@@ -2,7 +2,7 @@
 
 from datasets import Dataset
 
-from helpers.data.schema import REFERENCE, SIDES
+from helpers.data.schema import SIDES
 from helpers.data.tokenize import render
 from helpers.objective.labels import IGNORE
 
@@ -28,25 +28,4 @@ def sft_features(tokenized: Dataset) -> Dataset:
         remove_columns=tokenized.column_names,
         load_from_cache_file=False,
         desc="Chosen answers for SFT",
-    )
-
-
-def dpo_features(tokenized: Dataset) -> Dataset:
-    """Prompt and responses apart, EOS included, as `tokenize_row` of TRL's DPOTrainer leaves them.
-
-    Same tokens and same truncation as ORPO sees. TRL's own way cuts the beginning of a row, prompt or response.
-    """
-
-    def apart(row: dict) -> dict:
-        prompt = row["chosen_input_ids"][: row["prompt_length"]]
-        return {"prompt_input_ids": prompt} | {
-            f"{side}_input_ids": row[f"{side}_input_ids"][row["prompt_length"] :] for side in SIDES
-        }
-
-    kept = [name for name in REFERENCE if name in tokenized.column_names]
-    return tokenized.map(
-        apart,
-        remove_columns=[name for name in tokenized.column_names if name not in kept],
-        load_from_cache_file=False,
-        desc="Pairs for DPO",
     )
