@@ -2,10 +2,10 @@
 
 python -m benchmarks.data_scale [--rows 10000 40000 100000]
 
-The pairs are synthetic: sentences of made-up words, whose numbers follow log-normal distributions chosen after public
-sets of general chat such as orpo-dpo-mix-40k (prompt: median 60 words, answers: 220 and 180, all with a long tail; the
-hub could not be asked for the exact ones). Each size is prepared in a fresh process, twice: the second time from the
-cache. Recorded in docs/results/data-scale.json.
+The pairs are synthetic: words of a built-in domain, drawn at random as often as they occur there. How many words a text
+has follows log-normal distributions chosen after public sets of general chat such as orpo-dpo-mix-40k (prompt: median
+60 words, answers: 220 and 180, all with a long tail; the hub could not be asked for the exact ones). Each size is
+prepared in a fresh process, twice: the second time from the cache. Recorded in docs/results/data-scale.json.
 """
 
 import argparse
@@ -19,16 +19,15 @@ import time
 from pathlib import Path
 
 import psutil
+from pyarrow.parquet import read_table
 
 from helpers.evaluation import markdown_table
-from helpers.files import write_json
+from helpers.files import REPOSITORY, write_json
 from helpers.runs import here_and_now, provenance, results_folder
 from helpers.runs.machine import peak_memory_bytes
 
 MAX_LENGTH = 1024
 LENGTHS = {"prompt": (60, 1.0, 1500), "chosen": (220, 0.8, 2000), "rejected": (180, 0.8, 2000)}  # median, spread, most
-WORDS = 6000  # of the made-up vocabulary
-SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
 RESULT = "data-scale.json"
 
 
@@ -112,7 +111,7 @@ class Steps:
 def write_pairs(path: Path, rows: int, seed: int = 0) -> None:
     """A JSON Lines file of synthetic pairs, as conversations whose beginning is the prompt."""
     draw = random.Random(seed)
-    words = ["".join(draw.choices(SYLLABLES, k=draw.randint(1, 4))) for _ in range(WORDS)]
+    words = domain_words()
     with path.open("w", encoding="utf-8") as file:
         for _ in range(rows):
             prompt, chosen, rejected = (_text(draw, words, *LENGTHS[column]) for column in LENGTHS)
@@ -122,6 +121,12 @@ def write_pairs(path: Path, rows: int, seed: int = 0) -> None:
                 for side, answer in (("chosen", chosen), ("rejected", rejected))
             }
             file.write(json.dumps(row) + "\n")
+
+
+def domain_words() -> list[str]:
+    """All words of the built-in pairs of descriptions, each as often as it occurs."""
+    rows = read_table(REPOSITORY / "data" / "aws-api.parquet", columns=["chosen"])["chosen"].to_pylist()
+    return [word for answer in rows for word in answer[0]["content"].split()]
 
 
 def _text(draw: random.Random, words: list[str], median: int, spread: float, most: int) -> str:
