@@ -64,7 +64,7 @@ def refused(error: BaseException, folder: Path, elsewhere: str) -> str | None:
         return None
     if Path(where).is_relative_to(cache_folder()):
         elsewhere = "set WORKSHOP_CACHE to a folder elsewhere"
-    fix = FIXES.get(number, "see that it is there and can be written to, or {}")
+    fix = FIXES.get(number, "see that it is there and this user may write to it, or {}")
     return f"{where}: {why}: {fix.format(elsewhere)}"
 
 

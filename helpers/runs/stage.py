@@ -43,14 +43,14 @@ class Stage:
 
     def asked_for(self, settings: dict) -> "Stage":
         """This stage, with the settings that it is to have."""
-        self.settings = json.loads(json.dumps(settings))
+        self.settings = _as_stored(settings)
         return self
 
     def differences(self, settings: dict) -> dict[str, tuple]:
         """{setting: (as it was trained, as it is asked for)} where the two differ."""
         there = read_json(self.path / "settings.json", {})
-        wanted = json.loads(json.dumps(settings))
-        return {key: (there.get(key), value) for key, value in wanted.items() if there.get(key) != value}
+        wanted = _as_stored(settings).items()
+        return {key: (there.get(key), value) for key, value in wanted if there.get(key) != value}
 
     @property
     def begun(self) -> bool:
@@ -87,8 +87,8 @@ class Stage:
         """
         self.run.make()
         self.reserve()
-        settings = json.loads(json.dumps(settings))
-        checkpoint, changed = self._newest_checkpoint(), sorted(self.differences(settings))
+        settings, checkpoint = _as_stored(settings), self.last_checkpoint()
+        changed = sorted(self.differences(settings))
         if checkpoint and not changed:
             step = _step(checkpoint)
             self.go_on_from(step)
@@ -116,16 +116,12 @@ class Stage:
     def reserve(self) -> None:
         """Keep this stage for this process, until it ends; a RuntimeError names the process that has it."""
         try:
-            self._lock.take(wait=1)
+            Lock(self.run.path / ".locks" / self.name.replace("/", "-")).take(wait=1)
         except Held as error:
             raise Refused(
                 f"{self.run.path.name}: another process trains this stage ({error}): wait for it or stop it, or use "
                 "a folder of your own (WORKSHOP_RUN, or --output_dir)"
             ) from None
-
-    @property
-    def _lock(self) -> Lock:
-        return Lock(self.run.path / ".locks" / self.name.replace("/", "-"))
 
     def go_on_from(self, step: int) -> None:
         """Drop what an earlier run left behind after this step: result, model, and later records and checkpoints.
@@ -142,16 +138,12 @@ class Stage:
             kept = [record for record in read_lines(path) if record["step"] <= step]
             write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
 
-    def last_checkpoint(self) -> str | None:
-        """The checkpoint that training goes on from; None to start."""
-        return self._newest_checkpoint()
-
     def _newest_step(self) -> int:
         """The step of the newest checkpoint, whole or not; 0 for none."""
         return max(map(_step, self.checkpoints.glob("checkpoint-[0-9]*")), default=0)
 
-    def _newest_checkpoint(self) -> str | None:
-        """The newest whole checkpoint; those cut off by a kill are removed."""
+    def last_checkpoint(self) -> str | None:
+        """The newest whole checkpoint, which training goes on from; those cut off by a kill are removed."""
         newest = None
         for folder in sorted(self.checkpoints.glob("checkpoint-[0-9]*"), key=_step):
             if damaged_file(folder) is None:
@@ -163,7 +155,7 @@ class Stage:
 
     def log(self, record: dict) -> None:
         """Append one training record (it needs a `step`)."""
-        self._append("log.jsonl", record)
+        append_line(self._made() / "log.jsonl", record)
 
     def read_log(self) -> list[dict]:
         """The training records so far."""
@@ -171,22 +163,20 @@ class Stage:
 
     def write_monitor(self, record: dict) -> None:
         """Append one measurement on the small held-out set (it needs a `step`)."""
-        self._append("monitor.jsonl", record)
+        append_line(self._made() / "monitor.jsonl", record)
 
     def read_monitor(self) -> list[dict]:
         """The measurements so far."""
         return read_lines(self.path / "monitor.jsonl")
 
-    def _append(self, name: str, record: dict) -> None:
-        self.run.make()
-        self.path.mkdir(parents=True, exist_ok=True)
-        append_line(self.path / name, record)
-
     def write_file(self, name: str, data) -> None:
         """Put JSON into a file of this stage, whole."""
+        write_json(self._made() / name, data)
+
+    def _made(self) -> Path:
         self.run.make()
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / name, data)
+        return self.path
 
     @property
     def finished(self) -> bool:
@@ -208,6 +198,11 @@ class Stage:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
+def _as_stored(settings: dict) -> dict:
+    """As JSON gives them back: tuples are lists there."""
+    return json.loads(json.dumps(settings))
+
+
 def _step(checkpoint) -> int:
     return int(Path(checkpoint).name.rsplit("-", 1)[1])
 
@@ -217,12 +212,8 @@ def damaged_file(checkpoint: Path) -> str | None:
 
     Trainer writes trainer_state.json last, so that a checkpoint that a kill cut off has none.
     """
-    try:
-        if "global_step" not in read_json(checkpoint / "trainer_state.json", {}):
-            return "trainer_state.json"
-    except ValueError:
-        return "trainer_state.json"
-    return cut_file(checkpoint)
+    state = checkpoint / "trainer_state.json"
+    return cut_file(checkpoint) if state.is_file() else state.name
 
 
 def refuse_cut(folder: Path, fix: str) -> None:
@@ -241,29 +232,26 @@ def cut_file(folder: Path) -> str | None:
 
 
 def _cut(path: Path) -> bool:
-    if not path.exists():  # a link to nothing, as in a hub's cache whose files were deleted
+    if not path.exists() or not path.stat().st_size:  # a link to nothing: a hub's cache whose files were deleted
+        return path.is_symlink() or path.suffix in READABLE
+    try:
+        return not READABLE.get(path.suffix, bool)(path)
+    except (ValueError, SafetensorError):
         return True
-    if path.suffix in (".jinja", ".model"):
-        return not path.stat().st_size
-    if path.suffix == ".json":
-        try:
-            return not isinstance(read_json(path), dict | list)
-        except ValueError:
-            return True
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="np"):
-                return False
-        except SafetensorError:
-            return True
-    is_torchs = path.suffix in (".pt", ".pth") or (path.suffix == ".bin" and _begins_as_zip(path))
-    return is_torchs and not zipfile.is_zipfile(path)
 
 
-def _begins_as_zip(path: Path) -> bool:
-    """Or is empty. Models of before torch 1.6 are no zip archives."""
+def _is_whole_archive(path: Path) -> bool:
+    """True for what torch wrote before 1.6 too, which is no zip archive."""
     with path.open("rb") as file:
-        return file.read(2) in (b"", b"PK")
+        return not b"PK".startswith(file.read(2)) or zipfile.is_zipfile(path)
+
+
+READABLE = {  # {suffix: raises, or is false, for a file that is cut off}; of the others only the length is known
+    ".json": lambda path: isinstance(read_json(path), dict | list),
+    ".safetensors": lambda path: safe_open(path, framework="np"),
+    ".jinja": bool,
+    ".model": bool,
+} | dict.fromkeys((".pt", ".pth", ".bin"), _is_whole_archive)
 
 
 def _missing_part(folder: Path) -> str | None:

@@ -64,7 +64,7 @@ def test_a_file_that_the_system_refuses_is_named(tmp_path):
         (OSError(errno.EMFILE, "no"), "ulimit -n 1024"),
         (OSError(errno.ENAMETOOLONG, "no"), "the path is too long"),
         (OSError(errno.EISDIR, "no"), "rename or delete that folder"),
-        (OSError(errno.EACCES, "no"), "see that it is there and can be written to"),
+        (OSError(errno.EACCES, "no"), "see that it is there and this user may write to it"),
         (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "free some"),
         (RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 320 vs 214"), "free some"),
     ],

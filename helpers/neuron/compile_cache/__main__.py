@@ -9,12 +9,13 @@ import argparse
 import json
 import os
 import sys
+from pathlib import Path
 
-from helpers.files import FIXES, replace_unprintable
+from helpers.files import refused, replace_unprintable
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.layout import path_text
 from helpers.neuron.compile_cache.problems import BLOCKING, MOVED
-from helpers.neuron.compile_cache.store import UNWRITABLE, TransferError
+from helpers.neuron.compile_cache.store import TransferError
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -53,16 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def told(error: Exception) -> str:
-    """An error in one line. What another user owns, a full or a read-only disk is named with the fix."""
-    if not isinstance(error, OSError) or error.errno is None:
-        return str(error)
-    if error.filename is None and error.strerror != os.strerror(error.errno):  # our own, with its fix
-        return error.strerror
-    if error.errno in UNWRITABLE:
-        fix = "run as the user who owns it, or choose another folder"
-    else:
-        fix = FIXES.get(error.errno, "see that it is there, or {}").format("choose another folder")
-    return f"{error.filename or 'the disk'}: {error.strerror}: {fix}"
+    """An error in one line. What the system refused is named with the fix."""
+    if isinstance(error, OSError) and error.filename is None and error.strerror != os.strerror(error.errno or 0):
+        return error.strerror or str(error)  # our own, with its fix
+    return refused(error, Path("the disk"), "choose another folder") or str(error)
 
 
 def run(cache: CompileCache, asked: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -188,11 +188,9 @@ def fingerprints(root: Path) -> list[dict]:
     """What finished runs left, newest first; a damaged file is left out."""
     found = []
     for _, path in fingerprint_files(root):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+        with suppress(OSError, ValueError, TypeError):
+            record = read_json(path)
             found += [record] if {"settings", "graphs", "among", "date"} <= set(record) else []
-        except (OSError, ValueError, TypeError):
-            continue
     return sorted(found, key=lambda record: record["date"], reverse=True)
 
 

@@ -173,9 +173,8 @@ def state_of(sizes: dict[str, int], lock: str | None, holder: str | None) -> tup
 def cut_since(path: Path, sizes: dict[str, int]) -> str | None:
     """Which file of a pulled graph is not as long as it was then; None if all are."""
     try:
-        pulled = {
-            name: facts["size"] for name, facts in json.loads((path / PULLED).read_text("utf-8"))["files"].items()
-        }
+        files = json.loads((path / PULLED).read_text("utf-8"))["files"]
+        pulled = {name: facts["size"] for name, facts in files.items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return f"{PULLED} is damaged"
     for name, size in pulled.items():
