@@ -25,7 +25,7 @@ __all__, __getattr__, __dir__ = exports(
         "follow": "cost_text follow_job",
         "account": "Account open_account",
         "role": "as_json caller_policy execution_policy how_to_ask_for_quota how_to_create trust_policy",
-        "cleanup": "clean_up",
+        "cleanup": "clean_up clean_up_tagged",
         "classroom": "cost_table",
     },
 )
