@@ -168,6 +168,12 @@ def test_a_value_that_aws_does_not_take_would_be_seen(aws, given, says):
         create(aws, PEOPLE[:1], **given)
 
 
+def test_a_space_waits_for_its_owner():
+    """moto makes resources in the order of the template, CloudFormation makes what waits for nothing at once."""
+    resources = expanded(PEOPLE)["Resources"]
+    assert all(resources[f"Space{name}"]["DependsOn"] == [f"User{name}"] for name in PEOPLE)
+
+
 def test_what_is_deleted_with_the_stack_is_said():
     resources = expanded(PEOPLE)["Resources"]
     said = {name: each["DeletionPolicy"] for name, each in resources.items() if "DeletionPolicy" in each}
