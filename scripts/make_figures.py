@@ -12,6 +12,7 @@ from benchmarks import results as bench_results
 from helpers.evaluation import comparison_table, runs_summary, runs_table
 from helpers.files import REPOSITORY
 from helpers.runs import provenance_of_runs, read_recorded, recorded_runs
+from helpers.sagemaker import cost_table
 from helpers.show import plot_bench, plot_curves, plot_loss, plot_ratios, plot_results, stamp
 from helpers.techniques import figures, results, tables
 from scripts import lesson_tables, models, rooms, trl_arguments
@@ -45,6 +46,7 @@ def main() -> None:
         "README.md": {"summary": runs_summary(runs), "examples": lesson_tables.examples_table(runs[0])},
         "CONTRIBUTING.md": {"rooms": rooms.picture()},
         "docs/trl_arguments.md": {"arguments": trl_arguments.table()},
+        "docs/classroom.md": {"costs": cost_table()},
         "docs/models.md": {models.section(): models.table()},
         "docs/own_data.md": {"support": own_domain(*support)},
         "docs/results.md": {

@@ -7,6 +7,7 @@
     role         policies of the role and of who submits          cleanup      what jobs left, listed, then deleted
     account      AWS, or a rehearsal where none is named          loopback     the service of a rehearsal, moto's
     instance     this machine as the instance of a rehearsal
+    classroom    what a class in Studio costs
 
 Built on boto3: `ModelTrainer` of the SageMaker SDK brings some 130 packages and asks IAM questions when it is made,
 while the request itself is one call that botocore's own model describes. Scripts may import this room; it imports
@@ -24,6 +25,7 @@ __all__, __getattr__, __dir__ = exports(
         "follow": "cost_text follow_job",
         "account": "Account open_account",
         "role": "as_json caller_policy execution_policy how_to_ask_for_quota how_to_create trust_policy",
-        "cleanup": "clean_up",
+        "cleanup": "clean_up clean_up_tagged",
+        "classroom": "cost_table",
     },
 )

@@ -44,6 +44,15 @@ INSTANCES = {
     "ml.trn2.48xlarge": Instance(64),  # logical cores, as SDK 2.26 groups them by default
 }
 
+# Spaces of Studio's JupyterLab: US dollars an hour by machine, and a GB of their storage for a month
+SPACES_PER_HOUR = {"ml.t3.medium": 0.05, "ml.t3.large": 0.10, "ml.t3.xlarge": 0.20, "ml.m5.large": 0.115}
+SPACES_PER_HOUR |= {"ml.m5.xlarge": 0.23}
+SPACES_SOURCE = (
+    "AWS price list, Studio JupyterLab, us-west-2, September 2026, as the code of another workshop quotes it"
+)
+SPACE_GB_MONTH = 0.112
+STORAGE_SOURCE = "README of another public workshop in Studio, read in November 2026"
+
 
 def image_uri(region: str) -> str:
     """The training container in a region; a ValueError where its registry isn't known."""
