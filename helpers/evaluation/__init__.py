@@ -24,6 +24,7 @@ __all__, __getattr__, __dir__ = exports(
         "kinds": "accuracy_by_kind kinds_table",
         "baselines": "evaluate_baselines",
         "intervals": "interval_text",
-        "tables": "comparison_table difference_table markdown_table runs_summary runs_table scoring_table",
+        "tables": "comparison_table difference_table expected_table markdown_table runs_summary runs_table "
+        "scoring_table",
     },
 )

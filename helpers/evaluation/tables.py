@@ -124,6 +124,19 @@ def difference_table(comparison: dict) -> str:
 # ── recorded runs ───────────────────────────────────────────────────────────────────────────────────────────
 
 COMPARED_ROWS = ("answers_right", "sampled_answers_right", "facts_hold", "preference_accuracy")
+EXPECTED = (*COMPARED_ROWS, "chosen_logp", "rejected_logp")
+
+
+def expected_table(runs: list[dict], methods: tuple[str, ...] = ("base", "sft", "orpo")) -> str:
+    """Aligned Markdown: the lowest and the highest value that recorded runs had, a column for each method."""
+    rows = []
+    for label, (key, form) in ROWS.items():
+        if key in EXPECTED:
+            values = [[run["methods"][method][key] for run in runs] for method in methods]
+            rows.append([label, *(f"{min(found):{form}} to {max(found):{form}}" for found in values)])
+    seeds = ", ".join(str(run["seed"]) for run in runs)
+    head = [f"recorded, seeds {seeds}", *(look(method).label for method in methods)]
+    return f"{markdown_table(head, rows, aligned=True)}\n\n*{provenance_of_runs(runs)}*"
 
 
 def runs_table(runs: list[dict]) -> str:

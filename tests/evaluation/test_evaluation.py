@@ -20,8 +20,9 @@ from helpers.evaluation.heldout import (
 from helpers.evaluation.intervals import bootstrap_ci, interval_text, mean_and_interval, resample_weights
 from helpers.evaluation.kinds import accuracy_by_kind
 from helpers.evaluation.scores import PairScores, measure_pairs, paired_difference
-from helpers.evaluation.tables import comparison_table, markdown_table
+from helpers.evaluation.tables import comparison_table, expected_table, markdown_table
 from helpers.runs.folder import Run
+from helpers.runs.recorded import recorded_runs
 from helpers.training.base_model import smoke_model
 from helpers.training.profiles import PROFILES
 
@@ -259,3 +260,13 @@ def test_a_markdown_table_has_one_line_a_row_and_is_aligned_for_terminals():
     assert markdown_table(["x", "long head"], rows) == "| x | long head |\n|---|---|\n| a | 1 |\n| bb | |"
     aligned = markdown_table(["x", "long head"], rows, aligned=True).splitlines()
     assert aligned[1] == "| -- | --------- |" and aligned[3] == "| bb |           |"
+
+
+def test_the_expected_values_are_the_lowest_and_the_highest_of_the_recorded_runs():
+    runs = recorded_runs("laptop")
+    lines = expected_table(runs).splitlines()
+    for label, key in (("answers accepted, greedy", "answers_right"), ("preference accuracy", "preference_accuracy")):
+        found = sorted(run["methods"]["orpo"][key] for run in runs)
+        (line,) = (line for line in lines if label in line)
+        assert line.split("|")[-2].strip() == f"{found[0]:.0%} to {found[-1]:.0%}"
+    assert lines[0].split("|")[1].strip() == "recorded, seeds 0, 1, 2" and "2026-" in lines[-1]
