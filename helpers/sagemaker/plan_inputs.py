@@ -22,7 +22,7 @@ ASSUMED = "assumed, not measured"
 FITTED = "fits three of AWS's published training throughputs within 10% (docs/planner.md)"
 SHARES = ("utilisation", "scaling_utilisation", "usable_memory")  # in (0, 1]
 ZERO_IS_FINE = ("setup_seconds", "compile_seconds_per_layer", "hop_seconds")
-YES_OR_NO = ("gradients_stay",)
+YES_OR_NO = ("gradients_stay", "zero_1")
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def assumptions_for(instance: str, usd_per_hour: float | None = None, given: dic
         "gradient_bytes": Assumption(numbers.gradient, "bytes a trained weight", DEFAULTS),
         "optimizer_bytes": Assumption(numbers.optimizer, "bytes a trained weight: moments, master weight", DEFAULTS),
         "gradients_stay": Assumption(1, "1: gradients are alive beside activations; 0: one or the other", DEFAULTS),
+        "zero_1": Assumption(1, "1: the optimizer is divided among data-parallel ranks; 0: whole on each", DEFAULTS),
         "logit_bytes": Assumption(numbers.logit, "bytes a logit: bf16, float32, its gradient", ASSUMED),
         **{f"kept_{name}": Assumption(getattr(kept, name), f"bytes {unit}", COUNTED) for name, unit in KEPT.items()},
         "setup_seconds": Assumption(240, "s: packages, model, data, upload", ASSUMED),

@@ -143,7 +143,8 @@ def plan(
 def reckoned(sizes: Sizes, said: dict, assumptions: dict) -> Plan:
     """Memory, FLOPs and seconds of arguments that are possible."""
     technique, numbers, length = TECHNIQUES[said["method"]], numbers_of(assumptions), said["max_length"]
-    split = Split(said["tensor_parallel"], said["data_parallel"], said["lora_rank"], said["recompute"])
+    shards = said["data_parallel"] if assumptions["zero_1"].value else 1
+    split = Split(said["tensor_parallel"], shards, said["lora_rank"], said["recompute"])
     count = technique.trained * said["batch"] * length
     parts = step_memory(sizes, technique, count, length, numbers, split)
     head = 0 if said["lora_rank"] else numbers.gradient * sizes.embedding / said["tensor_parallel"]

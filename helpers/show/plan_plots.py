@@ -60,7 +60,7 @@ def plot_nodes(scaling) -> Figure:
     known = not math.isnan(scaling.rows[0].cost)
     spent = [row.cost if known else row.node_hours for row in scaling.rows]
     price.plot(nodes, spent, "-o", color="black", markersize=5)
-    time.set(ylabel="hours, on paper", yscale="log")
+    time.set(ylabel="hours, on paper", yscale="log", ylim=(parts["in all"][-1] / 3600 / 100, None))
     price.set(ylabel="US dollars" if known else "instance-hours, no price is known", ylim=(0, None))
     for axis in (time, price):
         axis.set(xlabel="nodes", xscale="log")

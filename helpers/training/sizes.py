@@ -104,6 +104,8 @@ def sizes_of(model) -> Sizes:
     if isinstance(model, dict):
         return read(configured(model), name=model.get("_name_or_path") or model.get("model_type", ""))
     if not isinstance(model, str | Path):
+        if not hasattr(model, "model_type"):
+            raise ValueError(f"model {model!r} is no configuration: give a name, a folder, or a transformers config")
         return read(model)
     known = {name.split("/")[-1].lower(): name for name in CONFIGS}
     name = known.get(str(model).split("/")[-1].lower())
@@ -146,13 +148,25 @@ def read(config, parameters: int | None = None, name: str = "") -> Sizes:
     names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
     sizes = [getattr(config, each) for each in names]
     kind = config.model_type
-    # Read before counting: a model that is loaded has more kinds than can be counted
+    # A model that is loaded may be of a kind that can't be counted
     rest = (getattr(config, "num_key_value_heads", 0) or 0, getattr(config, "head_dim", 0) or 0)
+    if parameters is None:
+        refuse_kind(kind)
+        refuse_sizes(config, names)
     found = Sizes(*sizes, parameters or 0, *rest, bool(config.tie_word_embeddings), kind in HEAD_NORMS, kind, name)
     if parameters is not None:
         return found
-    refuse_kind(kind)
     return with_parameters(found, kind, name or getattr(config, "_name_or_path", "") or kind, biases(config, found))
+
+
+def refuse_sizes(config, names) -> None:
+    """Raise a ValueError for a configuration that no model has."""
+    for name in names:
+        if not isinstance(getattr(config, name), int) or getattr(config, name) < 1:
+            raise ValueError(f"model: its {name} is {getattr(config, name)!r}: give 1 or more, a whole number")
+    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+    if not isinstance(kv_heads, int) or kv_heads < 1 or heads % kv_heads:
+        raise ValueError(f"model: its num_key_value_heads {kv_heads!r} does not divide its num_attention_heads {heads}")
 
 
 def biases(config, sizes: Sizes) -> int:
