@@ -128,3 +128,15 @@ def example_scaling() -> Scaling:
     """ORPO with LoRA on a model of 70B parameters, up to 64 nodes."""
     arguments = {"tensor_parallel": 32, "recompute": True, "max_length": 2048, "pairs": 65_536}
     return scale("Llama-3.1-70B", update_pairs=256, **arguments)
+
+
+def tables() -> dict[str, str]:
+    """{marker of docs/planner.md: the table there}."""
+    return {
+        "methods": methods_text(),
+        "nodes": example_scaling().table(),
+        "memory": memory_calibration(),
+        "first-workshop": first_workshop_table(),
+        "throughputs": throughput_calibration(),
+        "assumptions": plan("Llama-3.2-1B").assumption_table(),
+    }

@@ -52,7 +52,7 @@ def assumptions_for(instance: str, usd_per_hour: float | None = None, given: dic
         "utilisation": Assumption(
             0.2,
             "share of the peak that a step reaches, communication inside an instance included",
-            "lower end of 20 to 28%, which three of AWS's published training throughputs come to (docs/planner.md)",
+            "below the 23 to 32% that three of AWS's published throughputs come to (docs/planner.md)",
         ),
         "weight_bytes": Assumption(numbers.weight, "bytes a weight", "bf16"),
         "gradient_bytes": Assumption(numbers.gradient, "bytes a trained weight", DEFAULTS),
