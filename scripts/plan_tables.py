@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from helpers.evaluation.tables import markdown_table
-from helpers.sagemaker import Plan, Scaling, compare, compare_table, plan, scale
+from helpers.sagemaker import Plan, Scaling, compare, compare_instances, compare_table, instances_table, plan, scale
 from helpers.techniques import memory_provenance, recorded_memory
 from helpers.techniques.results import memory_cases
 from helpers.training.step_memory import FLOAT32, TECHNIQUES
@@ -134,6 +134,7 @@ def tables() -> dict[str, str]:
     """{marker of docs/planner.md: the table there}."""
     return {
         "methods": methods_text(),
+        "instances": instances_table(compare_instances("Qwen3-1.7B", pairs=20_000, tensor_parallel=2, batch=2)),
         "nodes": example_scaling().table(),
         "memory": memory_calibration(),
         "first-workshop": first_workshop_table(),

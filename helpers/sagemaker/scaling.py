@@ -1,10 +1,9 @@
-"""Many nodes, on paper: what an update costs in compute, in communication and in input, and where more nodes stop
-paying.
+"""Where to train, on paper: on which instance, and on how many of them until more nodes stop paying.
 
-The update stays the same: the same pairs, shared by more cores. Collectives go round a ring (each of n ranks sends
-(n − 1) / n of the data, twice for an all-reduce): those of tensor parallelism over NeuronLink, four a layer and
-micro-batch, six with recomputation; those of ZeRO-1 once an update over NeuronLink and the network, gradients one way
-and weights the other. Nothing is overlapped, so real jobs may do better; stragglers and lost nodes are not in it.
+In `scale` the update stays the same: the same pairs, shared by more cores. Collectives go round a ring (each of n
+ranks sends (n − 1) / n of the data, twice for an all-reduce): those of tensor parallelism over NeuronLink, four a layer
+and micro-batch, six with recomputation; those of ZeRO-1 once an update over NeuronLink and the network, gradients one
+way and weights the other. Nothing is overlapped, so real jobs may do better; stragglers and lost nodes are not in it.
 """
 
 import math
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from helpers.evaluation.tables import markdown_table
+from helpers.sagemaker.catalogue import INSTANCES
 from helpers.sagemaker.plan_inputs import dollars, instance_of, minutes
 from helpers.sagemaker.planner import Plan, plan
 from helpers.training.sizes import sizes_of
@@ -107,6 +107,26 @@ def scale(model, nodes: tuple[int, ...] = NODES, update_pairs: int = 1024, worth
     if rows := tuple(row for row in found if row):
         return Scaling(rows, worth)
     raise ValueError(f"update_pairs {update_pairs} can't be shared evenly on any of {nodes} nodes: give another number")
+
+
+def compare_instances(model, usd_per_hour: dict[str, float] | None = None, **arguments) -> dict[str, Plan]:
+    """{instance: the plan on one of them}. usd_per_hour: prices by instance, beside those of the catalogue."""
+    prices = usd_per_hour or {}
+    if unknown := [name for name in prices if name not in INSTANCES]:
+        raise ValueError(f"usd_per_hour has {unknown[0]!r}, no instance of the catalogue: {', '.join(INSTANCES)}")
+    return {name: plan(model, instance=name, usd_per_hour=prices.get(name), **arguments) for name in INSTANCES}
+
+
+def instances_table(plans: dict[str, Plan]) -> str:
+    """Markdown: the plans of `compare_instances` side by side."""
+    rows = []
+    for name, made in plans.items():
+        memory = [f"{made.bytes / 2**30:.1f} of {made.limit / 2**30:.1f}", "yes" if made.fits else "no"]
+        time = sum(made.seconds.values())
+        cost = dollars(made.cost) or "unknown: give usd_per_hour="
+        rows.append([name, *memory, f"{made.update_pairs}", minutes(made.seconds["training"]), minutes(time), cost])
+    head = ["one of", "GiB a core, usable", "fits?", "pairs an update", "training", "in all", "cost"]
+    return markdown_table(head, rows)
 
 
 def rows_of(sizes, nodes: int, update_pairs: int, arguments: dict) -> Nodes | None:

@@ -153,7 +153,15 @@ def read(config, parameters: int | None = None, name: str = "") -> Sizes:
     if parameters is None:
         refuse_kind(kind)
         refuse_sizes(config, names)
-    found = Sizes(*sizes, parameters or 0, *rest, bool(config.tie_word_embeddings), kind in HEAD_NORMS, kind, name)
+    found = Sizes(
+        *sizes,
+        parameters or 0,
+        *rest,
+        bool(getattr(config, "tie_word_embeddings", False)),
+        kind in HEAD_NORMS,
+        kind,
+        name,
+    )
     if parameters is not None:
         return found
     return with_parameters(found, kind, name or getattr(config, "_name_or_path", "") or kind, biases(config, found))

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.sagemaker import compare, compare_table, plan, scale
+from helpers.files import REPOSITORY
+from helpers.sagemaker import compare, compare_instances, compare_table, instances_table, plan, scale
 from helpers.sagemaker.catalogue import INSTANCES
 from helpers.sagemaker.planner import METHODS
 from scripts import plan_tables
@@ -49,6 +50,14 @@ def test_the_utilisation_lies_below_what_these_throughputs_come_to():
     used = plan("Qwen3-0.6B").assumptions["utilisation"]
     assert used.value < min(shares)
     assert "23 to 32%" in used.source and [round(min(shares), 2), round(max(shares), 2)] == [0.23, 0.32]
+
+
+def test_the_documentation_shows_what_the_code_makes():
+    page = (REPOSITORY / "docs" / "planner.md").read_text(encoding="utf-8")
+    for name, table in plan_tables.tables().items():
+        assert f"<!-- {name} -->\n{table}\n<!-- /{name} -->" in page, f"{name}: run make figures"
+    assert plan_tables.example_scaling().best.nodes == 32, "as the figure's text says"
+    assert [made.fits for made in plan_tables.example_plans().values()] == [False, False, False, True], "as well"
 
 
 # ── a plan worked by hand ───────────────────────────────────────────────────────────────────────────────────
@@ -302,6 +311,17 @@ def test_a_ring_worked_by_hand():
 def test_what_fits_on_no_number_of_nodes_has_no_best():
     found = scale("Llama-3.1-70B", (1, 2), update_pairs=64, core_memory=1)
     assert found.best is None and found.table().endswith("take a smaller model.")
+
+
+def test_instances_side_by_side_take_the_prices_that_are_given():
+    plans = compare_instances("Qwen3-0.6B", {"ml.trn1.32xlarge": 25.0}, tensor_parallel=2)
+    assert list(plans) == list(INSTANCES)
+    times = [sum(made.seconds.values()) for made in plans.values()]
+    assert times[0] > times[1] == times[2] > times[3]
+    assert plans["ml.trn1.32xlarge"].cost == pytest.approx(25 * times[1] / 3600)
+    assert instances_table(plans).count("unknown: give usd_per_hour=") == 2
+    with pytest.raises(ValueError, match=r"usd_per_hour has 'ml.g5', no instance of the catalogue"):
+        compare_instances("Qwen3-0.6B", {"ml.g5": 1.0})
 
 
 def test_the_catalogue_has_the_hardware_of_every_instance():
