@@ -43,9 +43,9 @@ class Instance:
     network_gbit: float = 800
 
 
-# Hardware: AWS's pages on Trn1 and Trn2 and the Neuron documentation, read in November 2026
+# Hardware: Neuron documentation, pages on Trn1, Trainium and Trainium2, read in November 2026; 25 Gbit/s is "up to"
 INSTANCES = {
-    "ml.trn1.2xlarge": Instance(2, 1.54, "aws-neuron/neuron-workshops, README, January 2026", network_gbit=12.5),
+    "ml.trn1.2xlarge": Instance(2, 1.54, "aws-neuron/neuron-workshops, README, January 2026", network_gbit=25),
     "ml.trn1.32xlarge": Instance(32),
     "ml.trn1n.32xlarge": Instance(32, link_gbytes=384, network_gbit=1600),
     # logical cores, as SDK 2.26 groups them by default

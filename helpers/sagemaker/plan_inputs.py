@@ -13,7 +13,7 @@ from helpers.training.step_memory import BFLOAT16, Kept, Numbers
 
 METHODS = ("sft", "orpo", "dpo-precomputed", "dpo")
 TRAINED_HERE = ("llama", "qwen3")  # kinds of model that this workshop's trainers take on Trainium
-HARDWARE = "AWS's pages on Trn1 and Trn2, Neuron documentation, read in November 2026"
+HARDWARE = "Neuron documentation, pages on Trn1, Trainium and Trainium2, read in November 2026"
 COUNTED = "autograd's own count in bf16, eager attention, Llama and Qwen3: tests/training/test_step_memory.py"
 DEFAULTS = "Optimum Neuron 0.4.5, default of its training_args.py: ZeRO-1, master weights and gradients in float32"
 ASSUMED = "assumed, not measured"

@@ -12,8 +12,9 @@ from pathlib import Path
 NORMS = {"llama": 2, "mistral": 2, "qwen2": 2, "qwen3": 2, "granite": 2, "smollm3": 2, "phi3": 2}
 NORMS |= {"gemma": 2, "gemma2": 4, "gemma3_text": 4}
 HEAD_NORMS = ("qwen3", "gemma3_text")  # a norm over each query head and each key head
-# config.json of each repository on the Hugging Face hub, as published in November 2026: kind, layers, hidden,
-# intermediate, heads, key and value heads, size of a head, vocabulary, tied head
+# Kind, layers, hidden, intermediate, heads, key and value heads, size of a head, vocabulary, tied head, as in each
+# repository's config.json on the Hugging Face hub. The hub was out of reach in November 2026: compared with copies in
+# public repositories, and by the number of parameters that follows, which the tests compare with published ones
 CONFIGS = {
     "HuggingFaceTB/SmolLM2-135M-Instruct": ("llama", 30, 576, 1536, 9, 3, 64, 49152, True),
     "Qwen/Qwen3-0.6B": ("qwen3", 28, 1024, 3072, 16, 8, 128, 151936, True),
