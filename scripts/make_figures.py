@@ -13,9 +13,9 @@ from helpers.evaluation import comparison_table, runs_summary, runs_table
 from helpers.files import REPOSITORY
 from helpers.runs import provenance_of_runs, read_recorded, recorded_runs
 from helpers.sagemaker import cost_table
-from helpers.show import plot_bench, plot_curves, plot_loss, plot_ratios, plot_results, stamp
+from helpers.show import plot_bench, plot_curves, plot_loss, plot_nodes, plot_plans, plot_ratios, plot_results, stamp
 from helpers.techniques import figures, results, tables
-from scripts import lesson_tables, models, rooms, trl_arguments
+from scripts import lesson_tables, models, plan_tables, rooms, trl_arguments
 from scripts.pages import fill
 
 IMAGES = REPOSITORY / "docs" / "imgs"
@@ -41,6 +41,8 @@ def main() -> None:
     bench = bench_results.recorded_bench()
     save(stamp(plot_bench(bench), bench_results.origin(bench)), "bench.png")
     compare_techniques()
+    save(plot_plans(plan_tables.example_plans()), "plan_memory.png")
+    save(plot_nodes(plan_tables.example_scaling()), "plan_nodes.png")
     support = read_recorded("laptop-support-seed0.json", "run on the support domain", "make run SOURCE=support")
     made = {
         "README.md": {"summary": runs_summary(runs), "examples": lesson_tables.examples_table(runs[0])},
@@ -48,6 +50,7 @@ def main() -> None:
         "docs/trl_arguments.md": {"arguments": trl_arguments.table()},
         "docs/classroom.md": {"costs": cost_table()},
         "docs/models.md": {models.section(): models.table()},
+        "docs/planner.md": plan_tables.tables(),
         "docs/own_data.md": {"support": own_domain(*support)},
         "docs/results.md": {
             "results": runs_table(runs),

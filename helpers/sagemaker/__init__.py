@@ -8,6 +8,8 @@
     account      AWS, or a rehearsal where none is named          loopback     the service of a rehearsal, moto's
     instance     this machine as the instance of a rehearsal
     classroom    what a class in Studio costs
+    planner      memory, time and price on paper           plan_inputs  its arguments and assumptions, checked
+    scaling      which instance, how many, and where more stop paying
 
 Built on boto3: `ModelTrainer` of the SageMaker SDK brings some 130 packages and asks IAM questions when it is made,
 while the request itself is one call that botocore's own model describes. Scripts may import this room; it imports
@@ -20,6 +22,8 @@ __all__, __getattr__, __dir__ = exports(
     __name__,
     {
         "job": "TrainingJob request_of",
+        "planner": "Plan compare compare_table plan",
+        "scaling": "Scaling compare_instances instances_table scale",
         "submission": "dry_run job_name submit stop_job",
         "package": "fetch_results",
         "follow": "cost_text follow_job",

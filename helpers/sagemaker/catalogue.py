@@ -29,19 +29,27 @@ PRICING_PAGE = "https://aws.amazon.com/sagemaker/ai/pricing/"
 class Instance:
     """A kind of machine: its NeuronCores as a training process sees them, and what an hour costs where that is known.
 
-    usd_per_hour: on demand, without storage; None where no official figure was found.
+    usd_per_hour: on demand, without storage; None where no official figure was found. core_gib, core_tflops: memory
+    and dense bf16 of one core. link_gbytes: NeuronLink, GB/s a core (half of the chip's, or its part for four logical
+    cores); network_gbit: between instances.
     """
 
     cores: int
     usd_per_hour: float | None = None
     source: str = ""
+    core_gib: float = 16
+    core_tflops: float = 95
+    link_gbytes: float = 192
+    network_gbit: float = 800
 
 
+# Hardware: Neuron documentation, pages on Trn1, Trainium and Trainium2, read in November 2026; 25 Gbit/s is "up to"
 INSTANCES = {
-    "ml.trn1.2xlarge": Instance(2, 1.54, "aws-neuron/neuron-workshops, README, January 2026"),
+    "ml.trn1.2xlarge": Instance(2, 1.54, "aws-neuron/neuron-workshops, README, January 2026", network_gbit=25),
     "ml.trn1.32xlarge": Instance(32),
-    "ml.trn1n.32xlarge": Instance(32),
-    "ml.trn2.48xlarge": Instance(64),  # logical cores, as SDK 2.26 groups them by default
+    "ml.trn1n.32xlarge": Instance(32, link_gbytes=384, network_gbit=1600),
+    # logical cores, as SDK 2.26 groups them by default
+    "ml.trn2.48xlarge": Instance(64, core_gib=24, core_tflops=167, link_gbytes=320, network_gbit=3200),
 }
 
 # Spaces of Studio's JupyterLab: US dollars an hour by machine, and a GB of their storage for a month

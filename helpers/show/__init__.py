@@ -5,6 +5,7 @@ objective_plots   the formula as pictures              bench_plot      a recorde
 notebook          figures and answers in a notebook    widgets         live monitor of a training
 explorer          sliders over the objective           cache_browser   the Neuron compile cache
 report            report.html of a run                 data_plots       what a data set is like
+plan_plots        plans of trainings as figures        planner_view     sliders over a plan
 
 It reads runs and results and changes neither. Techniques, notebooks and scripts may import it.
 """
@@ -21,6 +22,8 @@ __all__, __getattr__, __dir__ = exports(
         "style": "stamp",
         "notebook": "draw_monitor run_stamp show show_answers show_table",
         "widgets": "LiveMonitor",
+        "plan_plots": "plot_nodes plot_plans",
+        "planner_view": "plan_explorer",
         "explorer": "odds_ratio_explorer",
         "report": "side_by_side write_report",
         "cache_browser": "browse",

@@ -10,6 +10,7 @@ SIDE_COLOUR = {"chosen": "#009E73", "rejected": "#D55E00"}
 SIDE_LINE = {"chosen": "-", "rejected": "--"}
 SERIES_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00")  # of curves for several values …
 SERIES_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (10, 3)))  # … each with a line of its own
+SERIES_HATCHES = ("", "//", "..", "xx", "\\\\", "--")  # … and of bars, for those who can't tell the colours apart
 GREY = "#888888"  # of lines to compare with
 STYLE = {
     "font.size": 13,

@@ -8,39 +8,21 @@ The memory of a step, for a model whose weights take W bytes, trained in full wi
     logits          how many copies of (positions × vocabulary) are alive when the backward pass begins
     gradients       W when it ends, by when activations and logits are gone: the larger of the two moments counts
 
-Under LoRA optimizer and gradients are those of the adapter, and the reference is the policy without it.
+Under LoRA optimizer and gradients are those of the adapter, and the reference is the policy without it. The account
+itself is `helpers.training.step_memory`, which the planner for Trainium uses too.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from helpers.data.collate import PreferenceCollator
 from helpers.objective.chunked_logprobs import LOGIT_ROWS
+from helpers.training.sizes import Sizes
+from helpers.training.step_memory import FLOAT32, TECHNIQUES, Split, Technique, activations, at_peak, step_memory
 
-BYTES = 4  # float32
+__all__ = ["TECHNIQUES", "Sizes", "Step", "Technique", "activations", "estimate", "name_of", "positions"]
 
-
-@dataclass(frozen=True)
-class Technique:
-    """A stage of a technique: passes over the answers of a pair, and the models in memory beside the policy."""
-
-    name: str
-    forward: int  # passes without a gradient, in answers
-    trained: int  # forward and backward passes, in answers
-    copies: float  # of the logits, at the start of the backward pass
-    reference: bool = False
-    shared: bool = False  # chosen and rejected in one row, logits in blocks
-    forward_once: bool = False  # the passes without a gradient are done once, before training
-
-
-TECHNIQUES = {
-    "sft": Technique("SFT", 0, 1, copies=3),
-    "orpo": Technique("ORPO", 0, 2, copies=0, shared=True),
-    "orpo-rows": Technique("ORPO, two rows and all logits", 0, 2, copies=3),
-    "dpo": Technique("DPO, live reference", 2, 2, copies=3, reference=True),
-    "dpo-precomputed": Technique("DPO, precomputed reference", 2, 2, copies=3, forward_once=True),
-    "reward": Technique("reward model", 0, 2, copies=0),
-}
+BYTES = FLOAT32.weight
 RLHF = (
     "RLHF's last stage works on sampled answers: for each its generation token by token, then without gradient the "
     "policy's log-prob, the reference's and the reward model's word, then one pass that trains"
@@ -50,25 +32,6 @@ RLHF = (
 def name_of(stage: str) -> str:
     """What a measured stage is called; RLHF's last stage has passes of its own kind."""
     return TECHNIQUES[stage].name if stage in TECHNIQUES else "RLHF, policy optimisation"
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What of a model's configuration decides its memory."""
-
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    vocabulary: int
-    parameters: int
-
-    @classmethod
-    def of(cls, model) -> "Sizes":
-        """The sizes of a loaded model of the Llama architecture."""
-        config = model.config
-        names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
-        return cls(*(getattr(config, name) for name in names), sum(p.numel() for p in model.parameters()))
 
 
 @dataclass(frozen=True)
@@ -97,31 +60,13 @@ def positions(technique: Technique, step: Step) -> tuple[int, int]:
 
 def estimate(technique: Technique, sizes: Sizes, step: Step) -> dict[str, float]:
     """Bytes above the loaded base by part, and their `total`, the larger of the two moments of the backward pass."""
-    weights = BYTES * sizes.parameters
-    learned = BYTES * step.lora or weights
-    head = BYTES * sizes.vocabulary * sizes.hidden
+    head = BYTES * sizes.embedding
     count, keys = positions(technique, step)
-    parts = {
-        "reference": weights if technique.reference and not step.lora else 0,
-        "optimizer": 2 * learned,
-        "activations": activations(sizes, count, keys),
-        "logits": BYTES * technique.copies * count * sizes.vocabulary,
-        "gradients": learned,
-    }
+    numbers, logits = replace(FLOAT32, logit=BYTES * technique.copies), None
     if technique.shared:  # blocks of logits; where the head learns one is kept, and its gradient is summed from parts
-        parts["logits"] = BYTES * LOGIT_ROWS * sizes.vocabulary * (1 if step.lora else 2) + (0 if step.lora else head)
+        logits = BYTES * LOGIT_ROWS * sizes.vocabulary * (1 if step.lora else 2) + (0 if step.lora else head)
+    parts = step_memory(sizes, technique, count, keys, numbers, Split(lora=step.lora), logits)
+    del parts["weights"]  # those of the base are there before, those of the adapter next to nothing
+    peak = at_peak(parts, FLOAT32, 0 if step.lora else head)
     parts["logits"] += 0 if step.lora else head  # the head's gradient, made while they are alive
-    begins = parts["activations"] + parts["logits"]
-    parts["total"] = parts["reference"] + parts["optimizer"] + max(begins, parts["gradients"] + head)
-    return parts
-
-
-def activations(sizes: Sizes, count: int, keys: int) -> float:
-    """Bytes that transformers' Llama with SDPA and a mask keeps for the backward pass of `count` positions.
-
-    A layer keeps, for each position, ten vectors of the hidden size (two norms: 2 × 2 and the residual 2, query, key
-    and value with repeated heads 3, attention's output 1), four of the intermediate size, a row of the mask, and a
-    number a head. The tests count them in a real model.
-    """
-    vectors = 10 * sizes.hidden + 4 * sizes.intermediate + keys + sizes.heads
-    return BYTES * count * (sizes.layers * vectors + 3 * sizes.hidden)
+    return parts | {"total": sum(peak.values())}
