@@ -26,11 +26,12 @@ def render(example: dict, tokenizer) -> dict[str, str]:
     and `chat_template_kwargs` go to the template, as in TRL. Raises ValueError where the template refuses the
     messages, or does not keep the prompt as a prefix of the conversation.
     """
-    prompt = _apply(tokenizer, example, messages_of(example, "prompt"), add_generation_prompt=True)
+    prompt = apply_template(tokenizer, example, messages_of(example, "prompt"), add_generation_prompt=True)
     return {"prompt": prompt} | {side: _rendered_response(prompt, example, side, tokenizer) for side in SIDES}
 
 
-def _apply(tokenizer, example: dict, messages: list[dict], **how) -> str:
+def apply_template(tokenizer, example: dict, messages: list[dict], **how) -> str:
+    """The chat template's text of messages; a ValueError says what it refuses."""
     if not tokenizer.chat_template:
         raise ValueError(
             "the tokenizer has no chat template: take the instruction-tuned model, or set tokenizer.chat_template"
@@ -61,7 +62,7 @@ def _rendered_response(prompt: str, example: dict, side: str, tokenizer) -> str:
             f"{side}: the answer contains the EOS text {tokenizer.eos_token!r}, where the model would learn to stop; "
             "remove it (EOS is added for you)"
         )
-    whole = _apply(tokenizer, example, asked + answer)
+    whole = apply_template(tokenizer, example, asked + answer)
     if not whole.startswith(prompt):
         lost = [text for message in asked if (text := message["content"].strip()) in prompt and text not in whole]
         if lost:
@@ -123,10 +124,7 @@ def tokenize_preferences(
 
     def tokenize(batch: dict, rows: list[int]) -> pyarrow.Table:
         examples = [dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True)]
-        texts = [_in_row(row, render, example, tokenizer) for row, example in zip(rows, examples, strict=True)]
-        ids = _ids(texts, rows, tokenizer)
-        cut = (_fit(each, tokenizer, max_length, max_prompt_length) for each in ids)
-        fitted = [each | {"row": row} for each, row in zip(cut, rows, strict=True)]
+        fitted = tokenize_rows(examples, rows, tokenizer, max_length, max_prompt_length)
         return pyarrow.table({name: [each[name] for each in fitted] for name in fitted[0]})  # lists are slow to store
 
     how = {"batched": True, "batch_size": BATCH, "with_indices": True, "remove_columns": dataset.column_names}
@@ -134,6 +132,13 @@ def tokenize_preferences(
     # The cache of `datasets` does not see a change of the functions called here, and would return what they once made
     where = {"cache_file_name": kept} if kept else {"load_from_cache_file": False}
     return dataset.map(tokenize, desc="Tokenising", num_proc=processes, **how, **where)
+
+
+def tokenize_rows(examples, rows, tokenizer, max_length: int, max_prompt_length: int | None = None) -> list[dict]:
+    """The same for a few examples, and their row numbers, without a Dataset."""
+    texts = [_in_row(row, render, example, tokenizer) for row, example in zip(rows, examples, strict=True)]
+    cut = (fit_pair(each, tokenizer, max_length, max_prompt_length) for each in _ids(texts, rows, tokenizer))
+    return [each | {"row": row} for each, row in zip(cut, rows, strict=True)]
 
 
 def _kept_at(dataset: Dataset, tokenizer, *lengths: int | None) -> str | None:
@@ -206,7 +211,8 @@ def _check_arguments(dataset, tokenizer, max_length: int, max_prompt_length: int
         raise ValueError("the tokenizer has no EOS token: set tokenizer.eos_token, or the model never stops")
 
 
-def _fit(ids: dict[str, list[int]], tokenizer, max_length: int, max_prompt_length: int | None) -> dict:
+def fit_pair(ids: dict[str, list[int]], tokenizer, max_length: int, max_prompt_length: int | None = None) -> dict:
+    """Token ids of `prompt`, `chosen` and `rejected`, cut where they must be, as the columns of a tokenised pair."""
     longest = max(len(ids["chosen"]), len(ids["rejected"]))
     room = max(max_length - longest, SHORTEST_PROMPT)
     if max_prompt_length is not None:
