@@ -7,7 +7,7 @@ explorer          sliders over the objective           cache_browser   the Neuro
 report            report.html of a run                 data_plots      what a data set is like
 stop_button       ends a training early               pages           what the views that turn pages share
 speakers          a run's models, to be asked         answers_view    answers side by side, and a box to ask
-data_view         pairs, token by token
+data_view         pairs, token by token               recorded_training   a training drawn again
 
 It reads runs and results and changes neither. Techniques, notebooks and scripts may import it.
 """
@@ -30,5 +30,6 @@ __all__, __getattr__, __dir__ = exports(
         "speakers": "speakers_of",
         "answers_view": "ask_models compare_answers",
         "data_view": "browse_pairs",
+        "recorded_training": "replay",
     },
 )

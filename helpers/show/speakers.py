@@ -7,6 +7,7 @@ from transformers import TextStreamer
 
 from helpers.data.collate import PreferenceCollator
 from helpers.data.house_style import edit_request
+from helpers.data.schema import SIDES
 from helpers.data.tokenize import tokenize_rows
 from helpers.evaluation.answers import generate_answers
 from helpers.evaluation.scores import measure_pairs
@@ -53,16 +54,19 @@ class Speakers:
 
         NaN for an answer without text.
         """
-        scored = [i for i, answer in enumerate(answers) if answer.strip()]
-        said = ([{"role": "assistant", "content": answers[i]}] for i in scored)
-        rows = [row | {"chosen": answer, "rejected": answer} for answer in said]
-        found = [math.nan] * len(answers)
-        if rows:
-            tokenized = tokenize_rows(rows, scored, self.tokenizer, self.max_length)
-            batch = PreferenceCollator(self.tokenizer.pad_token_id)(tokenized)
-            for i, logp in zip(scored, measure_pairs(self.model(label), [batch]).chosen_logp.tolist(), strict=True):
-                found[i] = logp
-        return found
+        different = list(dict.fromkeys(answer for answer in answers if answer.strip()))
+        pairs = [(different[i], different[min(i + 1, len(different) - 1)]) for i in range(0, len(different), 2)]
+        if not pairs:
+            return [math.nan] * len(answers)
+        said = [[[{"role": "assistant", "content": answer}] for answer in pair] for pair in pairs]
+        rows = [row | dict(zip(SIDES, pair, strict=True)) for pair in said]
+        tokenized = tokenize_rows(rows, range(len(rows)), self.tokenizer, self.max_length)
+        batch = PreferenceCollator(self.tokenizer.pad_token_id)(tokenized)
+        scores = measure_pairs(self.model(label), [batch])
+        found = {}
+        for pair, *logps in zip(pairs, scores.chosen_logp.tolist(), scores.rejected_logp.tolist(), strict=True):
+            found |= dict(zip(pair, logps, strict=True))
+        return [found.get(answer, math.nan) for answer in answers]
 
 
 class Words(TextStreamer):

@@ -23,6 +23,12 @@ def in_notebook() -> bool:
     return shell is not None and hasattr(shell, "kernel")
 
 
+def validation_text(record: dict) -> str:
+    """One measurement in words."""
+    logps = f"chosen {record['chosen_logp']:.2f}, rejected {record['rejected_logp']:.2f}"
+    return f"validation: {logps}, accuracy {record['preference_accuracy']:.0%}"
+
+
 class LiveMonitor(TrainerCallback):
     """Measures chosen and rejected log-probs on a small held-out set before, during and after training.
 
@@ -91,10 +97,7 @@ class LiveMonitor(TrainerCallback):
         if not record and (rate := self.pairs_a_second()):  # a measurement stays, and its line is long enough
             line += f", {rate:.1f} pairs/s"
         if record:
-            line += (
-                f"  validation: chosen {record['chosen_logp']:.2f}, rejected {record['rejected_logp']:.2f},"
-                f" accuracy {record['preference_accuracy']:.0%}\n"
-            )
+            line += f"  {validation_text(record)}\n"
         sys.stdout.write(f"\r{line:<60}")
         sys.stdout.flush()
         if record and self.draw:

@@ -100,7 +100,9 @@ def test_log_probs_are_those_of_the_held_out_scoring(asked, speakers, tokenizer)
     for i, row in enumerate(asked):
         answers = [row[side][-1]["content"] for side in ("chosen", "rejected")]
         expected = [scores.chosen_logp[i], scores.rejected_logp[i]]
-        assert speakers.logps("SFT", row, answers) == pytest.approx(expected, abs=1e-4)
+        third = speakers.logps("SFT", row, [*answers, "It lists.", answers[0], " "])
+        assert third[:2] == pytest.approx(expected, abs=1e-4) and third[3] == third[0] and third[4] != third[4]
+        assert third[2:3] == pytest.approx(speakers.logps("SFT", row, ["It lists."]), abs=1e-4)
 
 
 def test_the_button_scores_the_page_once_and_keeps_it(asked, said, speakers, monkeypatch):

@@ -11,7 +11,7 @@ from helpers.data.house_style import edit_request
 from helpers.data.tokenize import tokenize_preferences
 from helpers.objective.labels import IGNORE
 from helpers.show import browse_pairs
-from helpers.show.data_view import Lengths, PairBrowser, tokens_html, turns
+from helpers.show.data_view import Histogram, Lengths, PairBrowser, tokens_html, turns
 from tests.conftest import make_pairs
 
 QUICK = 0.15  # seconds in which a view answers; the tests allow more, since a machine may be busy
@@ -66,19 +66,21 @@ def test_scored_tokens_are_those_with_a_label_and_eos_is_marked_once_an_answer(m
         for side in ("chosen", "rejected"):
             ids, labels = row[f"{side}_input_ids"], row[f"{side}_labels"]
             tokens = tokens_html(ids, labels, tokenizer)
-            assert tokens in page
+            first = row["prompt_length"] if side == "rejected" else 0
+            assert tokens_html(ids[first:], labels[first:], tokenizer) in page, "the prompt is shown once"
             assert tokens.count("<u>") == sum(label != IGNORE for label in labels)
             assert tokens.count("class=masked") == labels.count(IGNORE) == row["prompt_length"]
-            assert tokens.count("<kbd>") == 1 and "&lt;|im_end|&gt;</span> EOS</kbd>" in tokens
+            assert tokens.count("<kbd>") == 1 and "&lt;|im_end|&gt; EOS</kbd>" in tokens
         assert page.count("</kbd>") == 3, "one an answer, and the legend's"
 
 
 def test_special_tokens_of_the_prompt_can_be_seen_and_are_not_eos(mixed, tokenizer):
     (row,) = tokenize_preferences(mixed.select([3]), tokenizer, 1000)
     tokens = tokens_html(row["chosen_input_ids"], row["chosen_labels"], tokenizer)
-    assert tokens.count("&lt;|im_end|&gt;") == 3 and tokens.count("class=special") == row["chosen_input_ids"].count(
-        tokenizer.eos_token_id
-    ) + row["chosen_input_ids"].count(tokenizer.convert_tokens_to_ids("<|im_start|>"))
+    ids, starts = row["chosen_input_ids"], tokenizer.convert_tokens_to_ids("<|im_start|>")
+    ends = ids.count(tokenizer.eos_token_id)
+    assert tokens.count("&lt;|im_end|&gt;") == ends == 3
+    assert tokens.count("class=special") == ends - 1 + ids.count(starts), "all but the answer's EOS"
 
 
 @pytest.mark.parametrize("limit", [10, 20, 40, 64, 80, 500])
@@ -90,15 +92,15 @@ def test_what_the_slider_says_is_cut_is_what_the_tokeniser_cuts(mixed, tokenizer
     assert Lengths(mixed, tokenizer).cut(limit) == by_hand
 
 
-def test_the_slider_changes_the_share_the_picture_and_the_page(view):
-    before = view.told.value, bytes(view.image.value), view.pages.page.value
-    assert before[1].startswith(b"\x89PNG")
+def test_the_slider_changes_the_share_the_histogram_and_the_page(view):
+    before = view.told.value, view.pages.page.value
+    assert "max_length 64</text>" in before[0] and "aria-label=" in before[0]
     started = time.perf_counter()
     view.limit.value = 20
     assert time.perf_counter() - started < 5 * QUICK
     cut = view.lengths.cut(20)["any"]
     assert f"At 20 tokens {cut} of 4 pairs ({cut / 4:.0%}) are cut" in view.told.value
-    assert before[0] != view.told.value and before[1] != bytes(view.image.value)
+    assert "max_length 20</text>" in view.told.value and before[1] != view.pages.page.value
     assert "more were cut" in view.pages.page.value and view.pages.page.value.count("</kbd>") == 3
 
 
@@ -116,3 +118,10 @@ def test_in_a_terminal_a_pair_is_printed_and_where_no_kernel_runs_it_stands(mixe
 def test_no_pairs_are_refused(mixed, tokenizer):
     with pytest.raises(ValueError, match="no pair"):
         PairBrowser(mixed.select([]), tokenizer, 64)
+
+
+def test_the_bars_of_the_histogram_are_all_pairs(mixed, tokenizer):
+    longest = Lengths(mixed, tokenizer).longest
+    histogram = Histogram(longest, int(longest.max()))
+    heights = [float(height) for height in re.findall(r"height='([\d.]+)' fill", histogram.svg(20))]
+    assert sum(round(height / max(heights) * histogram.most) for height in heights) == len(mixed)
