@@ -2,6 +2,8 @@
 
 import html
 
+from helpers.show.style import is_big
+
 STYLE = """<style>
 .workshop-view { line-height: 1.5; max-width: 72em; overflow-wrap: anywhere; }
 .workshop-view table { table-layout: fixed; width: 100%; border-collapse: collapse; margin: 0 0 8px; }
@@ -24,7 +26,8 @@ STYLE = """<style>
 
 def boxed(content: str) -> str:
     """HTML in the style of the views."""
-    return f"{STYLE}<div class='workshop-view'>{content}</div>"
+    size = " style='font-size: 18pt'" if is_big() else ""
+    return f"{STYLE}<div class='workshop-view'{size}>{content}</div>"
 
 
 def escaped(text: str) -> str:
