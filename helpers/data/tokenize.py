@@ -28,12 +28,12 @@ def render(example: dict, tokenizer) -> dict[str, str]:
     messages, or does not keep the prompt as a prefix of the conversation.
     """
     asked, more = messages_of(example, "prompt"), template_arguments(example)
-    prompt = _apply(tokenizer, asked, add_generation_prompt=True, **more)
+    prompt = apply_template(tokenizer, asked, add_generation_prompt=True, **more)
     text = {"prompt": prompt}
     for side in SIDES:
         answer = messages_of(example, side)
         _refuse_eos(answer, side, tokenizer.eos_token)
-        whole = _apply(tokenizer, asked + answer, **more)
+        whole = apply_template(tokenizer, asked + answer, **more)
         text[side] = _response(prompt, whole, asked, tokenizer.eos_token)
     return text
 
@@ -49,18 +49,18 @@ def _rendered(rows: list[int], examples: list[dict], tokenizer) -> list[dict[str
 def _rendered_at_once(examples: list[dict], tokenizer) -> list[dict[str, str]]:
     asked = [messages_of(example, "prompt") for example in examples]
     eos = tokenizer.eos_token
-    texts = [{"prompt": text} for text in _apply(tokenizer, asked, add_generation_prompt=True)]
+    texts = [{"prompt": text} for text in apply_template(tokenizer, asked, add_generation_prompt=True)]
     for side in SIDES:
         answers = [messages_of(example, side) for example in examples]
         for answer in answers:
             _refuse_eos(answer, side, eos)
-        wholes = _apply(tokenizer, [one + other for one, other in zip(asked, answers, strict=True)])
+        wholes = apply_template(tokenizer, [one + other for one, other in zip(asked, answers, strict=True)])
         for text, whole, messages in zip(texts, wholes, asked, strict=True):
             text[side] = _response(text["prompt"], whole, messages, eos)
     return texts
 
 
-def _apply(tokenizer, messages: list, **how) -> str | list[str]:
+def apply_template(tokenizer, messages: list, **how) -> str | list[str]:
     """The text of a conversation, or of each of several; a ValueError says what the template refuses, and the fix."""
     if not tokenizer.chat_template:
         raise ValueError(
@@ -157,10 +157,7 @@ def tokenize_preferences(
 
     def tokenize(batch: dict, rows: list[int]) -> pyarrow.Table:
         examples = [dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True)]
-        texts = _rendered(rows, examples, tokenizer)
-        ids = _ids(texts, rows, tokenizer)
-        cut = (_fit(each, tokenizer, max_length, max_prompt_length) for each in ids)
-        fitted = [each | {"row": row} for each, row in zip(cut, rows, strict=True)]
+        fitted = tokenize_rows(examples, rows, tokenizer, max_length, max_prompt_length)
         return pyarrow.table({name: [each[name] for each in fitted] for name in fitted[0]})  # lists are slow to store
 
     how = {"batched": True, "batch_size": BATCH, "with_indices": True, "remove_columns": dataset.column_names}
@@ -168,6 +165,13 @@ def tokenize_preferences(
     # The cache of `datasets` does not see a change of the functions called here, and would return what they once made
     where = {"cache_file_name": kept} if kept else {"load_from_cache_file": False}
     return dataset.map(tokenize, desc="Tokenising", num_proc=processes, **how, **where)
+
+
+def tokenize_rows(examples, rows, tokenizer, max_length: int, max_prompt_length: int | None = None) -> list[dict]:
+    """The same for a few examples, and their row numbers, without a Dataset."""
+    texts = _rendered(rows, examples, tokenizer)
+    cut = (fit_pair(each, tokenizer, max_length, max_prompt_length) for each in _ids(texts, rows, tokenizer))
+    return [each | {"row": row} for each, row in zip(cut, rows, strict=True)]
 
 
 def _kept_at(dataset: Dataset, tokenizer, *lengths: int | None) -> str | None:
@@ -240,7 +244,8 @@ def _check_arguments(dataset, tokenizer, max_length: int, max_prompt_length: int
         raise ValueError("the tokenizer has no EOS token: set tokenizer.eos_token, or the model never stops")
 
 
-def _fit(ids: dict[str, list[int]], tokenizer, max_length: int, max_prompt_length: int | None) -> dict:
+def fit_pair(ids: dict[str, list[int]], tokenizer, max_length: int, max_prompt_length: int | None = None) -> dict:
+    """Token ids of `prompt`, `chosen` and `rejected`, cut where they must be, as the columns of a tokenised pair."""
     longest = max(len(ids["chosen"]), len(ids["rejected"]))
     room = max(max_length - longest, SHORTEST_PROMPT)
     if max_prompt_length is not None:

@@ -20,15 +20,20 @@ def generate_answers(
     temperature: float = 0.0,
     seed: int = 0,
     arguments: list[dict] | None = None,
+    streamer=None,
 ) -> list[str]:
     """Answers to chat prompts, new text only. Greedy at temperature 0, so that the same model always says the same.
 
     Above 0, each token is drawn from the whole distribution at that temperature, from `seed`; the caller's random
-    state stays as it was. `arguments`: what else the chat template gets for each prompt, such as `tools`. Raises
-    ValueError for a negative temperature. Shows its progress under the name `desc` where there is more than one batch.
+    state stays as it was. `arguments`: what else the chat template gets for each prompt, such as `tools`. `streamer`:
+    one of transformers', which hears each token of a single prompt's answer. Raises ValueError for a negative
+    temperature, and for a streamer with several prompts. Shows its progress under the name `desc` where there is more
+    than one batch.
     """
     if temperature < 0:
         raise ValueError(f"temperature is {temperature}: give 0 for greedy answers, or more to sample")
+    if streamer is not None and len(prompts) != 1:
+        raise ValueError(f"{len(prompts)} prompts with a streamer: give one prompt")
     sampling = {"do_sample": False}
     if temperature:
         sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
@@ -53,6 +58,7 @@ def generate_answers(
                 **sampling,
                 pad_token_id=tokenizer.pad_token_id,
                 eos_token_id=stop_tokens(model, tokenizer),
+                streamer=streamer,
             )
             new_tokens = output[:, inputs["input_ids"].shape[1] :]
             answers += [text.strip() for text in tokenizer.batch_decode(new_tokens, skip_special_tokens=True)]

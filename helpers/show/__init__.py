@@ -4,8 +4,11 @@ style             one style for all figures            run_plots       curves an
 objective_plots   the formula as pictures              bench_plot      a recorded benchmark
 notebook          figures and answers in a notebook    widgets         live monitor of a training
 explorer          sliders over the objective           cache_browser   the Neuron compile cache
-report            report.html of a run                 data_plots       what a data set is like
+report            report.html of a run                 data_plots      what a data set is like
 plan_plots        plans of trainings as figures        planner_view     sliders over a plan
+stop_button       ends a training early               pages           what the views that turn pages share
+speakers          a run's models, to be asked         answers_view    answers side by side, and a box to ask
+data_view         pairs, token by token               recorded_training   a training drawn again
 
 It reads runs and results and changes neither. Techniques, notebooks and scripts may import it.
 """
@@ -27,5 +30,9 @@ __all__, __getattr__, __dir__ = exports(
         "explorer": "odds_ratio_explorer",
         "report": "side_by_side write_report",
         "cache_browser": "browse",
+        "speakers": "speakers_of",
+        "answers_view": "ask_models compare_answers",
+        "data_view": "browse_pairs",
+        "recorded_training": "replay",
     },
 )

@@ -11,6 +11,7 @@ from helpers.data.schema import references
 from helpers.evaluation.checked import can_check, verdicts
 from helpers.runs.recorded import provenance
 from helpers.show.run_plots import plot_monitor
+from helpers.show.style import enlarged, is_big
 
 PAGE_WIDE = "table-layout:fixed;width:100%;max-width:60em;margin:0 0 1em 0"  # columns of like width, text wrapped
 CELL = "text-align:left;vertical-align:top;white-space:normal;overflow-wrap:anywhere"
@@ -24,7 +25,7 @@ def show(figure, alt: str) -> None:
 def figure_image(figure, alt: str) -> Image:
     """The figure as a PNG that carries its alt text into the notebook's output metadata."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    (enlarged(figure) if is_big() else figure).savefig(buffer, format="png", dpi=110)
     plt.close(figure)
     return Image(buffer.getvalue(), format="png", alt=alt)
 

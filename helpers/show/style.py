@@ -1,10 +1,13 @@
 """How every figure looks: one style, and colours with line styles for what is no method."""
 
 import functools
+import os
+import textwrap
 
 import matplotlib
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 SIDE_COLOUR = {"chosen": "#009E73", "rejected": "#D55E00"}
 SIDE_LINE = {"chosen": "-", "rejected": "--"}
@@ -12,6 +15,11 @@ SERIES_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E0
 SERIES_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (10, 3)))  # … each with a line of its own
 SERIES_HATCHES = ("", "//", "..", "xx", "\\\\", "--")  # … and of bars, for those who can't tell the colours apart
 GREY = "#888888"  # of lines to compare with
+# Two panels of a figure (1364 pixels) are shown in about 1100 on a screen of 1280 × 720: there these are 18 points
+BIG_TEXT = 19.5
+MANY = 20  # texts in a panel: numbers in a grid, which would run into each other if they were larger
+LETTER = 0.17  # inches of a letter of a title then
+SHORT = 14  # characters of labels that stand in two columns
 STYLE = {
     "font.size": 13,
     "axes.titlesize": 14,
@@ -46,3 +54,42 @@ def stamp(figure: Figure, text: str) -> Figure:
     """Say under the figure from which run, machine and date it came."""
     figure.supxlabel(text, fontsize=9, color="#444444")
     return figure
+
+
+def is_big() -> bool:
+    """Whether WORKSHOP_BIG asks for texts that can be read from the back of a room."""
+    asked = os.environ.get("WORKSHOP_BIG", "")
+    if asked not in ("", "0", "1"):
+        raise ValueError(f"WORKSHOP_BIG is {asked!r}: give 1 for a projector, or 0")
+    return asked == "1"
+
+
+def enlarged(figure: Figure) -> Figure:
+    """The figure with every text at BIG_TEXT at least and legends below their panels, but for numbers in a grid."""
+    grids = [axis for axis in figure.axes if len(axis.texts) >= MANY]
+    left_alone = {id(text) for axis in grids for text in axis.findobj(Text)}
+    panels, rows = [axis for axis in figure.axes if axis not in grids], 0
+    letters = int(figure.get_figwidth() / max(len(panels), 1) / LETTER)
+    for axis in panels:
+        lines = [textwrap.fill(line, letters) for line in axis.get_title().split("\n")]
+        axis.set_title("\n".join(lines))
+        axis.tick_params(labelsize=BIG_TEXT)
+        if axis.get_legend():
+            rows = max(rows, legend_below(axis))
+    for text in figure.findobj(Text):
+        if id(text) not in left_alone:
+            text.set_fontsize(max(text.get_fontsize(), BIG_TEXT))
+    if panels:
+        figure.set_figheight(1.1 * figure.get_figheight() + 1.5 * BIG_TEXT / 72 * rows)
+    return figure
+
+
+def legend_below(axis) -> int:
+    """Put a panel's legend below it, where large texts hide no curve; returns how many rows it has."""
+    old = axis.get_legend()
+    labels, title = [text.get_text() for text in old.get_texts()], old.get_title().get_text()
+    columns = 2 if max(map(len, labels)) <= SHORT else 1
+    how = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22), "ncols": columns, "frameon": False}
+    how |= {"fontsize": BIG_TEXT, "columnspacing": 1.0, "handlelength": 1.6}
+    axis.legend(old.legend_handles, labels, title=title or None, **how)
+    return -(-len(labels) // columns) + bool(title)

@@ -3,6 +3,7 @@
 import sys
 import time
 from base64 import b64encode
+from contextlib import nullcontext
 
 import torch
 from IPython import get_ipython
@@ -12,6 +13,7 @@ from transformers import TrainerCallback
 from helpers.evaluation.scores import measure_pairs
 from helpers.runs.machine import clock
 from helpers.runs.progress import Pace
+from helpers.show.stop_button import stop_button
 from helpers.training.stages import refuse_trained
 
 
@@ -21,12 +23,19 @@ def in_notebook() -> bool:
     return shell is not None and hasattr(shell, "kernel")
 
 
+def validation_text(record: dict) -> str:
+    """One measurement in words."""
+    logps = f"chosen {record['chosen_logp']:.2f}, rejected {record['rejected_logp']:.2f}"
+    return f"validation: {logps}, accuracy {record['preference_accuracy']:.0%}"
+
+
 class LiveMonitor(TrainerCallback):
     """Measures chosen and rejected log-probs on a small held-out set before, during and after training.
 
     Each measurement goes to `stage.write_monitor`, each training log to `stage.log`. A notebook shows one figure
-    that updates in place; a terminal shows a line a measurement. Pass `disable_tqdm=True` to the trainer, whose
-    own bar would stand beside this one. Measuring changes nothing in training: mode and random state are restored.
+    that updates in place, and a stop button; a terminal shows a line a measurement. Pass `disable_tqdm=True` to the
+    trainer, whose own bar would stand beside this one. Measuring changes nothing in training: mode and random state
+    are restored.
 
     batches: collated held-out batches. draw: records → (image, …) to show, or None for text only.
     """
@@ -35,12 +44,18 @@ class LiveMonitor(TrainerCallback):
         self.batches, self.stage, self.every = batches, stage, every
         self.draw = draw if in_notebook() else None
         self.seconds_spent, self.first_step, self.display, self.pace = 0.0, 0, None, None
+        self.pairs_a_step, self.spent_before = 0, 0.0
+
+    def stoppable(self, press):
+        """A context in which a notebook shows a button that calls `press`; a terminal has Ctrl-C."""
+        return stop_button(press) if in_notebook() else nullcontext()
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         if not state.global_step:  # one that goes on is partly trained
             refuse_trained(model)
         self.started, self.first_step, self.seconds_spent = time.monotonic(), state.global_step, 0.0
         self.pace, self.display = None, None
+        self.pairs_a_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         if not any(record["step"] == state.global_step for record in self.stage.read_monitor()):
             self.measure(state, model)
 
@@ -74,15 +89,15 @@ class LiveMonitor(TrainerCallback):
         """Progress on one line that rewrites itself; a measurement stays, and updates the figure."""
         if self.pace is None:  # the first measurement is done: what follows are steps
             self.pace = Pace("step", state.global_step, state.max_steps)
+            self.spent_before = self.seconds_spent
         self.pace.reach(state.global_step)
         line = f"step {state.global_step}/{state.max_steps}  {clock(time.monotonic() - self.started)} gone"
         if left := self.pace.left():
             line += f", {clock(left)} left"
+        if not record and (rate := self.pairs_a_second()):  # a measurement stays, and its line is long enough
+            line += f", {rate:.1f} pairs/s"
         if record:
-            line += (
-                f"  validation: chosen {record['chosen_logp']:.2f}, rejected {record['rejected_logp']:.2f},"
-                f" accuracy {record['preference_accuracy']:.0%}\n"
-            )
+            line += f"  {validation_text(record)}\n"
         sys.stdout.write(f"\r{line:<60}")
         sys.stdout.flush()
         if record and self.draw:
@@ -92,13 +107,20 @@ class LiveMonitor(TrainerCallback):
             else:
                 self.display.update(image)
 
+    def pairs_a_second(self) -> float:
+        """How fast it trains, the measurements taken out; 0 where no step was timed yet."""
+        seconds = self.pace.at - self.pace.since - (self.seconds_spent - self.spent_before)
+        return self.pairs_a_step * (self.pace.done - self.pace.first) / seconds if seconds > 0 else 0.0
 
-def show_widget(view, said: str, picture: bytes | None = None, alt: str = "") -> None:
-    """Show a widget; where no kernel runs a PNG of it stands, if there is one, and in a terminal what is said."""
+
+def show_widget(view, said: str, picture: bytes | None = None, alt: str = "", page: str = "") -> None:
+    """Show a widget; where no kernel runs a PNG or a page of HTML stands, if given, and in a terminal what is said."""
     if not in_notebook():
         print(said)
         return
     bundle, notes = view._repr_mimebundle_() | {"text/plain": said}, {}
+    if page:
+        bundle |= {"text/html": page}
     if picture:
         bundle |= {"image/png": b64encode(picture).decode()}
         notes = {"image/png": {"alt": alt}}

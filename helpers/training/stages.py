@@ -46,8 +46,8 @@ def find_stage(run, profile, method: str):
 def train_stage(trainer, stage, monitor) -> None:
     """Train to the last step, from the stage's checkpoint if it was stopped, else from the base; save the model there.
 
-    A stage that is trained is left as it is, and its curves are shown. Jupyter's stop button ends training after the
-    step that it is in, and keeps a checkpoint and the model; the Stopped that follows says so.
+    A stage that is trained is left as it is, and its curves are shown. Jupyter's stop button, or the monitor's, ends
+    training after the step that it is in, and keeps a checkpoint and the model; the Stopped that follows says so.
     """
     refuse_other_settings(trainer, stage)
     if stage.trained:
@@ -60,7 +60,7 @@ def train_stage(trainer, stage, monitor) -> None:
     trainer.remove_callback(PrinterCallback)  # the monitor reports instead
     trainer.add_callback(stop)
     try:
-        with stop.listening():
+        with stop.listening(), monitor.stoppable(stop.ask):
             take_steps(trainer, stage)
             forget_optimizer(trainer)  # before the model is saved, which takes a copy
             save_trained(trainer, stage, training_summary(trainer, monitor))
@@ -123,6 +123,10 @@ class StopButton(TrainerCallback):
         """Ask for the end; a KeyboardInterrupt if that was asked for before."""
         if self.pressed:
             raise KeyboardInterrupt
+        self.pressed = True
+
+    def ask(self) -> None:
+        """The same from a button: its clicks come from another thread, and a second one changes nothing."""
         self.pressed = True
 
     @contextmanager

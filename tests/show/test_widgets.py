@@ -169,3 +169,20 @@ def test_a_step_is_timed_twice_after_a_warm_up_and_the_smaller_counts(tmp_path, 
     pairs = load_preferences("aws-api", "train", limit=2)
     (_, textbook), (_, ours) = price_of_a_step(trainer, pairs).values()
     assert (textbook, ours) == (2, 1)
+
+
+def test_the_line_says_how_many_pairs_a_second_are_trained_without_the_measurements(tmp_path):
+    monitor = LiveMonitor([], Run(tmp_path, PROFILES["smoke"]).stage("orpo"), every=2)
+    monitor.pairs_a_step, monitor.spent_before, monitor.seconds_spent = 4, 1.0, 3.0  # 2 seconds of measurements
+    monitor.pace = SimpleNamespace(first=10, done=15, since=100.0, at=112.0)
+    assert monitor.pairs_a_second() == 2.0
+    monitor.pace.done, monitor.pace.at = 10, 100.0
+    assert monitor.pairs_a_second() == 0
+
+
+def test_pairs_a_second_stand_in_the_line_of_a_step(tmp_path, tokenized, tokenizer, capsys):
+    stage = Run(tmp_path, PROFILES["smoke"]).stage("orpo")
+    train(stage.checkpoints, tokenized, tokenizer, monitor_for(stage, tokenized, tokenizer), steps=3)
+    lines = capsys.readouterr().out.split("\r")
+    assert [line.count(" pairs/s") for line in lines if line.startswith("step 1/3")] == [1]
+    assert not any(" pairs/s" in line for line in lines if "validation:" in line)
