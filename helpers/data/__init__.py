@@ -11,7 +11,8 @@ __all__, __getattr__, __dir__ = exports(
     {
         "load": "BUILT_IN DOMAINS documentation_drafts load_preferences",
         "validate": "validate_preferences",
-        "tokenize": "render tokenize_preferences truncation_report",
+        "template": "render",
+        "tokenize": "tokenize_preferences truncation_report",
         "collate": "PreferenceCollator shared_row_length",
         "synthetic": "random_pairs",
         "house_style": "check_answer edit_request",

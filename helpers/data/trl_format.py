@@ -3,7 +3,7 @@
 from datasets import Dataset
 
 from helpers.data.schema import SIDES
-from helpers.data.tokenize import render
+from helpers.data.template import render
 from helpers.objective.labels import IGNORE
 
 

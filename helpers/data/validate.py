@@ -12,7 +12,8 @@ from datasets import Dataset
 from helpers.data.pair_warnings import warnings_of
 from helpers.data.schema import COLUMNS, ROLES, SIDES
 from helpers.data.set_warnings import set_warnings
-from helpers.data.tokenize import render, tokenize_preferences
+from helpers.data.template import render
+from helpers.data.tokenize import tokenize_preferences
 from helpers.files import write_text
 
 TEXT_KEYS = ("name", "tool_call_id", "reasoning_content", "thinking")  # of a message; text where they are there

@@ -3,7 +3,8 @@
 import numpy as np
 
 from helpers.data.schema import SIDES, messages_of, template_arguments
-from helpers.data.tokenize import SHORTEST_PROMPT, apply_template, fit_pair, render, tokenize_preferences
+from helpers.data.template import apply_template, render
+from helpers.data.tokenize import SHORTEST_PROMPT, fit_pair, tokenize_preferences
 from helpers.objective.labels import IGNORE
 from helpers.show.pages import Pages, boxed, escaped
 from helpers.show.style import GREY, SIDE_COLOUR

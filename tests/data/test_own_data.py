@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from helpers.data.collate import PreferenceCollator
 from helpers.data.load import load_preferences
-from helpers.data.tokenize import render, tokenize_preferences
+from helpers.data.template import render
+from helpers.data.tokenize import tokenize_preferences
 
 GOOD = {"prompt": "What is S3?", "chosen": "Object storage.", "rejected": "A queue."}
 HEADERS = "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + eos_token + '\n' }}{% endfor %}"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from helpers.data.collate import PreferenceCollator
 from helpers.data.load import load_preferences
-from helpers.data.tokenize import SHORTEST_PROMPT, render, tokenize_preferences, truncation_report
+from helpers.data.template import render
+from helpers.data.tokenize import SHORTEST_PROMPT, tokenize_preferences, truncation_report
 from helpers.data.trl_format import sft_features
 from helpers.data.validate import validate_preferences
 from helpers.objective.labels import IGNORE

@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 from helpers.data.collate import PreferenceCollator
 from helpers.data.schema import REFERENCE, SIDES
-from helpers.data.tokenize import render, response_tokens, tokenize_preferences
+from helpers.data.template import render
+from helpers.data.tokenize import response_tokens, tokenize_preferences
 from helpers.objective.dpo import dpo_loss, dpo_metrics
 from helpers.objective.logprobs import pair_logps
 from helpers.training.base_model import smoke_model

@@ -8,7 +8,8 @@ from peft import LoraConfig
 
 from helpers.data.collate import PreferenceCollator
 from helpers.data.load import load_preferences
-from helpers.data.tokenize import render, tokenize_preferences
+from helpers.data.template import render
+from helpers.data.tokenize import tokenize_preferences
 from helpers.training.base_model import smoke_model
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
 from tests.conftest import make_pairs, trl_orpo
