@@ -28,7 +28,7 @@ NEWEST_TESTS := tests/objective tests/data tests/evaluation $(addprefix tests/tr
 NEWEST_NOTEBOOKS := 01 02 03 04 05 06 07 08
 
 .DEFAULT_GOAL := help
-.PHONY: gone help setup run lab test rehearse newest lint format exercises figures bench techniques record notebooks clean
+.PHONY: gone help setup run lab demo test rehearse newest lint format exercises figures bench techniques record notebooks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ run: $(READY) ## the workshop, headless (PROFILE=smoke|laptop, NOTEBOOKS="00 01"
 
 lab: $(READY) ## JupyterLab with the kernel "ORPO workshop"
 	@$(BIN)/python -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_preflight.ipynb $(LAB_ARGS)
+
+demo: $(READY) ## JupyterLab with notebooks/demo.ipynb: a recorded run through the same views, with no model and no network
+	@$(BIN)/python -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/demo.ipynb $(LAB_ARGS)
 
 test: $(DEV) ## the tests; notebooks are executed with PROFILE=smoke (TESTS="-k odds" selects)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15 $(TESTS)

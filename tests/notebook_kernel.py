@@ -16,19 +16,23 @@ WAIT = 300  # seconds for one cell
 
 
 class Cells:
-    """A notebook and a fresh kernel of the workshop's for it; a context manager that ends the kernel."""
+    """A notebook and a fresh kernel of the workshop's for it; a context manager that ends the kernel.
 
-    def __init__(self, number: str, runs: Path):
-        (path,) = (REPOSITORY / "notebooks").glob(f"{number}_*.ipynb")
+    variables: of the kernel's environment.
+    """
+
+    def __init__(self, number: str, runs: Path, **variables: str):
+        (path,) = (REPOSITORY / "notebooks").glob(f"{number}*.ipynb")
         self.sources = {
             cell.id: cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"
         }
-        self.runs = runs
+        self.runs, self.variables = runs, variables
 
     def __enter__(self):
         self.manager = KernelManager(kernel_name="orpo-workshop", kernel_spec_manager=WorkshopKernel())
         kept = {name: value for name, value in os.environ.items() if not name.startswith("WORKSHOP_RUN")}
         environment = kept | {"PROFILE": "smoke", "WORKSHOP_RUNS": str(self.runs), "HF_HUB_OFFLINE": "1"}
+        environment |= self.variables
         self.manager.start_kernel(env=environment, cwd=str(REPOSITORY / "notebooks"))
         self.client = self.manager.client()
         self.client.start_channels()
