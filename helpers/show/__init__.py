@@ -5,6 +5,7 @@ objective_plots   the formula as pictures              bench_plot      a recorde
 notebook          figures and answers in a notebook    widgets         live monitor of a training
 explorer          sliders over the objective           cache_browser   the Neuron compile cache
 report            report.html of a run                 data_plots       what a data set is like
+chat_view         served models side by side
 
 It reads runs and results and changes neither. Techniques, notebooks and scripts may import it.
 """
@@ -24,5 +25,6 @@ __all__, __getattr__, __dir__ = exports(
         "explorer": "odds_ratio_explorer",
         "report": "side_by_side write_report",
         "cache_browser": "browse",
+        "chat_view": "show_chat",
     },
 )
