@@ -36,22 +36,31 @@ class Endpoint:
         return f"{self.region}, {price}: {self.reckoned}. Not sent, and not tried."
 
 
-def export_command(folder: Path | str, cores: int, batch: int, length: int, output: Path | str = "exported") -> str:
+def export_command(
+    folder: Path | str,
+    cores: int,
+    batch: int,
+    length: int,
+    model: Path | str | None = None,
+    output: Path | str = "exported",
+) -> str:
     """The command that compiles a saved model for NeuronCores; a ValueError where it could not work. Not tried.
 
     It takes an environment with Optimum Neuron and AWS's compiler (requirements-neuron.txt). cores: over how many the
     model is split. batch, length: requests at a time, and tokens of prompt and answer; both are fixed by the export.
+    model: where the folder is on the machine that exports, if it is another one. output: where the result goes there.
     """
+    model = model or folder
     config = load_config(str(folder))
     check_export(config, cores, batch, length)
-    for path in (folder, output):
+    for path in (model, output):
         if not PLAIN_PATH.fullmatch(str(path)):  # optimum-cli hands it to a shell as it is
             raise ValueError(
                 f"{str(path)!r}: optimum-cli takes letters, digits and . _ / - in a path: rename or move it"
             )
     sizes = {"--batch_size": batch, "--sequence_length": length, "--tensor_parallel_size": cores}
     # The binaries for Inferentia2 and Trn1 are the same: optimum-neuron 0.4.5, optimum/neuron/utils/instance.py
-    options = {"--model": folder, "--task": "text-generation", "--instance_type": "inf2"} | sizes
+    options = {"--model": model, "--task": "text-generation", "--instance_type": "inf2"} | sizes
     words = ["optimum-cli", "export", "neuron", *(str(word) for option in options.items() for word in option)]
     return shlex.join([*words, str(output)])
 
@@ -60,9 +69,7 @@ def check_export(config, cores: int, batch: int, length: int) -> None:
     """Optimum Neuron exports this kind of model, and its parts divide by the cores."""
     if config.model_type not in EXPORTED:
         raise ValueError(f"Optimum Neuron 0.4.5 exports no {config.model_type}: take one of {', '.join(EXPORTED)}")
-    for name, value in (("cores", cores), ("batch", batch), ("length", length)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}: give 1 or more")
+    refuse_small(cores=cores, batch=batch, length=length)
     if length > config.max_position_embeddings:
         raise ValueError(
             f"length {length}: the model has {config.max_position_embeddings} positions; give at most that"
@@ -72,6 +79,13 @@ def check_export(config, cores: int, batch: int, length: int) -> None:
             fitting = [n for n in range(1, cores) if all(not getattr(config, each, 0) % n for each in EVEN)]
             told = f"{cores} cores do not divide {name} {size} (Optimum Neuron {why})"
             raise ValueError(f"{told}: choose {', '.join(map(str, fitting))}")
+
+
+def refuse_small(**sizes: int) -> None:
+    """None of these numbers is below 1."""
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}: give 1 or more")
 
 
 def endpoint_request(
@@ -93,6 +107,7 @@ def endpoint_request(
     old.
     """
     check_place(model_url, role, instance, name, cores)
+    refuse_small(batch=batch, length=length)
     environment = {"SM_ON_MODEL": "/opt/ml/model", "SM_ON_BATCH_SIZE": batch, "SM_ON_SEQUENCE_LENGTH": length}
     environment |= {"SM_ON_TENSOR_PARALLEL_SIZE": cores}
     source = {"S3Uri": f"{model_url.rstrip('/')}/", "S3DataType": "S3Prefix", "CompressionType": "None"}

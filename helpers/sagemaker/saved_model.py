@@ -12,7 +12,14 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfi
 from helpers.files import read_json, replaced_whole
 from helpers.runs.stage import refuse_cut
 from helpers.runs.told import RunFirst
-from helpers.training.base_model import find_base_model, is_adapter, load_config, load_model, load_tokenizer
+from helpers.training.base_model import (
+    find_base_model,
+    is_adapter,
+    kept_from_hub,
+    load_config,
+    load_model,
+    load_tokenizer,
+)
 
 SAVE_AGAIN = "save it again with model.save_pretrained(folder) and tokenizer.save_pretrained(folder)"
 TOKENIZER_AGAIN = "save the tokenizer that the model was trained with"
@@ -33,10 +40,11 @@ def trained_models(run, profile) -> dict[str, Path]:
 
 
 def base_folder(source: str, target: Path) -> Path:
-    """The folder of a base model; one that is made on the spot, an adapter, or a hub's id is saved to `target`."""
+    """The folder of a base model; an adapter, or one that lies in no folder, is saved to `target`."""
     path, _ = find_base_model(source)
-    if Path(path).is_dir() and not is_adapter(path):
-        return Path(path)
+    kept = path if Path(path).is_dir() else kept_from_hub(path)
+    if kept and not is_adapter(kept):
+        return Path(kept)
     return target if (target / "config.json").is_file() else merged(path, target)
 
 

@@ -53,12 +53,14 @@ class Chat:
         return self.answers
 
     def follow(self, model: str, messages: list[dict]) -> None:
-        """One model's answer, shown as it grows; an error stands in its place."""
+        """One model's answer, shown as it grows; an error of the client stands behind it."""
+        from openai import OpenAIError  # whoever has a client has the package
+
         try:
             for piece in stream_answer(self.client, model, messages, self.max_tokens):
                 self.answers[model] += piece
                 self.show(model, self.answers[model])
-        except Exception as error:  # a widget's callback has nowhere else to show it
+        except OpenAIError as error:
             self.answers[model] += f" (no answer: {error})"
         self.answers[model] = self.answers[model].strip()
         self.show(model, self.answers[model] or "(nothing)")
