@@ -136,17 +136,18 @@ def choose(numbers: list[str], folder: Path, profile: str) -> list[Path]:
 
 
 def obstacle_of(note: dict, named: bool) -> str:
-    """Why a notebook that works with a user's account is not run, with the fix; "" where nothing speaks against it.
+    """Why a notebook is not run that works with a user's account or takes more packages, with the fix; "" for none.
 
     Where the account is named in the environment, it costs money; where it is not, a rehearsal takes packages.
     """
     account = note.get("account", {})
     if on := [name for name in account.get("variables", ()) if os.environ.get(name)]:
         return "" if named else f"may cost money, since {on[0]} is set: it runs only when it is named"
-    pins = read_pins(REPOSITORY / account["requirements"]) if account else {}
+    requirements = account.get("requirements") or note.get("requirements")
+    pins = read_pins(REPOSITORY / requirements) if requirements else {}
     if not (missing := [name for name in pins if installed(name) == "missing"]):
         return ""
-    fix = f"run `.venv/bin/python -m scripts.install {account['requirements']}`"
+    fix = f"run `.venv/bin/python -m scripts.install {requirements}`"
     return f"needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: {fix}"
 
 

@@ -77,9 +77,10 @@ def test_every_requirement_is_pinned_exactly_and_says_why():
     assert not run & develop, "running the workshop installs no tools of its development"
 
 
-def test_what_a_rehearsed_job_takes_is_what_the_tests_take():
-    rehearsal, develop = (read_pins(REPOSITORY / f"requirements-{name}.txt") for name in ("sagemaker", "dev"))
-    assert pinned("requirements-sagemaker.txt") == set(rehearsal) and rehearsal.items() <= develop.items()
+@pytest.mark.parametrize("name", ["sagemaker", "serving"])
+def test_what_a_notebook_takes_besides_is_what_the_tests_take(name):
+    besides, develop = (read_pins(REPOSITORY / f"requirements-{each}.txt") for each in (name, "dev"))
+    assert pinned(f"requirements-{name}.txt") == set(besides) and besides.items() <= develop.items()
 
 
 def test_a_checkout_on_windows_keeps_the_scripts_line_endings(tmp_path):

@@ -10,6 +10,8 @@
     classroom    what a class in Studio costs
     planner      memory, time and price on paper           plan_inputs  its arguments and assumptions, checked
     scaling      which instance, how many, and where more stop paying
+    saved_model  is a trained model complete and like its base?   serving  models by name on loopback, and chat_server
+    deploy       export for NeuronCores, and the requests of an endpoint
 
 Built on boto3: `ModelTrainer` of the SageMaker SDK brings some 130 packages and asks IAM questions when it is made,
 while the request itself is one call that botocore's own model describes. Scripts may import this room; it imports
@@ -31,5 +33,8 @@ __all__, __getattr__, __dir__ = exports(
         "role": "as_json caller_policy execution_policy how_to_ask_for_quota how_to_create trust_policy",
         "cleanup": "clean_up clean_up_tagged",
         "classroom": "cost_table",
+        "saved_model": "checked_model merged trained_models",
+        "serving": "serve",
+        "deploy": "endpoint_request export_command",
     },
 )

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 # The last Neuron SDK that Optimum Neuron 0.4.5 fits; torch-neuronx, neuronx-cc and neuronx_distributed equal its pins
 IMAGE = "pytorch-training-neuronx:2.8.0-neuronx-py311-sdk2.26.1-ubuntu22.04"
+# Serves models on Inferentia2 and Trn1: vLLM through Optimum Neuron 0.4.5, with the same Neuron SDK
+SERVING_IMAGE = "huggingface-vllm-inference-neuronx:0.11.0-optimum0.4.5-neuronx-py310-sdk2.26.1-ubuntu22.04"
 # Whose registry serves a region: optimum-neuron 0.4.5, optimum/neuron/utils/ecr.py
 MOST = "763104351884"
 ACCOUNTS = dict.fromkeys(
@@ -52,6 +54,15 @@ INSTANCES = {
     "ml.trn2.48xlarge": Instance(64, core_gib=24, core_tflops=167, link_gbytes=320, network_gbit=3200),
 }
 
+ENDPOINTS = {  # what an endpoint for a model of that container may run on
+    "ml.inf2.xlarge": Instance(2, 0.99, "aws-neuron/neuron-workshops, README, January 2026"),
+    "ml.inf2.8xlarge": Instance(2),
+    "ml.inf2.24xlarge": Instance(12),
+    "ml.inf2.48xlarge": Instance(24),
+    "ml.trn1.2xlarge": Instance(2),  # the price above is that of training
+    "ml.trn1.32xlarge": Instance(32),
+}
+
 # Spaces of Studio's JupyterLab: US dollars an hour by machine, and a GB of their storage for a month
 SPACES_PER_HOUR = {"ml.t3.medium": 0.05, "ml.t3.large": 0.10, "ml.t3.xlarge": 0.20, "ml.m5.large": 0.115}
 SPACES_PER_HOUR |= {"ml.m5.xlarge": 0.23}
@@ -62,11 +73,11 @@ SPACE_GB_MONTH = 0.112
 STORAGE_SOURCE = "README of another public workshop in Studio, read in November 2026"
 
 
-def image_uri(region: str) -> str:
-    """The training container in a region; a ValueError where its registry isn't known."""
+def image_uri(region: str, image: str = IMAGE) -> str:
+    """The training container, or another one, in a region; a ValueError where its registry isn't known."""
     if region not in ACCOUNTS:
         raise ValueError(
             f"region {region}: no address of the Neuron container is known there; take one of "
             f"{', '.join(sorted(ACCOUNTS))}, or give image="
         )
-    return f"{ACCOUNTS[region]}.dkr.ecr.{region}.amazonaws.com/{IMAGE}"
+    return f"{ACCOUNTS[region]}.dkr.ecr.{region}.amazonaws.com/{image}"

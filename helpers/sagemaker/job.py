@@ -106,9 +106,9 @@ def service_model():
     return botocore.session.get_session().get_service_model("sagemaker")
 
 
-def pattern_of(member: str) -> str:
-    """The pattern that CreateTrainingJob asks of a member; botocore itself does not check it."""
-    return service_model().operation_model("CreateTrainingJob").input_shape.members[member].metadata["pattern"]
+def pattern_of(member: str, operation: str = "CreateTrainingJob") -> str:
+    """The pattern that an operation asks of a member; botocore itself does not check it."""
+    return service_model().operation_model(operation).input_shape.members[member].metadata["pattern"]
 
 
 def check_names(job: TrainingJob) -> None:
@@ -229,10 +229,10 @@ def when(**values) -> dict:
     return {name: value for name, value in values.items() if value}
 
 
-def validate(request: dict) -> None:
-    """A ValueError of one line where botocore's model of CreateTrainingJob refuses the request."""
+def validate(request: dict, operation: str = "CreateTrainingJob") -> None:
+    """A ValueError of one line where botocore's model of an operation refuses the request."""
     from botocore.validate import ParamValidator
 
-    report = ParamValidator().validate(request, service_model().operation_model("CreateTrainingJob").input_shape)
+    report = ParamValidator().validate(request, service_model().operation_model(operation).input_shape)
     if report.has_errors():
-        raise ValueError(f"CreateTrainingJob would be refused: {'; '.join(report.generate_report().splitlines())}")
+        raise ValueError(f"{operation} would be refused: {'; '.join(report.generate_report().splitlines())}")

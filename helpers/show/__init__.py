@@ -9,6 +9,7 @@ plan_plots        plans of trainings as figures        planner_view     sliders 
 stop_button       ends a training early               pages           what the views that turn pages share
 speakers          a run's models, to be asked         answers_view    answers side by side, and a box to ask
 data_view         pairs, token by token               recorded_training   a training drawn again
+chat_view         served models side by side
 
 It reads runs and results and changes neither. Techniques, notebooks and scripts may import it.
 """
@@ -34,5 +35,6 @@ __all__, __getattr__, __dir__ = exports(
         "answers_view": "ask_models compare_answers",
         "data_view": "browse_pairs",
         "recorded_training": "replay",
+        "chat_view": "show_chat",
     },
 )

@@ -193,6 +193,18 @@ def test_a_notebook_for_an_account_needs_packages_or_is_named(tmp_path, capsys, 
     assert len(choose(["08"], folder, "smoke")) == 1
 
 
+def test_a_notebook_that_takes_more_packages_says_how_to_install_them(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "notebooks"
+    write_notebook(folder, "00_a", "1")
+    write_notebook(folder, "09_b", "1", requirements="requirements-serving.txt")
+    assert len(choose([], folder, "smoke")) == 2 and not capsys.readouterr().out, "the packages are here"
+    monkeypatch.setattr(run_workshop, "installed", lambda name: "missing" if name == "openai" else "1")
+    assert [path.stem for path in choose([], folder, "smoke")] == ["00_a"]
+    assert "notebook 09 is left out: it needs openai, which is not installed: run `.venv/bin" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"notebook 09 needs openai, which is not installed: run .*serving.txt`$"):
+        choose(["09"], folder, "smoke")
+
+
 def test_what_a_notebook_needs_is_added(runner):
     write_notebook(runner.folder, "00_a", "1")
     write_notebook(runner.folder, "01_b", "1")
