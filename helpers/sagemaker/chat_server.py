@@ -17,6 +17,7 @@ from fastapi import FastAPI, HTTPException
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
+from starlette.concurrency import iterate_in_threadpool
 from transformers.commands.serving import ServeArguments, ServeCommand
 
 from helpers.training.base_model import load_model, load_tokenizer
@@ -108,6 +109,15 @@ def whole(pieces) -> dict:
     return kept | {"object": "chat.completion", "choices": [choice]}
 
 
+async def followed(pieces):
+    """The pieces as they come. Who leaves early frees the turn, once the answer that is being generated has ended."""
+    try:
+        async for piece in iterate_in_threadpool(pieces):
+            yield piece
+    finally:
+        threading.Thread(target=pieces.close, daemon=True).start()  # waits for the model, which the loop must not
+
+
 def application(models: Models) -> FastAPI:
     """The addresses that a client asks."""
     app = FastAPI()
@@ -126,7 +136,7 @@ def application(models: Models) -> FastAPI:
     @app.post("/v1/chat/completions")
     def answer(question: Question):
         pieces = models.pieces(models.request_of(question))
-        return StreamingResponse(pieces, media_type="text/event-stream") if question.stream else whole(pieces)
+        return StreamingResponse(followed(pieces), media_type="text/event-stream") if question.stream else whole(pieces)
 
     return app
 

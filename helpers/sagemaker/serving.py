@@ -14,6 +14,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import weakref
 from pathlib import Path
 
 from helpers.files import REPOSITORY
@@ -27,14 +28,16 @@ HOST = "127.0.0.1"
 
 
 class Server:
-    """A running server: `url` for a client's base_url. Use it in a `with` block, or call `close`."""
+    """A running server: `url` for a client's base_url. Use it in a `with` block, or call `close`.
+
+    It also ends when nothing refers to it any more, as when a notebook's cell is run again.
+    """
 
     def __init__(self, models: dict[str, Path], process: subprocess.Popen, port: int, log: Path):
         self.models, self.process, self.log = models, process, log
         self.url = f"http://{HOST}:{port}/v1"
-        self.before = {name: os.environ.get(name) for name in ("NO_PROXY", "no_proxy")}
-        for name, value in self.before.items():  # a proxy would look for 127.0.0.1 on its own machine
-            os.environ[name] = f"{value or ''},{HOST}".strip(",")
+        self.ending = weakref.finalize(self, end, process, log)
+        pass_by_proxies()
 
     def __enter__(self) -> "Server":
         return self
@@ -50,27 +53,36 @@ class Server:
         deadline = time.monotonic() + PATIENCE
         while not answers(self.url.removesuffix("/v1")):
             if (code := self.process.poll()) is not None or time.monotonic() > deadline:
-                log, ended = self.log, "does not answer" if code is None else f"ended with exit code {code}"
-                self.close(keep_log=True)
-                raise Refused(f"the server of {', '.join(self.models)} {ended}: its log is {log}")
+                self.ending.detach()
+                end(self.process)
+                ended = "does not answer" if code is None else f"ended with exit code {code}"
+                raise Refused(f"the server of {', '.join(self.models)} {ended}: its log is {self.log}")
             time.sleep(0.2)
 
-    def close(self, keep_log: bool = False) -> None:
+    def close(self) -> None:
         """End the server; a second call does nothing."""
-        if self.process is None:
-            return
-        process, self.process = self.process, None
-        process.stdin.close()
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for name, value in self.before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-        if not keep_log:
-            self.log.unlink(missing_ok=True)
+        self.ending()
+
+
+def end(process: subprocess.Popen, log: Path | None = None) -> None:
+    """End a server, and delete its log if one is given."""
+    process.stdin.close()
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if log:
+        log.unlink(missing_ok=True)
+
+
+def pass_by_proxies() -> None:
+    """From here on no client in this process asks a proxy for 127.0.0.1, which would look for it on its own machine."""
+    for name in ("NO_PROXY", "no_proxy"):
+        hosts = os.environ.get(name, "")
+        if HOST not in hosts.split(","):
+            os.environ[name] = f"{hosts},{HOST}".strip(",")
 
 
 def serve(models: dict[str, Path | str], port: int = 0) -> Server:

@@ -65,7 +65,7 @@ def server(folders):
 
 @pytest.fixture(scope="module")
 def client(server):
-    return openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+    return openai.OpenAI(base_url=server.url, api_key="none", max_retries=0, timeout=60)
 
 
 def ask(client, model: str, **settings):
@@ -126,6 +126,12 @@ def test_temperature_seed_and_length_are_followed(client):
     assert (
         ask(client, "lists", max_tokens=openai.NOT_GIVEN, max_completion_tokens=3).choices[0].message.content == short
     )
+
+
+def test_who_leaves_in_the_middle_of_a_stream_keeps_nobody_waiting(client):
+    with ask(client, "lists", stream=True, max_tokens=200, temperature=1) as stream:
+        next(iter(stream))
+    assert ask(client, "deletes").choices[0].message.content == TAUGHT["deletes"]
 
 
 def test_an_earlier_question_changes_no_answer(client):
@@ -193,14 +199,17 @@ def test_the_server_ends_with_its_parent_also_when_that_is_killed(folders):
     child.wait(20)  # raises TimeoutExpired where it lives on
 
 
-def test_closing_ends_it_and_restores_the_environment(folders, monkeypatch):
+def test_closing_or_forgetting_a_server_ends_it(folders, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "example.org")
-    before = dict(os.environ)
     with serve({"lists": folders["lists"]}) as running:
-        process, log = running.process, running.log
-        assert os.environ["NO_PROXY"] == "example.org,127.0.0.1" and log.is_file()
+        assert os.environ["NO_PROXY"] == "example.org,127.0.0.1" and running.log.is_file()
     running.close()
-    assert process.poll() is not None and dict(os.environ) == before and not log.exists()
+    assert running.process.poll() is not None and not running.log.exists()
+    running = serve({"lists": folders["lists"]})
+    process, log = running.process, running.log
+    assert process.poll() is None
+    running = None
+    assert process.poll() is not None and not log.exists()
 
 
 def test_a_server_that_dies_is_one_line_with_the_path_of_its_log(folders, monkeypatch):
