@@ -19,6 +19,6 @@ def test_every_cell_is_quick_says_where_it_is_from_and_leaves_nothing_behind(tmp
             seconds[name] = time.monotonic() - began
     assert seconds.pop(IMPORTS) < 6 * LONGEST
     assert max(seconds.values()) < 1.5 * LONGEST, seconds  # the machine may be busy with other tests
-    assert "profile laptop, seed 0" in said["demo-recorded"] and "cores" in said["demo-recorded"]
+    assert "profile laptop, seeds 0" in said["demo-recorded"] and "cores" in said["demo-recorded"]
     assert "ORPO − SFT, accepted answers, points: +" in said["demo-check"]
     assert not runs.exists() and not cache.exists()
