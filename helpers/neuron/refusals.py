@@ -5,6 +5,7 @@ read, and the rest when the trainer is made. Importing this module needs no acce
 """
 
 import os
+from collections.abc import Iterable
 
 DOWNCASTS = ("XLA_DOWNCAST_BF16", "XLA_USE_BF16")
 # What a tensor-parallel group must split evenly, and what happens otherwise
@@ -58,13 +59,18 @@ def refuse_model(config, tensor_parallel_size: int) -> None:
     if getattr(config, "model_type", None) == "granite":
         raise ValueError("Granite: Optimum Neuron 0.4.5 saves it as a Llama, another model: train a Llama or a Qwen3")
     sizes = {name: size for name in EVEN if (size := getattr(config, name, None)) is not None}
-    fitting = [ranks for ranks in range(1, 65) if not any(size % ranks for size in sizes.values())]
     for name, size in sizes.items():
         if size % tensor_parallel_size:
             raise ValueError(
                 f"tensor_parallel_size {tensor_parallel_size} does not divide {name} {size}, and Optimum Neuron 0.4.5 "
-                f"{EVEN[name]}: choose one of {', '.join(map(str, fitting))}"
+                f"{EVEN[name]}: choose one of {dividing(sizes.values())}"
             )
+
+
+def dividing(sizes: Iterable[int], most: int = 64) -> str:
+    """The numbers of cores, of at most so many, that divide all of these sizes, in words."""
+    sizes = list(sizes)
+    return ", ".join(str(ranks) for ranks in range(1, most + 1) if not any(size % ranks for size in sizes))
 
 
 def refuse_uneven(pairs: int, args) -> None:

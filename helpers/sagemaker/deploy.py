@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.neuron.compile_cache.store import S3_URL
-from helpers.neuron.refusals import EVEN
+from helpers.neuron.refusals import EVEN, dividing
 from helpers.sagemaker.catalogue import ENDPOINTS, PRICING_PAGE, SERVING_IMAGE, image_uri
 from helpers.sagemaker.job import PROJECT_TAG, pattern_of, validate
 from helpers.training.base_model import load_config
@@ -76,9 +76,8 @@ def check_export(config, cores: int, batch: int, length: int) -> None:
         )
     for name, why in EVEN.items():
         if (size := getattr(config, name, None)) and size % cores:
-            fitting = [n for n in range(1, cores) if all(not getattr(config, each, 0) % n for each in EVEN)]
             told = f"{cores} cores do not divide {name} {size} (Optimum Neuron {why})"
-            raise ValueError(f"{told}: choose {', '.join(map(str, fitting))}")
+            raise ValueError(f"{told}: choose {dividing((getattr(config, each, 0) for each in EVEN), cores)}")
 
 
 def refuse_small(**sizes: int) -> None:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, replace
 
 from helpers.evaluation.tables import markdown_table
+from helpers.neuron.refusals import dividing
 from helpers.sagemaker.catalogue import INSTANCES, PRICING_PAGE, Instance
 from helpers.training.sizes import Sizes
 from helpers.training.step_memory import BFLOAT16, Kept, Numbers
@@ -172,12 +173,11 @@ def spread(said: dict, cores: int) -> dict:
 def refuse_split(sizes: Sizes, ranks: int, length: int) -> None:
     """What tensor parallelism must split evenly. Key and value heads may be copied: see the notes of a plan."""
     whole = {"heads": sizes.heads, "intermediate size": sizes.intermediate, "vocabulary": sizes.vocabulary}
-    fitting = [each for each in range(1, 65) if not any(size % each for size in whole.values())]
     for name, size in whole.items():
         if size % ranks:
             raise ValueError(
                 f"tensor_parallel {ranks} does not divide the {name}, {size}, of {sizes.name or 'the model'}: "
-                f"choose one of {', '.join(map(str, fitting))}"
+                f"choose one of {dividing(whole.values())}"
             )
     if length % ranks:
         raise ValueError(
@@ -195,10 +195,9 @@ def notes_of(sizes: Sizes, said: dict) -> tuple[str, ...]:
     """What the arithmetic allows and the trainers of this workshop do not."""
     notes, ranks = [], said["tensor_parallel"]
     if sizes.kv_heads % ranks:
-        fitting = [each for each in range(1, sizes.kv_heads + 1) if not sizes.kv_heads % each]
         notes.append(
             f"{sizes.kv_heads} key and value heads do not divide by tensor_parallel {ranks}: on paper they are "
-            f"copied, but this workshop's trainers refuse it; they take {', '.join(map(str, fitting))}"
+            f"copied, but this workshop's trainers refuse it; they take {dividing([sizes.kv_heads], sizes.kv_heads)}"
         )
     if sizes.kind not in TRAINED_HERE:
         notes.append(f"on Trainium this workshop trains Llama and Qwen3, not {sizes.kind}")

@@ -142,9 +142,12 @@ def compare_answers(asked, answers: dict[str, list[str]], speakers: Speakers | N
 
 
 class Question:
-    """What `ask_models` shows: `box` for the text, the button `ask`, and the answers in `said`."""
+    """A box for a text of one's own: `box`, the button `ask`, and each model's answer beside the others in `said`.
 
-    def __init__(self, speakers: Speakers, text: str):
+    speakers: Speakers, or what has `labels`, `edits` and `answer` like them.
+    """
+
+    def __init__(self, speakers, text: str):
         import ipywidgets as widgets
 
         self.speakers, self.answers = speakers, {}
@@ -156,33 +159,37 @@ class Question:
         self.view = widgets.VBox([self.box, self.ask, self.said])
 
     def answer(self) -> None:
-        """Ask one model after the other; each word is shown as it comes."""
+        """Ask one model after the other, so that each has the machine to itself; each word is shown as it comes."""
         text = self.box.value.strip()
         if not text:
             self.said.value = boxed("<p>Write something first.</p>")
             return
-        self.answers, self.ask.disabled = {}, True
+        self.answers, self.ask.disabled, whole = {}, True, True
         try:
             for label in self.speakers.labels:
                 self.show(text, label, "…")
-                told = self.speakers.answer(label, text, lambda so_far, label=label: self.show(text, label, so_far))
-                self.show(text, label, told, done=True)
-        except (OSError, RuntimeError, ValueError) as error:
-            self.said.value += boxed(f"<p>No answer: {escaped(str(error))}</p>")
+                try:
+                    told = self.speakers.answer(label, text, lambda so_far, label=label: self.show(text, label, so_far))
+                except (OSError, RuntimeError, ValueError) as error:  # no trained model, a server that has gone
+                    told, whole = f"no answer: {error}", False
+                self.show(text, label, told, done=whole)
         finally:
             self.ask.disabled = False
+
+    def text(self) -> str:
+        """For a terminal."""
+        said = (f"{label:>8}: {spoken(answer)}" for label, answer in self.answers.items())
+        return "\n".join([f"asked: {self.box.value}", *said])
 
     def show(self, text: str, label: str, answer: str, done: bool = False) -> None:
         """What each model has said so far; verdicts and marks of one that is done."""
         self.answers[label] = answer
-        cells = {name: escaped(said) for name, said in self.answers.items()}
-        if done:
-            self.answers[label] = spoken(answer)
-            cells[label] = escaped(spoken(answer))
+        whole = {name: said if name == label and not done else spoken(said) for name, said in self.answers.items()}
+        cells = {name: escaped(said) for name, said in whole.items()}
         rows = [[cells.get(name, "") for name in self.speakers.labels]]
         if done and label == self.speakers.labels[-1] and self.speakers.edits:
             rows = [[self.judged(text, said) for said in self.answers.values()]]
-            rows.append([marked(text, said) for said in self.answers.values()])
+            rows.append([marked(text, said) for said in whole.values()])
         self.said.value = boxed(columns(self.speakers.labels, *rows))
 
     def judged(self, text: str, answer: str) -> str:
@@ -203,7 +210,7 @@ def ask_models(speakers: Speakers, text: str = "") -> Question:
         show_widget(asked.view, "A box for a text of your own: run this cell in Jupyter.")
     elif text:
         asked.answer()
-        print("\n".join(f"{label:>6}: {said}" for label, said in asked.answers.items()))
+        print(asked.text())
     else:
         print('In a terminal: ask_models(speakers, "a text of your own")')
     return asked

@@ -13,18 +13,18 @@ from helpers.files import replace_unprintable, write_json
 from helpers.runs.folder import Run, runs_folder
 from helpers.runs.machine import here_and_now
 from helpers.runs.recorded import results_folder
-from helpers.techniques import costs
 from helpers.techniques.budgets import STAGES
 from helpers.techniques.comparison import BETAS, Comparison
 from helpers.techniques.measure import Case, measured
 from helpers.training.profiles import get_profile
+from helpers.training.step_memory import TECHNIQUES
 
-MEASURED = [Case(name, lora_rank=rank) for rank in (0, 16) for name in (*costs.TECHNIQUES, "rlhf")]
+MEASURED = [Case(name, lora_rank=rank) for rank in (0, 16) for name in (*TECHNIQUES, "rlhf")]
 ON_CUDA = [  # a model of real size, prompts of half the length
     Case(name, lora_rank=rank, model="llama-1b", prompt=length // 2, response=length // 2)
     for length in (512, 1024)
     for rank in (0, 16)
-    for name in costs.TECHNIQUES
+    for name in TECHNIQUES
 ]
 
 

@@ -18,9 +18,7 @@ from dataclasses import dataclass, replace
 from helpers.data.collate import PreferenceCollator
 from helpers.objective.chunked_logprobs import LOGIT_ROWS
 from helpers.training.sizes import Sizes
-from helpers.training.step_memory import FLOAT32, TECHNIQUES, Split, Technique, activations, at_peak, step_memory
-
-__all__ = ["TECHNIQUES", "Sizes", "Step", "Technique", "activations", "estimate", "name_of", "positions"]
+from helpers.training.step_memory import FLOAT32, TECHNIQUES, Split, Technique, at_peak, step_memory
 
 BYTES = FLOAT32.weight
 RLHF = (

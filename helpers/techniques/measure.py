@@ -23,6 +23,8 @@ from helpers.techniques import costs, trainers
 from helpers.techniques.budgets import BUDGETS
 from helpers.training.base_model import MADE, find_base_model, load_model, load_tokenizer
 from helpers.training.profiles import PROFILES
+from helpers.training.sizes import Sizes
+from helpers.training.step_memory import TECHNIQUES
 
 STEPS = 3  # from the second on, the optimizer's moments are there
 MAX_LENGTH = 4096  # nothing is cut
@@ -66,13 +68,13 @@ def main(case: Case) -> dict:
             trainer.train()
         peak = memory.peak()
     step = step_of(case, pairs, tokenizer, trainer.model)
-    technique = costs.TECHNIQUES.get(case.technique)
+    technique = TECHNIQUES.get(case.technique)
     return {
         "case": asdict(case),
         "step": asdict(step),
         "peak_bytes": peak,
         "sampled_bytes": sampler.highest,
-        "estimate": costs.estimate(technique, costs.Sizes.of(model), step) if technique else None,
+        "estimate": costs.estimate(technique, Sizes.of(model), step) if technique else None,
     }
 
 

@@ -19,6 +19,7 @@ from helpers.techniques.results import (
     score,
     setting,
 )
+from helpers.training.step_memory import TECHNIQUES
 
 Value = Callable[[dict, str, bool], float]
 BOUGHT: dict[str, tuple[Value, str, float]] = {  # label: value of (record, technique, by seconds?), format, scale
@@ -79,7 +80,7 @@ def memory_table(memory: dict) -> str:
     head = ["stage", "passes a pair\\*", "models held", "peak, all weights", "estimate", "peak, LoRA"]
     rows = []
     for name, found in full.items():
-        technique = costs.TECHNIQUES.get(name)
+        technique = TECHNIQUES.get(name)
         once = " (once)" if technique and technique.forward_once else ""  # before training, however many epochs follow
         passes = f"{technique.forward}{once} + {technique.trained}" if technique else "\\*\\*"
         held = f"{1 + technique.reference}" if technique else "3"

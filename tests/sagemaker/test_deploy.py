@@ -153,10 +153,10 @@ def test_the_chat_shows_the_answers_of_all_side_by_side(client, capsys):
     said = capsys.readouterr().out
     assert all(f"{name:>8}: {answer}" in said for name, answer in TAUGHT.items()) and QUESTION[0]["content"] in said
     seen = []
-    chat.columns["lists"].observe(lambda change: seen.append(change["new"]), names="value")
+    chat.said.observe(lambda change: seen.append(change["new"]), names="value")
     chat.box.value = "<b>Write</b>"
-    chat.button.click()
-    assert len(seen) > 3 and "<b>lists</b>" in seen[-1], "the column grows piece by piece"
+    chat.ask.click()
+    assert len(seen) > 3 * len(TAUGHT) and ">lists</th>" in seen[-1], "the answers grow piece by piece"
     assert (
         chat.answers["lists"]
         == "".join(
@@ -169,7 +169,7 @@ def test_the_chat_shows_the_answers_of_all_side_by_side(client, capsys):
 def test_the_chat_says_which_model_does_not_answer(client, capsys):
     chat = show_chat(client, ["lists", "gone<i>"], QUESTION, max_tokens=24)
     assert chat.answers["lists"] == TAUGHT["lists"] and "no model 'gone<i>' is served" in chat.answers["gone<i>"]
-    assert "<i>" not in chat.columns["gone<i>"].value and not chat.button.disabled
+    assert "<i>" not in chat.said.value and not chat.ask.disabled
     capsys.readouterr()
     with pytest.raises(ValueError, match="end with the question"):
         show_chat(client, ["lists"], [*QUESTION, {"role": "assistant", "content": "x"}])

@@ -169,7 +169,7 @@ def test_for_other_pairs_the_text_is_asked_as_it_is(tokenizer):
     box = Question(speakers, "What is it?")
     box.ask.click()
     (alone,) = generate_answers(smoke_model(), tokenizer, [[{"role": "user", "content": "What is it?"}]], 4)
-    assert box.answers["base"].removesuffix(" …") == (alone or "(nothing)") and "refused" not in box.said.value
+    assert box.answers["base"] == alone and "refused" not in box.said.value
 
 
 def test_a_streamer_takes_one_prompt(tokenizer):

@@ -26,6 +26,8 @@ from helpers.techniques.measure import Case, measured
 from helpers.techniques.rewards import pair_rewards, rewards_of
 from helpers.training.base_model import SMOKE, load_model, load_tokenizer
 from helpers.training.profiles import get_profile
+from helpers.training.sizes import Sizes
+from helpers.training.step_memory import TECHNIQUES, activations
 
 # ── what stops a technique ──────────────────────────────────────────────────────────────────────────────────
 
@@ -106,22 +108,22 @@ def test_activations_by_hand_are_those_that_autograd_keeps(changes):
     mask = torch.ones(rows, length, dtype=torch.long)
     mask[0, -3:] = 0  # else transformers leaves the mask out
     ids = torch.randint(0, 512, (rows, length))
-    by_hand = costs.activations(costs.Sizes.of(model), rows * length, length)
+    by_hand = activations(Sizes.of(model), rows * length, length)
     assert saved_bytes(model, ids, mask) == pytest.approx(by_hand, rel=0.05)
 
 
 def test_memory_by_hand_of_a_worked_case():
-    sizes = costs.Sizes(layers=2, hidden=10, intermediate=20, heads=2, vocabulary=100, parameters=10_000)
+    sizes = Sizes(layers=2, hidden=10, intermediate=20, heads=2, vocabulary=100, parameters=10_000)
     step = costs.Step(pairs=2, prompt=6, response=4)
-    dpo, precomputed = (costs.estimate(costs.TECHNIQUES[name], sizes, step) for name in ("dpo", "dpo-precomputed"))
+    dpo, precomputed = (costs.estimate(TECHNIQUES[name], sizes, step) for name in ("dpo", "dpo-precomputed"))
     assert dpo["reference"] == 40_000 and dpo["total"] - precomputed["total"] == 40_000
     assert dpo["optimizer"] == 80_000
     # 2 pairs × 2 answers × 10 tokens = 40 positions; 3 copies of their logits, and the head's gradient
     assert dpo["logits"] == 4 * (3 * 40 * 100 + 100 * 10)
     assert dpo["activations"] == 4 * 40 * (2 * (100 + 80 + 10 + 2) + 30)
     # One row: the 4 common tokens once, then for each of 2 pairs 2 more of the prompt and 2 answers of 4
-    assert costs.positions(costs.TECHNIQUES["orpo"], replace(step, common=4)) == (24, 24)
-    lora = costs.estimate(costs.TECHNIQUES["dpo"], sizes, replace(step, lora=500))
+    assert costs.positions(TECHNIQUES["orpo"], replace(step, common=4)) == (24, 24)
+    lora = costs.estimate(TECHNIQUES["dpo"], sizes, replace(step, lora=500))
     assert lora["reference"] == 0 and lora["optimizer"] == 4000  # the policy without its adapter is the reference
 
 
@@ -167,10 +169,10 @@ def test_counted_passes_are_those_by_hand(comparison):
     """DPO's reference sees every position once that the policy trains on; SFT, ORPO and the reward model have none."""
     stages = comparison.results()
     for name in ("sft", "orpo", "reward"):
-        technique = costs.TECHNIQUES[name]
+        technique = TECHNIQUES[name]
         assert stages[name]["forward_tokens"] == technique.forward == 0, name
         assert stages[name]["trained_tokens"] > 0
-    dpo = costs.TECHNIQUES["dpo"]
+    dpo = TECHNIQUES["dpo"]
     assert stages["dpo"]["forward_tokens"] / stages["dpo"]["trained_tokens"] == pytest.approx(
         dpo.forward / dpo.trained, abs=0.1
     )
@@ -349,9 +351,9 @@ class TestRecorded:
                 assert case["estimate"]["total"] == pytest.approx(case["peak_bytes"], rel=0.15), case["case"]
 
     def test_memory_by_hand_today_is_what_was_recorded(self):
-        sizes = costs.Sizes(30, 576, 1536, 9, 49152, 134_515_008)  # SmolLM2-135M
+        sizes = Sizes(30, 576, 1536, 9, 49152, 134_515_008)  # SmolLM2-135M
         for case in [case for case in results.recorded_memory()["cases"] if case["estimate"]]:
-            technique, step = costs.TECHNIQUES[case["case"]["technique"]], costs.Step(**case["step"])
+            technique, step = TECHNIQUES[case["case"]["technique"]], costs.Step(**case["step"])
             found = costs.estimate(technique, sizes, step)  # a reward model has a row of weights more
             assert found == pytest.approx(case["estimate"], rel=1e-5), case["case"]
 
