@@ -5,7 +5,6 @@ import time
 from tests.notebook_kernel import Cells
 
 LONGEST = 20  # seconds
-IMPORTS = "demo-answers"  # this cell loads torch and transformers, which takes as long as a busy machine lets it
 NOWHERE = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
 
 
@@ -17,7 +16,6 @@ def test_every_cell_is_quick_says_where_it_is_from_and_leaves_nothing_behind(tmp
             began = time.monotonic()
             said[name], _ = cells.execute(source)
             seconds[name] = time.monotonic() - began
-    assert seconds.pop(IMPORTS) < 6 * LONGEST
     assert max(seconds.values()) < 1.5 * LONGEST, seconds  # the machine may be busy with other tests
     assert "profile laptop, seeds 0" in said["demo-recorded"] and "cores" in said["demo-recorded"]
     assert "ORPO − SFT, accepted answers, points: +" in said["demo-check"]

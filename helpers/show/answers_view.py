@@ -8,10 +8,8 @@ import numpy as np
 from helpers.data.house_style import check_answer
 from helpers.data.schema import references
 from helpers.evaluation.checked import can_check, verdicts
-from helpers.show.notebook import spoken
+from helpers.show.notebook import in_notebook, show_widget, spoken
 from helpers.show.pages import Pages, boxed, escaped
-from helpers.show.speakers import Speakers
-from helpers.show.widgets import in_notebook, show_widget
 
 HIGHEST = "▲"
 WORDS = re.compile(r"\s+|\w+(?:['’]\w+)*|[^\w\s]")
@@ -66,7 +64,7 @@ def preference_table(logps: dict[str, list[float]]) -> str:
 class Comparison:
     """What `compare_answers` shows: `pages`, `removed` (a box to tick) and `prefer`, the button that scores."""
 
-    def __init__(self, asked, answers: dict[str, list[str]], speakers: Speakers | None = None):
+    def __init__(self, asked, answers: dict[str, list[str]], speakers=None):
         import ipywidgets as widgets
 
         short = {label: len(texts) for label, texts in answers.items() if len(texts) < len(asked)}
@@ -130,7 +128,7 @@ class Comparison:
         return "\n".join(lines)
 
 
-def compare_answers(asked, answers: dict[str, list[str]], speakers: Speakers | None = None) -> Comparison:
+def compare_answers(asked, answers: dict[str, list[str]], speakers=None) -> Comparison:
     """Page through prompts with each model's answer, {label: answers}, side by side, and what the checker says.
 
     With `speakers` of the same labels, a button scores each answer under each model. Returns the view. In a terminal
@@ -144,7 +142,7 @@ def compare_answers(asked, answers: dict[str, list[str]], speakers: Speakers | N
 class Question:
     """A box for a text of one's own: `box`, the button `ask`, and each model's answer beside the others in `said`.
 
-    speakers: Speakers, or what has `labels`, `edits` and `answer` like them.
+    speakers, or what has `labels`, `edits` and `answer` like them.
     """
 
     def __init__(self, speakers, text: str):
@@ -200,7 +198,7 @@ class Question:
             return "not checked: the draft says nothing"
 
 
-def ask_models(speakers: Speakers, text: str = "") -> Question:
+def ask_models(speakers, text: str = "") -> Question:
     """A box for a text of one's own that each model answers, word by word, one after the other. Returns the view.
 
     For the house style the text is a draft to edit. In a terminal a given text is answered at once.

@@ -6,6 +6,7 @@ from collections import Counter
 from helpers.neuron.compile_cache import problems
 from helpers.neuron.compile_cache.layout import STATES, WAITING, Entry, age_text, graphs_text, path_text, size_text
 from helpers.neuron.compile_cache.problems import BLOCKING, ON_REQUEST, Problem
+from helpers.show.notebook import in_notebook, show_widget
 
 ROWS = 200  # a notebook with ten thousand rows would not scroll
 # A mark, and colours (symbol, ground) that the colour-blind can tell apart (Okabe and Ito). The mark brings its own
@@ -177,8 +178,6 @@ def left_alone(cache) -> list[str]:
 
 def browse(cache):
     """Show a Browser in a notebook (and return it), the same as text elsewhere."""
-    from helpers.show.widgets import in_notebook, show_widget
-
     browser = Browser(cache) if in_notebook() else None
     show_widget(browser and browser.view, text(cache))
     return browser

@@ -3,7 +3,7 @@
 from IPython.display import display
 
 from helpers.show.answers_view import Question
-from helpers.show.widgets import in_notebook
+from helpers.show.notebook import in_notebook
 
 
 def stream_answer(client, model: str, messages: list[dict], max_tokens: int):

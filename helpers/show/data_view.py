@@ -6,9 +6,9 @@ from helpers.data.schema import SIDES, messages_of, template_arguments
 from helpers.data.template import apply_template, render
 from helpers.data.tokenize import SHORTEST_PROMPT, fit_pair, tokenize_preferences
 from helpers.objective.labels import IGNORE
+from helpers.show.notebook import show_widget
 from helpers.show.pages import Pages, boxed, escaped
 from helpers.show.style import GREY, SIDE_COLOUR
-from helpers.show.widgets import show_widget
 
 WHOLE = 10**9  # tokens: a limit that cuts nothing
 BINS, WIDTH, HEIGHT = 60, 640, 110  # of the histogram, in pixels

@@ -7,9 +7,9 @@ import torch
 
 from helpers.objective.odds_ratio import log_odds, odds_ratio_loss
 from helpers.runs.recorded import provenance_of_runs, recorded_runs
+from helpers.show.notebook import show_widget
 from helpers.show.objective_plots import draw_loss
 from helpers.show.style import GREY, SIDE_COLOUR, panels_of, stamp, styled
-from helpers.show.widgets import show_widget
 
 STEP = 0.5  # nats of log-prob that an arrow goes for each nat of gradient
 RATIOS = (0.1, 1000)  # of the axis that compares them

@@ -1,10 +1,12 @@
-"""Show figures, answers and live curves in a notebook."""
+"""Show figures, answers, widgets and live curves in a notebook; in a terminal, text."""
 
 import html
 import io
 import re
+from base64 import b64encode
 
 import matplotlib.pyplot as plt
+from IPython import get_ipython
 from IPython.display import HTML, Image, display
 
 from helpers.data.schema import references
@@ -15,6 +17,12 @@ from helpers.show.style import enlarged, is_big
 
 PAGE_WIDE = "table-layout:fixed;width:100%;max-width:60em;margin:0 0 1em 0"  # columns of like width, text wrapped
 CELL = "text-align:left;vertical-align:top;white-space:normal;overflow-wrap:anywhere"
+
+
+def in_notebook() -> bool:
+    """True inside a Jupyter kernel, where figures can be shown and updated in place."""
+    shell = get_ipython()
+    return shell is not None and hasattr(shell, "kernel")
 
 
 def show(figure, alt: str) -> None:
@@ -84,3 +92,23 @@ def draw_monitor(stage, *others):
 def run_stamp(run) -> str:
     """From which run, machine and date a figure came."""
     return provenance(f"run {run.path.name}", [run.results])
+
+
+def validation_text(record: dict) -> str:
+    """One measurement in words."""
+    logps = f"chosen {record['chosen_logp']:.2f}, rejected {record['rejected_logp']:.2f}"
+    return f"validation: {logps}, accuracy {record['preference_accuracy']:.0%}"
+
+
+def show_widget(view, said: str, picture: bytes | None = None, alt: str = "", page: str = "") -> None:
+    """Show a widget; where no kernel runs a PNG or a page of HTML stands, if given, and in a terminal what is said."""
+    if not in_notebook():
+        print(said)
+        return
+    bundle, notes = view._repr_mimebundle_() | {"text/plain": said}, {}
+    if page:
+        bundle |= {"text/html": page}
+    if picture:
+        bundle |= {"image/png": b64encode(picture).decode()}
+        notes = {"image/png": {"alt": alt}}
+    display(bundle, metadata=notes, raw=True)

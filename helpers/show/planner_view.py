@@ -4,8 +4,8 @@ import io
 
 import matplotlib.pyplot as plt
 
+from helpers.show.notebook import show_widget
 from helpers.show.plan_plots import plans_text, plot_plans
-from helpers.show.widgets import show_widget
 from helpers.training.sizes import CONFIGS
 
 SMALL, LARGE = "ml.trn1.2xlarge", "ml.trn1.32xlarge"

@@ -6,10 +6,9 @@ from IPython.display import display
 
 from helpers.runs.machine import machine_text
 from helpers.runs.recorded import recorded_runs
-from helpers.show.notebook import figure_image
+from helpers.show.notebook import figure_image, in_notebook, validation_text
 from helpers.show.run_plots import plot_monitor
 from helpers.show.style import stamp
-from helpers.show.widgets import in_notebook, validation_text
 
 ALT = "Log-probs of chosen and rejected answers of the validation pairs in a recorded training"
 

@@ -1,32 +1,19 @@
-"""Live views: a callback that watches held-out log-probs while a model trains, and how any widget is shown."""
+"""Live views: a callback that watches held-out log-probs while a model trains."""
 
 import sys
 import time
-from base64 import b64encode
 from contextlib import nullcontext
 
 import torch
-from IPython import get_ipython
 from IPython.display import display
 from transformers import TrainerCallback
 
 from helpers.evaluation.scores import measure_pairs
 from helpers.runs.machine import clock
 from helpers.runs.progress import Pace
+from helpers.show.notebook import in_notebook, validation_text
 from helpers.show.stop_button import stop_button
 from helpers.training.stages import refuse_trained
-
-
-def in_notebook() -> bool:
-    """True inside a Jupyter kernel, where figures can be shown and updated in place."""
-    shell = get_ipython()
-    return shell is not None and hasattr(shell, "kernel")
-
-
-def validation_text(record: dict) -> str:
-    """One measurement in words."""
-    logps = f"chosen {record['chosen_logp']:.2f}, rejected {record['rejected_logp']:.2f}"
-    return f"validation: {logps}, accuracy {record['preference_accuracy']:.0%}"
 
 
 class LiveMonitor(TrainerCallback):
@@ -111,17 +98,3 @@ class LiveMonitor(TrainerCallback):
         """How fast it trains, the measurements taken out; 0 where no step was timed yet."""
         seconds = self.pace.at - self.pace.since - (self.seconds_spent - self.spent_before)
         return self.pairs_a_step * (self.pace.done - self.pace.first) / seconds if seconds > 0 else 0.0
-
-
-def show_widget(view, said: str, picture: bytes | None = None, alt: str = "", page: str = "") -> None:
-    """Show a widget; where no kernel runs a PNG or a page of HTML stands, if given, and in a terminal what is said."""
-    if not in_notebook():
-        print(said)
-        return
-    bundle, notes = view._repr_mimebundle_() | {"text/plain": said}, {}
-    if page:
-        bundle |= {"text/html": page}
-    if picture:
-        bundle |= {"image/png": b64encode(picture).decode()}
-        notes = {"image/png": {"alt": alt}}
-    display(bundle, metadata=notes, raw=True)

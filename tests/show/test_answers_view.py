@@ -192,8 +192,8 @@ def test_in_a_terminal_the_first_page_is_printed_and_a_text_is_answered(asked, s
 
 def test_where_no_kernel_runs_the_first_page_stands(asked, said, monkeypatch):
     shown = []
-    monkeypatch.setattr("helpers.show.widgets.in_notebook", lambda: True)
-    monkeypatch.setattr("helpers.show.widgets.display", lambda bundle, metadata, raw: shown.append(bundle))
+    monkeypatch.setattr("helpers.show.notebook.in_notebook", lambda: True)
+    monkeypatch.setattr("helpers.show.notebook.display", lambda bundle, metadata, raw: shown.append(bundle))
     view = compare_answers(asked, said)
     assert shown[0]["text/html"] == view.html(0) and isinstance(view.view, widgets.VBox)
     assert answers_view.draft_of(asked[0]["prompt"]) in shown[0]["text/plain"]

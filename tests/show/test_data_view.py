@@ -109,8 +109,8 @@ def test_in_a_terminal_a_pair_is_printed_and_where_no_kernel_runs_it_stands(mixe
     printed = capsys.readouterr().out
     assert "Why <b>so</b>?" in printed and "At 64 tokens" in printed
     shown = []
-    monkeypatch.setattr("helpers.show.widgets.in_notebook", lambda: True)
-    monkeypatch.setattr("helpers.show.widgets.display", lambda bundle, metadata, raw: shown.append((bundle, metadata)))
+    monkeypatch.setattr("helpers.show.notebook.in_notebook", lambda: True)
+    monkeypatch.setattr("helpers.show.notebook.display", lambda bundle, metadata, raw: shown.append((bundle, metadata)))
     view = browse_pairs(mixed, tokenizer, 64)
     assert view.html(0) in shown[0][0]["text/html"] and isinstance(view.view, widgets.VBox)
 

@@ -15,10 +15,10 @@ from helpers.data.collate import PreferenceCollator
 from helpers.data.load import load_preferences
 from helpers.evaluation.methods import look
 from helpers.runs.folder import Run
-from helpers.show.notebook import draw_monitor
+from helpers.show.notebook import draw_monitor, show_widget
 from helpers.show.objective_plots import plot_loss
 from helpers.show.run_plots import plot_monitor
-from helpers.show.widgets import LiveMonitor, show_widget
+from helpers.show.widgets import LiveMonitor
 from helpers.training.base_model import smoke_model
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
 from helpers.training.profiles import PROFILES
@@ -117,8 +117,8 @@ def test_a_stage_is_labelled_by_its_method_and_settings(stage, label):
 
 def test_where_a_widget_cannot_be_shown_its_text_stands(monkeypatch):
     shown = []
-    monkeypatch.setattr("helpers.show.widgets.in_notebook", lambda: True)
-    monkeypatch.setattr("helpers.show.widgets.display", lambda bundle, metadata, raw: shown.append((bundle, metadata)))
+    monkeypatch.setattr("helpers.show.notebook.in_notebook", lambda: True)
+    monkeypatch.setattr("helpers.show.notebook.display", lambda bundle, metadata, raw: shown.append((bundle, metadata)))
     show_widget(widgets.HTML("x"), "as text")
     (bundle, notes), *_ = shown
     assert bundle["text/plain"] == "as text" and "application/vnd.jupyter.widget-view+json" in bundle and not notes
