@@ -165,6 +165,7 @@ class Worker:
             "peak_bytes_above_model": self.steps[-1]["peak_bytes"],
             "row_tokens": self.ready["row_tokens"],
             "matmul_gflops": peak,
+            "flops": self.ready["flops"],
             "utilisation": self.ready["flops"] and self.ready["flops"] / median / 1e9 / peak,
             "loss": self.steps[0]["loss"],
         }

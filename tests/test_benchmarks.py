@@ -2,6 +2,7 @@
 
 import json
 import re
+import statistics
 import subprocess
 import sys
 
@@ -29,7 +30,13 @@ def test_every_method_steps_by_turns_and_is_measured(measured):
     ours, textbook, trl, sft = measured
     assert ours["loss"] == pytest.approx(textbook["loss"], rel=1e-5), "one loss, whichever the layout"
     assert ours["row_tokens"] < textbook["row_tokens"] == trl["row_tokens"] and sft["row_tokens"] < trl["row_tokens"]
-    assert 0 < ours["utilisation"] < 1 and trl["utilisation"] is None
+    assert utilised(ours) and trl["utilisation"] is None
+
+
+def utilised(record: dict) -> bool:
+    """The share of the peak is the step's own. It may pass 1 here: other tests run while the peak is measured."""
+    gflops = record["flops"] / statistics.median(record["seconds"]) / 1e9
+    return record["flops"] > 0 and record["utilisation"] == pytest.approx(gflops / record["matmul_gflops"])
 
 
 def test_lengths_can_be_asked_for(capfd):
@@ -55,7 +62,7 @@ def test_kinds_of_pairs_are_measured_and_tabled_in_every_way():
     measured = [*kinds_of_pairs(1, kinds, ways, model="smoke")]
     assert len(measured) == 4
     for ours, trl in measured:
-        assert ours["row_tokens"] < trl["row_tokens"] and 0 < ours["utilisation"] < 1
+        assert ours["row_tokens"] < trl["row_tokens"] and utilised(ours)
         assert ours["loss"] == pytest.approx(trl["loss"], rel=0.05), "TRL's NLL covers the prompt too"
     machine = {"cpu": "A CPU", "cores": 2, "accelerator": "none", "gflops": 100.0, "bf16_gflops": 300.0}
     said = results.kinds_table({"kinds": measured, "date": "2026-01-02T03:04:05", "rounds": 1, "machine": machine})
