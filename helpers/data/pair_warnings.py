@@ -24,6 +24,7 @@ PHONE = re.compile(r"(?<!\w)\+\d{1,3}[ .-]?(?:\(?\d{1,4}\)?[ .-]?){2,5}\d{2,4}\b
 DIGITS = re.compile(r"\d[\d -]{11}")
 CARD = re.compile(r"\b(?:\d[ -]?){13,19}\b")
 WORDS = re.compile(r"\w+")
+NO_WORD = {code: " " for code in range(128) if not re.match(r"\w", chr(code))}  # of ASCII
 CUT_AFTER = 200  # characters: a shorter answer without a full stop may be complete
 LETTERS = 20  # of an answer, for its writing system to be told
 
@@ -35,7 +36,8 @@ def text_of(messages: list[dict]) -> str:
 
 def plain(text: str) -> str:
     """The words of a text: without case, white space and punctuation."""
-    return " ".join(WORDS.findall(text.lower()))
+    text = text.lower()
+    return " ".join(text.translate(NO_WORD).split() if text.isascii() else WORDS.findall(text))  # the first is quicker
 
 
 def warnings_of(pair: dict) -> Iterator[tuple[str, str, str, str]]:

@@ -93,19 +93,38 @@ def _kept_at(dataset: Dataset, tokenizer, *lengths: int | None) -> str | None:
 
 def _ids(texts: list[dict], rows: list[int], tokenizer) -> list[dict[str, list[int]]]:
     """Token ids of prompt, chosen and rejected of rendered rows, at once, which a fast tokenizer does in threads."""
-    whole = {side: [text["prompt"] + text[side] for text in texts] for side in SIDES}
     asked = [text["prompt"] for text in texts]
-    encoded = _encoded([*asked, *whole["chosen"], *whole["rejected"]], tokenizer)
-    count, found = len(texts), [{"prompt": ids} for ids in encoded[: len(texts)]]
-    for number, side in enumerate(SIDES, start=1):
-        for i, ids in enumerate(encoded[number * count : (number + 1) * count]):
-            found[i][side] = response_ids(found[i]["prompt"], ids, texts[i][side], tokenizer)
-            if len(found[i][side]) < 2:
-                raise ValueError(f"row {rows[i]}, {side}: the response is empty; write an answer or drop the row")
+    found = [{"prompt": ids} for ids in _encoded(asked, tokenizer)]
+    added = _splitting(tokenizer)
+    starts = [_last_split(text, each["prompt"], added) for text, each in zip(asked, found, strict=True)]
+    tails = [text["prompt"][at:] + text[side] for side in SIDES for text, (at, _) in zip(texts, starts, strict=True)]
+    tail_ids = iter(_encoded(tails, tokenizer))
+    for side in SIDES:
+        for row, text, each, (_, kept) in zip(rows, texts, found, starts, strict=True):
+            each[side] = response_ids(each["prompt"], each["prompt"][:kept] + next(tail_ids), text[side], tokenizer)
+            if len(each[side]) < 2:
+                raise ValueError(f"row {row}, {side}: the response is empty; write an answer or drop the row")
         decoded = _decoded([each["prompt"] + each[side] for each in found], tokenizer)
-        for row, text, right in zip(rows, decoded, whole[side], strict=True):
-            in_row(row, _check_decoded, text, right)
+        for row, text, written in zip(rows, texts, decoded, strict=True):
+            in_row(row, _check_decoded, written, text["prompt"] + text[side])
     return found
+
+
+def _splitting(tokenizer) -> dict[int, str]:
+    """The added tokens at which a fast tokenizer splits every text before all else, by id."""
+    added = tokenizer.added_tokens_decoder.items() if tokenizer.is_fast else ()
+    unknown = tokenizer.unk_token_id  # which also stands for text that the tokenizer can't write
+    return {id_: str(t) for id_, t in added if not (t.normalized or t.single_word or id_ == unknown)}
+
+
+def _last_split(prompt: str, ids: list[int], added: dict[int, str]) -> tuple[int, int]:
+    """Where the last added token of a prompt starts: characters and tokens before it; (0, 0) where there is none.
+
+    What stands before an added token need not be encoded again with each answer: each part is encoded by itself.
+    """
+    kept = next((at for at in range(len(ids) - 1, -1, -1) if ids[at] in added), 0)
+    characters = prompt.rfind(added[ids[kept]]) if kept else 0
+    return (characters, kept) if characters > 0 else (0, 0)
 
 
 def _encoded(texts: list[str], tokenizer) -> list[list[int]]:

@@ -158,7 +158,20 @@ def sentence_piece() -> Tokenizer:
     return core
 
 
-CORES = {"BPE": lambda: byte_level(40), "bytes": lambda: byte_level(0), "SentencePiece": sentence_piece}
+def newer_sentence_piece() -> Tokenizer:
+    """Mistral's and Llama 2's newer kind: a space stands in front of the first word of a text only."""
+    core = sentence_piece()
+    core.normalizer = None
+    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    return core
+
+
+CORES = {
+    "BPE": lambda: byte_level(40),
+    "bytes": lambda: byte_level(0),
+    "SentencePiece": sentence_piece,
+    "Metaspace": newer_sentence_piece,
+}
 
 
 def made(family: Family, kind: str) -> PreTrainedTokenizerFast:
@@ -187,6 +200,8 @@ def check(tokenizer, row: dict, kind: str) -> None:
         whole = tokenizer.apply_chat_template(row["prompt"] + row[side], tokenize=False)
         whole = whole.rstrip() if whole.rstrip().endswith(tokenizer.eos_token) else whole + tokenizer.eos_token
         ids, labels = tokens[f"{side}_input_ids"], tokens[f"{side}_labels"]
+        at_once = tokenizer(whole, add_special_tokens=False)["input_ids"]
+        assert ids == at_once or at_once[: len(seen)] != seen, "the prompt is encoded once; nothing changes by it"
         assert same(tokenizer.decode(ids), whole, kind)
         assert ids[: len(seen)] == seen and labels[: len(seen)] == [IGNORE] * len(seen)
         answer = [label for label in labels if label != IGNORE]
@@ -198,7 +213,7 @@ def check(tokenizer, row: dict, kind: str) -> None:
 def same(text: str, other: str, kind: str) -> bool:
     """Equal; but for spaces around special tokens, which SentencePiece's kind adds and takes away."""
     squeezed = (re.sub(r"\s", "", each) for each in (text, other))
-    return text == other or (kind == "SentencePiece" and len(set(squeezed)) == 1)
+    return text == other or (kind in ("SentencePiece", "Metaspace") and len(set(squeezed)) == 1)
 
 
 @pytest.mark.parametrize("kind", CORES)
@@ -223,6 +238,13 @@ def test_neighbouring_user_turns_are_refused_in_one_line_where_the_template_refu
     with pytest.raises(ValueError, match="join neighbouring messages of one role into one") as error:
         tokenize_preferences(Dataset.from_list([row]), made(FAMILIES["Gemma 3"], "BPE"), 4096)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", CORES)
+def test_a_token_of_the_template_in_a_text_is_encoded_as_the_tokenizer_does(kind):
+    texts = ("What is <|im_start|>?", "It is <|im_start|> and <unk>.", "<unk>é<|im_start|> ")
+    question, *answers = texts
+    check(made(FAMILIES["ChatML"], kind), pair([("user", question)], *answers), kind)
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30).filter(

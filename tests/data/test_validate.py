@@ -1,12 +1,16 @@
 """Validation before training: what is wrong with rows and with the set, how it is told, and where bad rows go."""
 
 import json
+import re
 
 import pytest
 from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helpers.data import set_warnings
 from helpers.data.load import DOMAINS, load_preferences
+from helpers.data.pair_warnings import plain
 from helpers.data.set_warnings import longer_wins, near_copies
 from helpers.data.validate import validate_preferences
 from tests.conftest import make_pairs
@@ -98,6 +102,11 @@ def test_a_suspicious_row_is_a_warning_with_row_column_and_fix(name):
 )
 def test_plain_text_gives_no_warning(text):
     assert report(answer(text)).warnings == []
+
+
+@given(st.text() | st.text(st.characters(max_codepoint=127)))
+def test_words_are_those_of_a_regular_expression_whatever_the_text(text):
+    assert plain(text).split(" ") == (re.findall(r"\w+", text.lower()) or [""])
 
 
 UNUSABLE = {
