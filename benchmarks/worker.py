@@ -18,30 +18,40 @@ from helpers.training.autocast import adapters_cast_once, round_frozen
 
 
 def main(case: Case) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(case, folder)
-    ours = isinstance(trainer, ORPOTrainer)
-    if ours:
-        round_frozen(trainer)  # as the notebooks do
-    model = trainer.model.train()
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=True)
-    batches = list(trainer.get_train_dataloader())[: case.batches]
+    trainer, optimizer, batches = ready(case)
     memory = Memory()
     flops = model_flops(case, trainer, batches) if case.method in ("ours", "ours-flex") else None
     say(ready=True, row_tokens=tokens(batches) / len(batches), flops=flops)
     for number, _ in enumerate(sys.stdin):
         started = time.perf_counter()
-        with adapters_cast_once(trainer) if ours else nullcontext():  # as in our training_step
-            with trainer.compute_loss_context_manager():
-                loss = trainer.compute_loss(model, dict(batches[number % len(batches)]))
-            loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        loss = one_step(trainer, optimizer, batches[number % len(batches)])
         seconds = time.perf_counter() - started
         say(seconds=seconds, loss=loss.item(), peak_bytes=memory.peak(), gflops=matrix_peak(case))
+
+
+def ready(case: Case) -> tuple:
+    """The trainer of a case in training mode, an AdamW for what it trains, and its batches."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make_trainer(case, folder)
+    if isinstance(trainer, ORPOTrainer):
+        round_frozen(trainer)  # as the notebooks do
+    trained = [parameter for parameter in trainer.model.train().parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=True)
+    return trainer, optimizer, list(trainer.get_train_dataloader())[: case.batches]
+
+
+def one_step(trainer, optimizer, batch: dict) -> torch.Tensor:
+    """The loss of a batch, its gradients, and the optimizer's step, all of them done when this returns."""
+    ours = isinstance(trainer, ORPOTrainer)
+    with adapters_cast_once(trainer) if ours else nullcontext():  # as in our training_step
+        with trainer.compute_loss_context_manager():
+            loss = trainer.compute_loss(trainer.model, dict(batch))
+        loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return loss
 
 
 def matrix_peak(case: Case) -> float:

@@ -58,8 +58,10 @@ def matmul_gflops(seconds: float = 0.3, dtype=None) -> float:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     size, burst = (8192, 10) if device == "cuda" else (1024, 1)  # a GPU needs large products, and many in a row
+    if device == "cpu" and _seconds_of_product(256, dtype, device) * (size / 256) ** 3 > seconds:
+        size = 256  # emulated bf16 would take seconds for the large one
     matrix = torch.ones(size, size, dtype=dtype, device=device)
-    (matrix @ matrix).sum().item()  # the first one starts threads and kernels
+    _seconds_of_product(size, dtype, device)
     started, products = time.perf_counter(), 0
     while time.perf_counter() < started + seconds:
         for _ in range(burst):
@@ -67,6 +69,17 @@ def matmul_gflops(seconds: float = 0.3, dtype=None) -> float:
         product[0, 0].item()  # waits for the device
         products += burst
     return round(2 * size**3 * products / (time.perf_counter() - started) / 1e9, 1)
+
+
+def _seconds_of_product(size: int, dtype, device: str) -> float:
+    """One product of two square matrices, after one that starts threads and kernels."""
+    import torch
+
+    matrix = torch.ones(size, size, dtype=dtype, device=device)
+    (matrix @ matrix).sum().item()
+    started = time.perf_counter()
+    (matrix @ matrix).sum().item()
+    return time.perf_counter() - started
 
 
 def fast_bf16(machine: dict) -> bool:

@@ -498,6 +498,16 @@ def test_machine_info_names_the_machine_but_not_its_user():
     assert os.uname().nodename not in written and os.path.expanduser("~") not in written
 
 
+def test_a_format_that_is_emulated_is_measured_on_small_products(monkeypatch):
+    import torch
+
+    sizes, ones = [], torch.ones
+    monkeypatch.setattr(machine, "_seconds_of_product", lambda size, dtype, device: 0.05)
+    monkeypatch.setattr(torch, "ones", lambda *size, **how: sizes.append(size) or ones(*size, **how))
+    assert machine.matmul_gflops(0.01) > 0 and sizes == [(256, 256)], "a product of 1024 rows would take three seconds"
+    assert machine.matmul_gflops(3.3) > 0 and sizes[1:] == [(1024, 1024)]
+
+
 def test_a_machine_is_told_in_gibibytes_and_words():
     told = machine.machine_report(machine.machine_info() | {"memory": 16 * 2**30, "accelerator": "none"})
     assert "16.0 GiB" in told and "no accelerator" in told and "{" not in told
