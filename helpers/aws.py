@@ -24,7 +24,10 @@ FIXES_AND_CODES = {  # S3's error codes and others'; a HEAD request is answered 
         "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException 301"
     ),
     "the bucket's KMS key is disabled: enable it": "KMS.DisabledException",
-    "try again later": "SlowDown InternalError ServiceUnavailable RequestTimeout",
+    "try again later": (
+        "SlowDown InternalError InternalFailure InternalServerError ServiceUnavailable ServiceUnavailableException "
+        "RequestTimeout"
+    ),
 }
 FIXES = {code: fix for fix, codes in FIXES_AND_CODES.items() for code in codes.split()}
 NETWORK_FIX = "check the network, a proxy, AWS_ENDPOINT_URL and AWS_CA_BUNDLE"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from helpers.data.load import BUILT_IN, load_preferences
 from helpers.files import REPOSITORY, make_atomically
-from helpers.neuron.compile_cache.store import TransferError, open_store
+from helpers.neuron.compile_cache.store import ReadOnlyError, TransferError, open_store
 from helpers.sagemaker.aws_errors import JobError
 
 CODE = ("helpers", "scripts", "data", "pyproject.toml", "requirements-neuron.txt")  # data/: the built-in domain
@@ -57,6 +57,8 @@ def send_once(output: str, kind: str, name: str, content: bytes) -> str:
                 file.write_bytes(content)
                 store.send(file, f"{prefix}/{name}", digest)
             print(f"{name}: {len(content)} bytes sent to {output.rstrip('/')}/{prefix}")
+    except ReadOnlyError as error:
+        raise JobError(f"{error}: your own role needs s3:PutObject there, and its key if it has one") from error
     except TransferError as error:
         raise JobError(str(error)) from error
     return f"{output.rstrip('/')}/{prefix}"
