@@ -13,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.bench import LORA
 from benchmarks.methods import Case
+from benchmarks.results import case_cells
 from benchmarks.worker import matrix_peak, one_step, ready
 from helpers.evaluation import markdown_table
 from helpers.files import write_json
@@ -66,15 +67,14 @@ def kind_of(name: str) -> str:
 def profile_table(record: dict) -> str:
     """Markdown: a line for each way of training, the share of each kind of operation in what was watched."""
     kinds = [*KINDS.values(), REST]
-    head = ["trained", "seconds a step", *kinds, "matrix products reach"]
+    head = ["pairs", "trained", "seconds a step", *kinds, "matrix products reach"]
     rows = []
     for way in record["ways"]:
-        trained = "LoRA, bf16" if way["case"]["lora_rank"] else "all weights, float32"
         whole = sum(way["parts"].values())
         shares = [f"{way['parts'][kind] / whole:.0%}" for kind in kinds]
         reached = f"{way['gflops']:.0f} of {way['matmul_gflops']:.0f} GFLOP/s"
-        rows.append([trained, f"{way['seconds']:.2f}", *shares, reached])
-    notes = f"{record['steps']} steps on 8 pairs of the built-in domain, SmolLM2-135M"
+        rows.append([*case_cells(way["case"])[1:], f"{way['seconds']:.2f}", *shares, reached])
+    notes = f"means of {record['steps']} steps on pairs of the built-in domain, SmolLM2-135M"
     return f"{markdown_table(head, rows)}\n\n*{provenance('python -m benchmarks.step_profile', [record], notes)}*"
 
 

@@ -8,10 +8,12 @@ import sys
 
 import pytest
 
-from benchmarks import results
+from benchmarks import results, step_profile
 from benchmarks.bench import compare, kinds_of_pairs, long_rows
 from benchmarks.methods import Case
+from benchmarks.worker import model_flops, ready
 from helpers.files import REPOSITORY
+from helpers.runs import here_and_now
 from helpers.show.bench_plot import plot_bench
 
 
@@ -57,18 +59,45 @@ def test_long_rows_in_bf16_are_measured_by_turns():
 
 
 def test_kinds_of_pairs_are_measured_and_tabled_in_every_way():
-    kinds = ({"pairs": 2}, {"pairs": 2, "prompt_tokens": 24, "response_tokens": 8})
+    kinds = ({"pairs": 2, "prompt_tokens": 24, "response_tokens": 8},)
     ways = (({}, ("ours", "trl")), ({"lora_rank": 4, "bf16": True}, ("ours", "trl")))
     measured = [*kinds_of_pairs(1, kinds, ways, model="smoke")]
-    assert len(measured) == 4
+    assert len(measured) == 2
     for ours, trl in measured:
         assert ours["row_tokens"] < trl["row_tokens"] and utilised(ours)
         assert ours["loss"] == pytest.approx(trl["loss"], rel=0.05), "TRL's NLL covers the prompt too"
     machine = {"cpu": "A CPU", "cores": 2, "accelerator": "none", "gflops": 100.0, "bf16_gflops": 300.0}
     said = results.kinds_table({"kinds": measured, "date": "2026-01-02T03:04:05", "rounds": 1, "machine": machine})
-    ours, trl = measured[3]
+    ours, trl = measured[1]
     ratio = results.times_as_fast(ours, trl)[1]
     assert f"| 24 + 8 | 2 | LoRA, bf16 | {ours['pairs_per_second']:.2f} |" in said and f"| {ratio:.2f} (" in said
+
+
+def test_where_the_time_of_a_step_goes_is_measured_and_tabled(capfd):
+    case = Case("ours", model="smoke", pairs=2, batches=1, lora_rank=4)
+    way = step_profile.watched(case, 1)
+    parts = way["parts"]
+    assert min(parts.values()) > 0 and parts[step_profile.PRODUCTS] > parts["optimizer"]
+    products = way["gflops"] * 1e9 * parts[step_profile.PRODUCTS]  # FLOPs, as torch counts them
+    trainer, _, batches = ready(case)
+    assert products == pytest.approx(model_flops(case, trainer, batches), rel=0.35), "a lower bound, without adapters"
+    said = step_profile.profile_table(here_and_now() | {"steps": 1, "ways": [way]})
+    share = parts[step_profile.PRODUCTS] / sum(parts.values())
+    assert f"| 2 | LoRA, float32 | {way['seconds']:.2f} |" in said and f"| {share:.0%} |" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("aten::addmm", step_profile.PRODUCTS),
+        ("aten::_scaled_dot_product_flash_attention_for_cpu_backward", "attention"),
+        ("aten::copy_", "copies and casts"),
+        ("aten::_fused_adamw_", "optimizer"),
+        ("aten::rsqrt", step_profile.REST),
+    ],
+)
+def test_operations_have_names_that_a_reader_knows(name, kind):
+    assert step_profile.kind_of(name) == kind
 
 
 def test_a_method_that_fails_says_how_to_see_why():
