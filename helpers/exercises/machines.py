@@ -1,11 +1,14 @@
-"""Checks of the exercises on machines: 00, memory; 06, the Neuron compile cache; 08, training jobs."""
+"""Checks of the exercises on machines: 00, memory; 06, the Neuron compile cache; 08, training jobs; 09, serving."""
 
+import json
 import math
+from collections.abc import Callable
 
 from helpers.credentials import kind_of_credential, refuse_credentials
 from helpers.exercises.check import check
 
 HOUR = 3600
+PIECES = ("Lists", " the", " topics", ".\n", "Then", " stops", ".")  # of a streamed answer
 
 # ── 00: memory ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -117,3 +120,55 @@ def check_steps_lost(answer) -> str | None:
         if found != right:
             return f"after {done} steps with a checkpoint every {every}, {right} are lost, not {found}"
     return None
+
+
+# ── 09: serving ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@check("Prompt and answer share the length that was compiled: what the longest prompt leaves is the answer's.")
+def check_longest_answer(answer, length: int, prompts: list[int]) -> str | None:
+    """The largest max_tokens with which every prompt and its answer fit a model that was exported for a length."""
+    if answer == length:
+        return "prompt and answer share this length: the answer has what the prompt leaves"
+    if answer == length - min(prompts):
+        return "that is what the shortest prompt leaves; after the longest one less is left"
+    return None if answer == length - max(prompts) else f"{length} for both; a prompt has up to {max(prompts)}"
+
+
+@check("Generation ends with the token that ended each answer in training. `checked_model` looks for it.")
+def check_stop_token(answer: dict, repaired: Callable[[dict], str]) -> str | None:
+    """Settings with which a copy of a model stops; `repaired` writes them into its folder, and checks it."""
+    if "eos_token_id" not in answer:
+        named = ", ".join(answer) or "an empty dict"
+        return f"{named} does not end an answer, it only cuts one: which setting names the token that ends it?"
+    try:
+        repaired(answer)
+    except ValueError:
+        told = f"no answer ends with token {answer['eos_token_id']}"
+        return f"{told}: which one does the chat template write at the end of a turn, and what is its number?"
+    return None
+
+
+@check("The pieces, as they come, are the answer. A client of the OpenAI API does just that for you.")
+def check_stream(answer) -> str | None:
+    """A function from the lines of a streamed answer to its text."""
+    right = "".join(PIECES)
+    try:
+        found = answer(streamed(PIECES))
+    except json.JSONDecodeError:
+        return "not every line is JSON: some are empty, each begins with `data: `, and the last one is [DONE]"
+    except KeyError:
+        return "not every chunk has content: the first says whose turn it is, the last why the answer ended"
+    if found == " ".join(PIECES):
+        return "the pieces bring their own spaces: put nothing between them"
+    if found == "".join(piece.strip() for piece in PIECES):
+        return "the spaces at the ends of the pieces belong to the answer: don't strip them"
+    return None if found == right else f"the answer is {right!r}, not {found!r}"
+
+
+def streamed(pieces) -> list[str]:
+    """The lines that a server of the OpenAI API sends for these pieces, without what names the request."""
+    deltas = [{"role": "assistant"}, *({"content": piece} for piece in pieces)]
+    choices = [{"delta": delta} for delta in deltas] + [{"delta": {}, "finish_reason": "stop"}]
+    events = [*(json.dumps({"choices": [choice]}) for choice in choices), "[DONE]"]
+    return [line for event in events for line in (f"data: {event}", "")]

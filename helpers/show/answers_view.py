@@ -36,6 +36,11 @@ def marked(source: str, answer: str, removed: bool = False) -> str:
     return "".join(parts)
 
 
+def marked_answer(source: str, answer: str, removed: bool = False) -> str:
+    """The same of what a model said; that it said nothing is no word of its own."""
+    return marked(source, spoken(answer), removed) if answer else escaped(spoken(answer))
+
+
 def verdict_text(verdict) -> str:
     """What the checker says, in words."""
     faults = [*verdict.broken] + ([] if verdict.facts_hold else ["facts"])
@@ -96,8 +101,8 @@ class Comparison:
         parts = [f"<p><b>{kind}</b>: {escaped(self.source(i) if self.checked else asked)}</p>"]
         parts.append(f"<p class=note>{other}: {escaped(self.better[i])}</p>")
         rows = [[verdict_text(found[i]) for found in self.verdicts.values()]] if self.checked else []
-        said = (spoken(texts[i]) for texts in self.answers.values())
-        rows.append([marked(self.source(i), answer, self.removed.value) for answer in said])
+        said = (texts[i] for texts in self.answers.values())
+        rows.append([marked_answer(self.source(i), answer, self.removed.value) for answer in said])
         legend = f"Underlined: words that the {'draft' if self.checked else 'better answer'} does not have."
         parts += [columns(self.answers, *rows), f"<p class=note>{legend}</p>", self.scored.get(i, "")]
         return boxed("".join(parts))
@@ -151,7 +156,8 @@ class Question:
         self.speakers, self.answers = speakers, {}
         wide = widgets.Layout(width="min(100%, 60em)", height="5em")
         self.box = widgets.Textarea(value=text, placeholder="a draft" if speakers.edits else "a question", layout=wide)
-        self.ask = widgets.Button(description=f"Ask {', '.join(speakers.labels)}", layout=widgets.Layout(width="auto"))
+        self.ask = widgets.Button(description=f"Ask {', '.join(speakers.labels)}")
+        self.ask.layout = widgets.Layout(width="auto", align_self="flex-start")
         self.said = widgets.HTML()
         self.ask.on_click(lambda _: self.answer())
         self.view = widgets.VBox([self.box, self.ask, self.said])
@@ -187,7 +193,7 @@ class Question:
         rows = [[cells.get(name, "") for name in self.speakers.labels]]
         if done and label == self.speakers.labels[-1] and self.speakers.edits:
             rows = [[self.judged(text, said) for said in self.answers.values()]]
-            rows.append([marked(text, said) for said in whole.values()])
+            rows.append([marked_answer(text, said) for said in self.answers.values()])
         self.said.value = boxed(columns(self.speakers.labels, *rows))
 
     def judged(self, text: str, answer: str) -> str:

@@ -4,6 +4,7 @@ from IPython.display import display
 
 from helpers.show.answers_view import Question
 from helpers.show.notebook import in_notebook
+from helpers.show.pages import sized
 
 
 def stream_answer(client, model: str, messages: list[dict], max_tokens: int):
@@ -51,12 +52,13 @@ def show_chat(client, models: list[str], messages: list[dict], max_tokens: int =
         chat.answer()
         print(chat.text())
         return chat
-    shown = display(bundle(chat), raw=True, display_id=True)  # before it asks, so that the answers can be watched
+    view = sized(chat.view)
+    shown = display(bundle(chat, view), raw=True, display_id=True)  # before it asks, so that one can watch
     chat.answer()
-    shown.update(bundle(chat), raw=True)  # for those who read without a kernel
+    shown.update(bundle(chat, view), raw=True)  # for those who read without a kernel
     return chat
 
 
-def bundle(chat: Question) -> dict:
+def bundle(chat: Question, view) -> dict:
     """What a notebook shows: the widget, and its text where no kernel runs."""
-    return chat.view._repr_mimebundle_() | {"text/plain": chat.text()}
+    return view._repr_mimebundle_() | {"text/plain": chat.text()}

@@ -8,10 +8,11 @@ from helpers.data.tokenize import SHORTEST_PROMPT, fit_pair, tokenize_preference
 from helpers.objective.labels import IGNORE
 from helpers.show.notebook import show_widget
 from helpers.show.pages import Pages, boxed, escaped
-from helpers.show.style import GREY, SIDE_COLOUR
+from helpers.show.style import GREY, SIDE_COLOUR, is_big
 
 WHOLE = 10**9  # tokens: a limit that cuts nothing
-BINS, WIDTH, HEIGHT = 60, 640, 110  # of the histogram, in pixels
+BINS, WIDTH, HEIGHT = 60, 640, 110  # of the histogram, in pixels; its texts have 14
+BIG_WIDTH, BIG_LETTER = 1000, 17  # where WORKSHOP_BIG asks for it: 17 · 1000 / 680 are 25 pixels
 SHOWN = ("user", "assistant")  # roles with a look of their own; the others share one
 ALT = "Histogram of the tokens of the longer row of each pair, with the limit as a line"
 LEGEND = (
@@ -123,13 +124,15 @@ class Histogram:
         axis = f"<line x1='0' x2='{WIDTH}' y1='{HEIGHT}' y2='{HEIGHT}' stroke='currentColor'/>"
         told = svg_text(WIDTH / 2, HEIGHT + 34, f"tokens of the longer row (the highest bar: {self.most} pairs)")
         named = svg_text(min(max(at, 60), WIDTH - 60), -24, f"max_length {limit}")
-        view = f"viewBox='-20 -42 {WIDTH + 40} {HEIGHT + 84}' style='width:100%;max-width:{WIDTH}px'"
+        shown = f"width:100%;max-width:{BIG_WIDTH if is_big() else WIDTH}px"
+        view = f"viewBox='-20 -42 {WIDTH + 40} {HEIGHT + 84}' style='{shown}'"
         return f"<svg role='img' aria-label='{ALT}' {view}>{self.bars}{axis}{self.ticks}{line}{named}{told}</svg>"
 
 
 def svg_text(x: float, y: float, text: str) -> str:
     """A text in the colour of the page, centred at a place."""
-    return f"<text x='{x:.1f}' y='{y:.1f}' text-anchor='middle' font-size='14' fill='currentColor'>{text}</text>"
+    size = BIG_LETTER if is_big() else 14
+    return f"<text x='{x:.1f}' y='{y:.1f}' text-anchor='middle' font-size='{size}' fill='currentColor'>{text}</text>"
 
 
 class PairBrowser:

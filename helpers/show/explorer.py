@@ -9,10 +9,12 @@ from helpers.objective.odds_ratio import log_odds, odds_ratio_loss
 from helpers.runs.recorded import provenance_of_runs, recorded_runs
 from helpers.show.notebook import show_widget
 from helpers.show.objective_plots import draw_loss
-from helpers.show.style import GREY, SIDE_COLOUR, panels_of, stamp, styled
+from helpers.show.pages import follow, plain
+from helpers.show.style import BIG_TEXT, GREY, SIDE_COLOUR, enlarged, is_big, panels_of, stamp, styled
 
 STEP = 0.5  # nats of log-prob that an arrow goes for each nat of gradient
 RATIOS = (0.1, 1000)  # of the axis that compares them
+DPI, BIG_DPI = 80, 90  # the picture is shown as large as it is: 90 / 72 · BIG_TEXT are 24 pixels, which are 18 points
 ARROW = {"arrowstyle": "-|>", "linewidth": 2.5, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 14}
 ALT = "The ORPO loss over both probabilities, a point on it with an arrow for each gradient, and the two ratios as bars"
 
@@ -59,7 +61,8 @@ class Picture:
 
     @styled
     def __init__(self, chosen: float, rejected: float, beta: float, path, source: str):
-        self.figure, (self.plane, self.bars) = panels_of(2, width=5.4, height=3.9)
+        self.big = is_big()
+        self.figure, (self.plane, self.bars) = panels_of(2, width=6.0 if self.big else 5.4, height=3.9)
         self.beta, self.contours = None, None
         self.plane.plot(*zip(*path, strict=True), "-o", color=GREY, markersize=4, label="a recorded training")
         (self.point,) = self.plane.plot([], [], "o", color="black", markersize=7, zorder=3)
@@ -73,15 +76,19 @@ class Picture:
             )
             for side, line in (("chosen", "-"), ("rejected", (0, (2, 1))))
         }
-        self.plane.set(xlabel="p(chosen)", ylabel="p(rejected)", xlim=(0, 1), ylim=(0, 1))
+        ticks = (0, 0.5, 1) if self.big else np.linspace(0, 1, 6)
+        self.plane.set(xlabel="p(chosen)", ylabel="p(rejected)", xlim=(0, 1), ylim=(0, 1), xticks=ticks, yticks=ticks)
         self.plane.legend(loc="upper left", fontsize=10, frameon=True)
         self.columns = self.bars.barh(["probability\nratio", "odds\nratio"], [1, 1], left=1, color=[GREY, "black"])
-        self.numbers = [self.bars.text(1, i, "", va="center") for i in range(2)]
+        behind = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}  # a long bar would hide its number
+        self.numbers = [self.bars.text(1, i, "", va="center", bbox=behind) for i in range(2)]
         self.bars.set(xscale="log", xlim=RATIOS, xlabel="chosen over rejected")
         self.bars.axvline(1, color=GREY, linewidth=1)
         self.bars.invert_yaxis()
         stamp(self.figure, source)
         self.move(chosen, rejected, beta)
+        if self.big:
+            enlarged(self.figure)
 
     @styled
     def move(self, chosen: float, rejected: float, beta: float) -> None:
@@ -98,21 +105,22 @@ class Picture:
         ratios = (chosen / rejected, odds_ratio(chosen, rejected))
         for bar, number, ratio in zip(self.columns, self.numbers, ratios, strict=True):
             bar.set_width(np.clip(ratio, *RATIOS) - 1)
-            number.set_text(f" {ratio:.2f}")
-            number.set_x(max(np.clip(ratio, RATIOS[0], RATIOS[1] / 8), 1))
+            number.set_text(f"{ratio:.2f}" if ratio < 100 else f"{ratio:.0f}")
+            number.set_x(1.15 * max(np.clip(ratio, RATIOS[0], RATIOS[1] / 8), 1))
 
     def draw_surface(self, beta: float) -> None:
         """The contours of the loss for another β."""
         if self.contours is not None:
             self.contours.remove()
         self.contours = draw_loss(self.plane, beta, torch.linspace(0.02, 0.98, 49), linewidths=1.4)
-        self.plane.set_title(f"ORPO loss, β = {beta:g}\nsolid: pull on chosen, dashed: push on rejected", fontsize=11)
+        arrows = "solid: pull, dashed: push" if self.big else "solid: pull on chosen, dashed: push on rejected"
+        self.plane.set_title(f"ORPO loss, β = {beta:g}\n{arrows}", fontsize=BIG_TEXT if self.big else 11)
         self.beta = beta
 
     def png(self) -> bytes:
         """As it stands."""
         buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=80)
+        self.figure.savefig(buffer, format="png", dpi=BIG_DPI if self.big else DPI)
         return buffer.getvalue()
 
 
@@ -137,17 +145,18 @@ def odds_ratio_explorer(beta: float = 1.0):
     image = widgets.Image(value=picture.png(), format="png", layout=widgets.Layout(max_width="100%"))
     play = widgets.Play(min=0, max=len(path) - 1, interval=900, description="a recorded training")
 
-    def follow(change) -> None:
+    said = widgets.HTML(value=plain(odds_ratio_table(0.3, 0.2, beta)))
+
+    def walked(change) -> None:
         sliders["chosen"].value, sliders["rejected"].value = path[change["new"]]
 
     def show_point(**values) -> None:
         picture.move(**values)
-        image.value = picture.png()
-        print(odds_ratio_table(**values))
+        image.value, said.value = picture.png(), plain(odds_ratio_table(**values))
 
-    play.observe(follow, names="value")
-    view = widgets.interactive_output(show_point, sliders)
+    play.observe(walked, names="value")
+    follow(sliders, show_point)
     walk = widgets.HBox([play, widgets.Label("walks through a recorded training, a measurement at a time")])
-    box = widgets.VBox([*sliders.values(), walk, image, view])
+    box = widgets.VBox([*sliders.values(), walk, image, said])
     show_widget(box, odds_ratio_table(0.3, 0.2, beta), picture.png(), ALT)
     return box

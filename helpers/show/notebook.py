@@ -12,6 +12,7 @@ from IPython.display import HTML, Image, display
 from helpers.data.schema import references
 from helpers.evaluation.checked import can_check, verdicts
 from helpers.runs.recorded import provenance
+from helpers.show.pages import sized
 from helpers.show.run_plots import plot_monitor
 from helpers.show.style import enlarged, is_big
 
@@ -105,7 +106,7 @@ def show_widget(view, said: str, picture: bytes | None = None, alt: str = "", pa
     if not in_notebook():
         print(said)
         return
-    bundle, notes = view._repr_mimebundle_() | {"text/plain": said}, {}
+    bundle, notes = sized(view)._repr_mimebundle_() | {"text/plain": said}, {}
     if page:
         bundle |= {"text/html": page}
     if picture:

@@ -1,6 +1,7 @@
-"""What the views that turn pages share: one style, and the buttons that turn pages."""
+"""What the views share: one style, type for a projector, sliders that draw, and the buttons that turn pages."""
 
 import html
+import threading
 
 from helpers.show.style import is_big
 
@@ -23,6 +24,24 @@ STYLE = """<style>
 .workshop-view kbd { border: 2px solid; border-radius: 3px; padding: 0 3px; font: inherit; font-weight: 600; }
 </style>"""
 
+# Widgets take their sizes from these; a view's own text has them too. 18 points are 24 pixels
+BIG = """<style>
+.workshop-big { --jp-widgets-font-size: 18pt; --jp-widgets-inline-height: 40px; --jp-widgets-inline-label-width: 150px;
+    --jp-widgets-inline-width: 600px; --jp-widgets-inline-width-short: 300px; --jp-widgets-inline-width-tiny: 90px;
+    --jp-widgets-slider-handle-size: 24px; --jp-widgets-slider-track-thickness: 6px; }
+.workshop-big input[type=checkbox] { width: 22px; height: 22px; }
+</style>"""
+
+
+def sized(view):
+    """The widget to show: the view itself, or where WORKSHOP_BIG asks for it the view with type for a projector."""
+    if not is_big():
+        return view
+    import ipywidgets as widgets
+
+    view.add_class("workshop-big")
+    return widgets.VBox([widgets.HTML(BIG, layout=widgets.Layout(display="none")), view])
+
 
 def boxed(content: str) -> str:
     """HTML in the style of the views."""
@@ -33,6 +52,29 @@ def boxed(content: str) -> str:
 def escaped(text: str) -> str:
     """Text as HTML shows it, whatever is in it."""
     return html.escape(text)
+
+
+def plain(text: str) -> str:
+    """Text as HTML with its columns kept, in the style of the views."""
+    look = "margin: 0; font-size: inherit; line-height: 1.35; white-space: pre-wrap"  # JupyterLab has its own for pre
+    return boxed(f"<pre style='{look}'>{escaped(text)}</pre>")
+
+
+DRAWING = threading.RLock()
+
+
+def follow(sliders: dict, show) -> None:
+    """After each move of one of these widgets, call `show` with the values that all of them have then, by name.
+
+    JupyterLab brings the moves to several threads of the kernel. A figure that two of them draw at once stays blank.
+    """
+
+    def moved(_) -> None:
+        with DRAWING:
+            show(**{name: each.value for name, each in sliders.items()})
+
+    for each in sliders.values():
+        each.observe(moved, "value")
 
 
 class Pages:

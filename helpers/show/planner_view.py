@@ -5,6 +5,7 @@ import io
 import matplotlib.pyplot as plt
 
 from helpers.show.notebook import show_widget
+from helpers.show.pages import follow, plain
 from helpers.show.plan_plots import plans_text, plot_plans
 from helpers.training.sizes import CONFIGS
 
@@ -58,19 +59,18 @@ def plan_explorer(plan, model: str = "Qwen3-0.6B", length: int = 512, batch: int
         "recompute": widgets.Checkbox(value=False, description="recompute activations"),
     }
     plans = plans_of(plan, **{name: each.value for name, each in sliders.items()})
-    said, bars = plan_text(plans), picture(plans)
+    bars, told = picture(plans), widgets.HTML(value=plain(plan_text(plans)))
     image = widgets.Image(value=bars, format="png", layout=widgets.Layout(max_width="100%"))
 
     def show_plan(**values) -> None:
         try:
             plans = plans_of(plan, **values)
         except ValueError as error:  # a number of cores that does not divide this model's heads
-            print(error)
+            told.value = plain(str(error))
             return
-        image.value = picture(plans)
-        print(plan_text(plans))
+        image.value, told.value = picture(plans), plain(plan_text(plans))
 
-    view = widgets.interactive_output(show_plan, sliders)
-    box = widgets.VBox([*sliders.values(), image, view])
-    show_widget(box, said, bars, plans_text(plans))
+    follow(sliders, show_plan)
+    box = widgets.VBox([*sliders.values(), image, told])
+    show_widget(box, plan_text(plans), bars, plans_text(plans))
     return box

@@ -4,6 +4,8 @@ from contextlib import contextmanager
 
 from IPython.display import display
 
+from helpers.show.pages import sized
+
 SAYS = "keeps what was learned, as ■ in the toolbar does; run the cell again to go on"
 
 
@@ -25,12 +27,13 @@ def stop_button(press):
     button.on_click(clicked)
     view = widgets.HBox([button, widgets.Label(SAYS)], layout=widgets.Layout(flex_flow="row wrap"))
     hear_in_any_thread(button)
-    shown = display(view._repr_mimebundle_() | {"text/plain": ""}, display_id=True, raw=True)
+    whole = sized(view)
+    shown = display(whole._repr_mimebundle_() | {"text/plain": ""}, display_id=True, raw=True)
     try:
         yield button
     finally:
         shown.update({"text/plain": ""}, raw=True)  # afterwards there is nothing to stop
-        for widget in (button, *view.children, view):
+        for widget in (button, *view.children, view, whole):
             widget.close()
 
 

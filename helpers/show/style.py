@@ -79,6 +79,9 @@ def enlarged(figure: Figure) -> Figure:
     for text in figure.findobj(Text):
         if id(text) not in left_alone:
             text.set_fontsize(max(text.get_fontsize(), BIG_TEXT))
+    for text in figure.texts:  # the stamp, and a title of the whole
+        text.set_text(textwrap.fill(text.get_text(), int(figure.get_figwidth() / LETTER)))
+        rows += text.get_text().count("\n")
     if panels:
         figure.set_figheight(1.1 * figure.get_figheight() + 1.5 * BIG_TEXT / 72 * rows)
     return figure

@@ -15,7 +15,7 @@ from helpers.evaluation.heldout import heldout_batches
 from helpers.evaluation.scores import measure_pairs
 from helpers.runs.folder import Run
 from helpers.show import answers_view, ask_models, compare_answers, speakers_of
-from helpers.show.answers_view import Comparison, Question, marked, preference_table
+from helpers.show.answers_view import Comparison, Question, marked, marked_answer, preference_table
 from helpers.show.speakers import Speakers
 from helpers.training.base_model import smoke_model
 from helpers.training.profiles import PROFILES
@@ -44,6 +44,11 @@ def read(page: str) -> str:
 def speakers(tokenizer):
     load = {label: (lambda seed=seed: smoke_model(seed)) for seed, label in enumerate(LABELS)}
     return Speakers(load, tokenizer, max_length=128, max_new_tokens=6, request=edit_request)
+
+
+def test_that_nothing_was_said_is_not_marked_as_a_word_of_the_model():
+    assert marked_answer("Lists topics.", "") == "(nothing)"
+    assert marked_answer("Lists topics.", "Lists queues.") == "Lists <ins>queues</ins>."
 
 
 def test_turning_the_page_shows_the_next_draft_with_its_answers(asked, said):

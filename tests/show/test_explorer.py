@@ -1,11 +1,13 @@
 """The sliders over the objective: numbers, picture, and the walk through a recorded training."""
 
 import math
+import threading
 import time
 
 import pytest
+from matplotlib.text import Text
 
-from helpers.show.explorer import Picture, gradients, odds_ratio_explorer, odds_ratio_table, recorded_path
+from helpers.show.explorer import BIG_DPI, Picture, gradients, odds_ratio_explorer, odds_ratio_table, recorded_path
 
 
 def test_table_worked_by_hand():
@@ -25,10 +27,46 @@ def test_moving_a_slider_shows_the_new_point(capsys):
     image, before = box.children[4], bytes(box.children[4].value)
     assert before.startswith(b"\x89PNG")
     assert box.children[2].value == 1.5 and odds_ratio_table(0.3, 0.2, 1.5) in capsys.readouterr().out
+    assert odds_ratio_table(0.3, 0.2, 1.5) in box.children[5].value
     chosen, rejected, beta = box.children[:3]
     chosen.value, rejected.value, beta.value = 0.5, 0.2, 2.0
-    assert odds_ratio_table(0.5, 0.2, 2.0) in capsys.readouterr().out
+    assert odds_ratio_table(0.5, 0.2, 2.0) in box.children[5].value
     assert bytes(image.value) != before
+
+
+def test_sliders_that_two_threads_move_at_once_leave_the_picture_of_where_they_stand():
+    """JupyterLab brings the moves in several threads. Both draw the same figure, which stayed blank ever after."""
+    box = odds_ratio_explorer()
+    chosen, rejected = box.children[:2]
+
+    def move(slider, to: float) -> None:
+        for number in range(4):
+            slider.value = to - 0.1 * number
+
+    threads = [threading.Thread(target=move, args=(slider, to)) for slider, to in ((chosen, 0.9), (rejected, 0.5))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (chosen.value, rejected.value) == pytest.approx((0.6, 0.2))
+    assert odds_ratio_table(chosen.value, rejected.value, 1.0) in box.children[5].value
+    shown = bytes(box.children[4].value)
+    chosen.value = 0.3
+    chosen.value = 0.6
+    assert bytes(box.children[4].value) == shown and len(shown) > 20_000  # an empty one has 2,000 bytes
+
+
+def test_for_a_projector_every_text_of_the_picture_has_18_points_after_a_move_too(monkeypatch):
+    monkeypatch.setenv("WORKSHOP_BIG", "1")
+    picture = Picture(
+        0.3, 0.2, 1.0, [(0.1, 0.1), (0.2, 0.2)], "path: a recorded run on a machine with a long name " * 2
+    )
+    picture.move(0.99, 0.01, 2.0)
+    picture.figure.canvas.draw()
+    texts = [text for text in picture.figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    assert min(text.get_fontsize() for text in texts) * BIG_DPI / 72 >= 24  # pixels
+    assert picture.figure.get_figwidth() * BIG_DPI <= 1090  # as wide as an output at 1280 × 720, so it is not shrunk
+    assert all(text.get_window_extent().x0 >= 0 and text.get_window_extent().y0 >= 0 for text in texts)
 
 
 def test_the_walk_goes_through_a_recorded_training(capsys):

@@ -1,12 +1,13 @@
 """Figures and views for a projector."""
 
+import ipywidgets as widgets
 import numpy as np
 import pytest
 from matplotlib.text import Text
 
 from helpers.runs.recorded import recorded_runs
 from helpers.show.notebook import figure_image
-from helpers.show.pages import boxed
+from helpers.show.pages import boxed, sized
 from helpers.show.run_plots import plot_monitor, plot_results, plot_token_logps
 from helpers.show.style import BIG_TEXT, enlarged, stamp
 
@@ -60,6 +61,15 @@ def test_the_switch_makes_figures_and_views_big(monkeypatch, asked, big):
     monkeypatch.setenv("WORKSHOP_BIG", asked)
     assert (figure_image(plot_monitor(RUN["monitor"]), "alt").data != plain) == big
     assert ("font-size: 18pt" in boxed("text")) == big
+
+
+def test_the_buttons_and_sliders_of_a_view_have_large_type_where_it_is_asked_for(monkeypatch):
+    view = widgets.Button(description="Next")
+    assert sized(view) is view and not view._dom_classes
+    monkeypatch.setenv("WORKSHOP_BIG", "1")
+    look, shown = sized(view).children
+    assert shown is view and view._dom_classes == ("workshop-big",)
+    assert ".workshop-big {" in look.value and "--jp-widgets-font-size: 18pt" in look.value
 
 
 def test_another_value_is_refused(monkeypatch):
