@@ -37,12 +37,11 @@ from transformers.trainer_utils import get_last_checkpoint
 from helpers.data import (
     load_preferences,
     sft_features,
-    shared_row_length,
     tokenize_preferences,
     truncation_report,
 )
 from helpers.files import refused, replace_unprintable, replaced_whole
-from helpers.neuron import refuse_uneven
+from helpers.neuron import depends_on_data, refuse_uneven, settle_shapes
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.fingerprint import fingerprint, remember
 from helpers.neuron.compile_cache.watch import compiled_graphs
@@ -158,17 +157,12 @@ def graphs_remembered(script: ScriptArguments, backend, args, path: str):
 
 
 def read_pairs(script: ScriptArguments, args, tokenizer):
-    """The tokenised pairs. From them follows how long a shared row of fixed length is, where that isn't given."""
+    """The tokenised pairs. From them follows what of a step's fixed shape isn't given."""
     pairs = load_preferences(script.data, limit=script.pairs, seed=args.seed, system_in_user=script.system_in_user)
     tokenized = tokenize_preferences(pairs, tokenizer, args.max_length, getattr(args, "max_prompt_length", None))
-    if depends_on_data(args):
-        args.row_length = shared_row_length(tokenized)
+    if hasattr(args, "max_response_length"):
+        settle_shapes(args, tokenized)
     return tokenized
-
-
-def depends_on_data(args) -> bool:
-    """True if the shape of a step is not settled by the arguments alone."""
-    return getattr(args, "layout", "rows") == "shared" and getattr(args, "row_length", 0) is None
 
 
 def fingerprint_of(script: ScriptArguments, args, path: str) -> dict:

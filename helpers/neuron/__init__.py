@@ -15,6 +15,7 @@ __all__, __getattr__, __dir__ = exports(
         "sft": "NeuronSFTConfig NeuronSFTTrainer",
         "estimates": "MODELS memory_per_core memory_table padding_share saving_table",
         "refusals": "refuse_uneven",
+        "shapes": "depends_on_data settle_shapes",
         "run": "can_rehearse command_text on_cores recorded_rehearsal rehearse_both train_command train_on_trainium",
     },
 )

@@ -16,7 +16,8 @@ from optimum.neuron.utils.misc import is_precompilation
 from tqdm.auto import tqdm
 
 from helpers.data.schema import REFERENCE
-from helpers.neuron.preference import NeuronPreferenceConfig, NeuronPreferenceTrainer, summed_pair_logps
+from helpers.neuron.logprobs import summed_pair_logps
+from helpers.neuron.preference import NeuronPreferenceConfig, NeuronPreferenceTrainer
 from helpers.objective.dpo import dpo_loss, dpo_metrics
 from helpers.training.dpo_reference import (
     refuse_difference,
@@ -53,7 +54,8 @@ class NeuronDPOTrainer(NeuronPreferenceTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """L_DPO of one micro-batch, a scalar, times its share of the update as NeuronTrainer expects."""
-        logps, reference = summed_pair_logps(model, inputs), [inputs[name] for name in REFERENCE]
+        logps = summed_pair_logps(model, inputs, self.response_length)
+        reference = [inputs[name] for name in REFERENCE]
         loss = dpo_loss(*logps, *reference, self.args.beta)
         metrics = dpo_metrics(*(each.detach() for each in logps), *reference, self.args.beta)
         return self.finish_loss(loss, metrics, inputs, return_outputs)
@@ -107,7 +109,7 @@ class NeuronDPOTrainer(NeuronPreferenceTrainer):
         """Summed log-probs of a batch on each data-parallel rank, chosen and rejected: (ranks · B, 2), on the host."""
         batch = {name: tensor.to(self.accelerator.device) for name, tensor in self.data_collator(examples).items()}
         with self.autocast_smart_context_manager():
-            logps = torch.stack(summed_pair_logps(self.model, batch), dim=1)
+            logps = torch.stack(summed_pair_logps(self.model, batch, self.response_length), dim=1)
         # Not pinned: with its layout pinned, torch-xla writes the rank into the graph, and every rank compiles its own
         gathered = xm.all_gather(logps, groups=get_data_parallel_replica_groups(), pin_layout=False)
         xm.mark_step()  # else the order of the gathers, all since the first, is a part of each graph: a new one a batch

@@ -8,23 +8,37 @@ CORE_MEMORY = 16 * GIB  # trn1: 32 GiB for two cores
 MODELS = tuple(map(sizes_of, ("Qwen3-0.6B", "Llama-3.2-1B", "Qwen3-1.7B")))
 
 
-def memory_per_core(sizes: Sizes, pairs: int, length: int, cores: int, lora_rank: int = 16) -> float:
+def memory_per_core(
+    sizes: Sizes,
+    pairs: int,
+    length: int,
+    cores: int,
+    lora_rank: int = 16,
+    max_response_length: int | None = None,
+) -> float:
     """Bytes on one core for ORPO with LoRA in bf16, both answers of `pairs` pairs in rows of `length` tokens.
+
+    max_response_length: positions of each answer that get logits, as the trainers have it; all unless given.
 
     The sum of the parts that `helpers.training.step_memory` lists. An estimate, for choosing what to try first: the
     compiler's own buffers come on top. `helpers.sagemaker.plan` takes more of a job into account.
     """
     split = Split(tensor_parallel=cores, lora_rank=lora_rank)
-    return sum(step_memory(sizes, TECHNIQUES["orpo"], 2 * pairs * length, length, BFLOAT16, split).values())
+    scored = 2 * pairs * min(max_response_length or length, length)
+    count, method = 2 * pairs * length, TECHNIQUES["orpo"]
+    return sum(step_memory(sizes, method, count, length, BFLOAT16, split, scored=scored).values())
 
 
-def memory_table(lora_rank: int = 16) -> str:
-    """Markdown: model, pairs a core-group, length, cores, estimated GiB a core, and whether it fits trn1's 16."""
+def memory_table(lora_rank: int = 16, max_response_length: int | None = None) -> str:
+    """Markdown: model, pairs a core-group, length, cores, estimated GiB a core, and whether it fits trn1's 16.
+
+    Logits are those of all positions, as where answers are as long as rows, unless `max_response_length` is given.
+    """
     lines = ["| model | pairs | length | cores (tensor parallel) | GiB a core, estimated | fits 16 GiB |"]
     lines.append("|---|---|---|---|---|---|")
     for sizes in MODELS:
         for pairs, length, cores in ((1, 512, 1), (4, 512, 1), (2, 512, 2), (4, 1024, 2), (4, 512, 8)):
-            need = memory_per_core(sizes, pairs, length, cores, lora_rank)
+            need = memory_per_core(sizes, pairs, length, cores, lora_rank, max_response_length)
             fits = "yes" if need < 0.8 * CORE_MEMORY else "tight" if need < CORE_MEMORY else "no"
             lines.append(f"| {sizes.name} | {pairs} | {length} | {cores} | {need / GIB:.1f} | {fits} |")
     return "\n".join(lines)

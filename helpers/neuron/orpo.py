@@ -1,12 +1,13 @@
 """ORPO on Trainium through Optimum Neuron's NeuronTrainer: the objective of `helpers.training.orpo`, in fixed shapes.
 
-Objective and metrics are those of `helpers.training.orpo`; shapes, log-probs, logging and refusals those of
-`helpers.neuron.preference`, which DPO shares.
+Objective and metrics are those of `helpers.training.orpo`; log-probs those of `helpers.neuron.logprobs`, and shapes,
+logging and refusals those of `helpers.neuron.preference`, which DPO shares.
 """
 
 from dataclasses import dataclass, field
 
-from helpers.neuron.preference import NeuronPreferenceConfig, NeuronPreferenceTrainer, mean_pair_logps
+from helpers.neuron.logprobs import mean_pair_logps
+from helpers.neuron.preference import NeuronPreferenceConfig, NeuronPreferenceTrainer
 from helpers.objective.odds_ratio import orpo_loss
 from helpers.training.orpo import orpo_metrics
 
@@ -34,7 +35,7 @@ class NeuronORPOTrainer(NeuronPreferenceTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """L_ORPO of one micro-batch, a scalar, times its share of the update as NeuronTrainer expects."""
-        chosen_logps, rejected_logps = mean_pair_logps(model, inputs)
+        chosen_logps, rejected_logps = mean_pair_logps(model, inputs, self.response_length)
         loss = orpo_loss(-chosen_logps, chosen_logps, rejected_logps, self.args.beta)
         chosen, rejected = chosen_logps.detach(), rejected_logps.detach()
         return self.finish_loss(loss, orpo_metrics(-chosen, chosen, rejected, self.args.beta), inputs, return_outputs)

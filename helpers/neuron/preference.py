@@ -3,8 +3,7 @@
 On an XLA device a step is not executed line by line: it is recorded as a graph, compiled once (on Trainium that
 takes minutes) and replayed. So every batch has the same shape, nothing inside a step looks at a value, and what is
 logged is summed on the device and read only when a log line is due. Tokenisation and collation are those of
-`helpers.data`; the log-probs come from Optimum Neuron's cross entropy, which also works where tensor
-parallelism spreads the vocabulary over cores (`optimum/neuron/models/training/loss_utils.py`).
+`helpers.data`; the log-probs are those of `helpers.neuron.logprobs`.
 """
 
 from dataclasses import dataclass, field
@@ -14,15 +13,13 @@ import torch
 import torch_xla.core.xla_model as xm
 from neuronx_distributed.parallel_layers.parallel_state import get_data_parallel_replica_groups
 from optimum.neuron import NeuronTrainer, NeuronTrainingArguments
-from optimum.neuron.models.training.loss_utils import fixed_cross_entropy
 from optimum.neuron.peft import get_peft_model
 
-from helpers.data.collate import PreferenceCollator, shared_row_length
+from helpers.data.collate import PreferenceCollator
 from helpers.data.tokenize import tokenize_preferences
 from helpers.neuron.changes import Changed
-from helpers.neuron.refusals import refuse_arguments, refuse_uneven_length, refuse_unsupported
-from helpers.objective.labels import IGNORE
-from helpers.objective.shared_row import CHOSEN, REJECTED, is_part, shared_attention_mask
+from helpers.neuron.refusals import refuse_arguments, refuse_unsupported
+from helpers.neuron.shapes import response_length, settle_row_length
 
 
 @dataclass
@@ -40,6 +37,12 @@ class NeuronPreferenceConfig(NeuronTrainingArguments):
     row_length: int | None = field(
         default=None, metadata={"help": "tokens of every shared row; the longest pair's, rounded up to 64, by default"}
     )
+    max_response_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "positions of each response that get logits; the longest response's, rounded up to 64, by default"
+        },
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "the collator reads columns by name"})
     dataloader_drop_last: bool = field(default=True, metadata={"help": "a smaller last batch would be a new graph"})
     skip_cache_push: bool = field(default=True, metadata={"help": "keep what was compiled out of the hub"})
@@ -48,6 +51,8 @@ class NeuronPreferenceConfig(NeuronTrainingArguments):
         refuse_arguments(self)
         if self.layout not in ("rows", "shared"):
             raise ValueError(f"layout {self.layout!r}: choose 'rows' or 'shared'")
+        if self.max_response_length is not None and self.max_response_length < 1:
+            raise ValueError(f"max_response_length is {self.max_response_length}: give 1 or more, or leave it out")
         if self.layout == "shared":
             self.recompute_causal_mask = False  # else Optimum Neuron's models attend causally, whatever the mask
         super().__post_init__()
@@ -80,9 +85,9 @@ class NeuronPreferenceTrainer(Changed, NeuronTrainer):
             train_dataset = tokenize_preferences(
                 train_dataset, processing_class, args.max_length, args.max_prompt_length
             )
+        self.response_length = response_length(args, train_dataset)
         if args.layout == "shared":
-            args.row_length = args.row_length or shared_row_length(train_dataset)
-            refuse_uneven_length("row_length", args)
+            settle_row_length(args, train_dataset)
             told = f"{self.method} in shared rows of {args.row_length} tokens"
             print(f"{told}, instead of two of {args.max_length} a pair")
         length = args.row_length if args.layout == "shared" else args.max_length
@@ -91,6 +96,10 @@ class NeuronPreferenceTrainer(Changed, NeuronTrainer):
             model=model, args=args, train_dataset=train_dataset, processing_class=processing_class, **kwargs
         )
         self.change()
+        answers = 2 if args.layout == "shared" else 1
+        if self.response_length * answers < length and self.is_world_process_zero():
+            told = f"logits for {self.response_length} positions of each response"
+            print(f"{self.method}: {told}, not for all {length} of a row", flush=True)
         self.model_accepts_loss_kwargs = False  # else NeuronTrainer counts tokens to average over
         self._sums, self._summed, self._names, self._logged = None, 0, [], None
 
@@ -148,62 +157,3 @@ class NeuronPreferenceTrainer(Changed, NeuronTrainer):
                 "(NeuronModelForCausalLM.from_pretrained(checkpoint, args.trn_config)) and train the steps that remain"
             )
         return super().train()
-
-
-# ── log-probs ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def mean_pair_logps(model, batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean token log-prob of each chosen and each rejected response, float32: two of shape (B,), in either layout."""
-    if "segment_ids" in batch:
-        return shared_logps(model, batch)
-    chosen, rejected = response_logps(model, batch["input_ids"], batch["labels"]).chunk(2)
-    return chosen, rejected
-
-
-def summed_pair_logps(model, batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same summed over each response's tokens, as DPO takes them."""
-    chosen, rejected = mean_pair_logps(model, batch)
-    scored = batch["labels"] != IGNORE
-    if "segment_ids" in batch:
-        chosen_tokens, rejected_tokens = (
-            (scored & is_part(batch["segment_ids"], side)).sum(dim=1) for side in (CHOSEN, REJECTED)
-        )
-    else:
-        chosen_tokens, rejected_tokens = scored.sum(dim=1).chunk(2)
-    return chosen * chosen_tokens, rejected * rejected_tokens
-
-
-def response_logps(model, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean token log-prob of each row's response, float32: (2B, L) and labels (2B, L) → (2B,).
-
-    Rows are right-padded, so that causal attention needs no mask.
-    """
-    targets = next_labels(labels)
-    nll = token_nll(model(input_ids=input_ids).logits, targets)
-    return -nll.sum(dim=1) / (targets != IGNORE).sum(dim=1)
-
-
-def shared_logps(model, batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean token log-prob of each chosen and each rejected response, float32, from (B, W): one row a pair."""
-    segments, targets = batch["segment_ids"], next_labels(batch["labels"])
-    mask = shared_attention_mask(segments, next(model.parameters()).dtype)  # made on the device: W² numbers a pair
-    logits = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], attention_mask=mask).logits
-    logps = -token_nll(logits, targets)
-    sides = [(targets != IGNORE) & is_part(next_labels(segments), side) for side in (CHOSEN, REJECTED)]
-    return tuple((logps * own).sum(dim=1) / own.sum(dim=1) for own in sides)
-
-
-def next_labels(labels: torch.Tensor) -> torch.Tensor:
-    """Position t predicts token t + 1."""
-    return torch.nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORE)
-
-
-def token_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """−log p of each target, float32, 0 where it is −100: (rows, L, V) and (rows, L) → (rows, L).
-
-    Under tensor parallelism the model returns the logits of this rank's part of the vocabulary, which
-    `fixed_cross_entropy` overwrites: it is called once.
-    """
-    nll = fixed_cross_entropy(logits.float().view(-1, logits.shape[-1]), targets.reshape(-1), reduction="none")
-    return nll.view_as(targets)

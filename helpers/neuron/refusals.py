@@ -30,10 +30,12 @@ def refuse_arguments(args) -> None:
             "NeuronTrainer can't resume: leave out resume_from_checkpoint and load the checkpoint as model"
         )
     refuse_uneven_length("row_length" if getattr(args, "layout", "rows") == "shared" else "max_length", args)
+    refuse_uneven_length("max_response_length", args)
 
 
 def refuse_uneven_length(name: str, args) -> None:
-    """Sequence parallelism, on unless disabled, gives each rank an equal part of every row. None is not known yet."""
+    """Sequence parallelism, on unless disabled, gives each rank an equal part of every row, and of the positions that
+    get logits. None is not known yet."""
     ranks, length = args.tensor_parallel_size, getattr(args, name, None)
     if length is not None and not args.disable_sequence_parallel and length % ranks:
         raise ValueError(

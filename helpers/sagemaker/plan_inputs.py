@@ -21,6 +21,7 @@ ASSUMED = "assumed, not measured"
 FITTED = "fits three of AWS's published training throughputs within 10% (docs/planner.md)"
 SHARES = ("utilisation", "scaling_utilisation", "usable_memory")  # in (0, 1]
 ZERO_IS_FINE = ("setup_seconds", "compile_seconds_per_layer", "hop_seconds")
+MAY_BE_LEFT_OUT = ("data_parallel", "nodes", "max_response_length")
 YES_OR_NO = ("gradients_stay", "zero_1")
 
 
@@ -134,7 +135,7 @@ def checked(sizes: Sizes, said: dict) -> dict:
     if said["method"] not in METHODS:
         raise ValueError(f"method {said['method']!r}: choose one of {', '.join(METHODS)}")
     counts = ("max_length", "batch", "accumulation", "tensor_parallel", "pairs", "epochs", "lora_rank")
-    for name in (*counts, *(name for name in ("data_parallel", "nodes") if said[name] is not None)):
+    for name in (*counts, *(name for name in MAY_BE_LEFT_OUT if said[name] is not None)):
         least = 0 if name == "lora_rank" else 1
         if isinstance(said[name], bool) or not isinstance(said[name], int) or said[name] < least:
             raise ValueError(f"{name} is {said[name]!r}: give a whole number, {least} or more")

@@ -117,6 +117,7 @@ def plan(
     instance: str = "ml.trn1.2xlarge",
     pairs: int = 1000,
     epochs: int = 1,
+    max_response_length: int | None = None,
     usd_per_hour: float | None = None,
     **assumptions,
 ) -> Plan:
@@ -124,17 +125,16 @@ def plan(
 
     model: a name, a folder with its config.json, or a configuration (`helpers.training.sizes`). method: "sft", "orpo",
     "dpo-precomputed" (as this workshop trains DPO on Trainium) or "dpo" (with a reference model beside the policy).
-    max_length: positions of every row. batch: pairs a data-parallel rank takes at once; accumulation: how often for an
-    update. tensor_parallel: cores that share a copy of the model; data_parallel: copies, as many as the instances hold
-    unless given. lora_rank: 0 trains all weights. recompute: gradient checkpointing. assumptions: any of
-    `Plan.assumptions` by name.
+    max_length: positions of every row; max_response_length: those of an answer that get logits (ORPO, DPO), all unless
+    given. batch: pairs a data-parallel rank takes at once; accumulation: how often for an update. tensor_parallel:
+    cores that share a copy of the model; data_parallel: copies, as many as the instances hold unless given. lora_rank:
+    0 trains all weights. recompute: gradient checkpointing. assumptions: any of `Plan.assumptions` by name.
     """
     said = dict(locals())
     sizes, given = sizes_of(said.pop("model")), said.pop("assumptions")
     said = checked(sizes, said)
     found = assumptions_for(said["instance"], said.pop("usd_per_hour"), given)
-    made = reckoned(sizes, said, found)
-    if made.fits:
+    if (made := reckoned(sizes, said, found)).fits:
         return made
     change, changed = smallest_change(made, given, usd_per_hour)
     return Plan(sizes, said, found, made.memory, made.flops, made.seconds, made.notes, change, changed)
@@ -145,24 +145,25 @@ def reckoned(sizes: Sizes, said: dict, assumptions: dict) -> Plan:
     technique, numbers, length = TECHNIQUES[said["method"]], numbers_of(assumptions), said["max_length"]
     shards = said["data_parallel"] if assumptions["zero_1"].value else 1
     split = Split(said["tensor_parallel"], shards, said["lora_rank"], said["recompute"])
-    count = technique.trained * said["batch"] * length
-    parts = step_memory(sizes, technique, count, length, numbers, split)
+    scored = length if said["method"] == "sft" else min(said["max_response_length"] or length, length)
+    answers = technique.trained * said["batch"]
+    parts = step_memory(sizes, technique, answers * length, length, numbers, split, scored=answers * scored)
     head = 0 if said["lora_rank"] else numbers.gradient * sizes.embedding / said["tensor_parallel"]
     seen = said["pairs"] // update_pairs(said) * update_pairs(said)
-    row = (length, length, said["lora_rank"], said["recompute"])
+    row = (length, length, said["lora_rank"], said["recompute"], scored)
     trained = technique.trained * seen * said["epochs"] * trained_flops(sizes, *row)
-    reference = technique.forward * seen * forward_flops(sizes, length, length)
+    reference = technique.forward * seen * forward_flops(sizes, length, length, scored)
     reference *= 1 if technique.forward_once else said["epochs"]
-    cores = said["data_parallel"] * said["tensor_parallel"]
-    speed = cores * assumptions["core_tflops"].value * 1e12 * assumptions["utilisation"].value
+    speed = said["data_parallel"] * said["tensor_parallel"] * assumptions["core_tflops"].value * 1e12
+    speed *= assumptions["utilisation"].value
     seconds = {
         "setup": assumptions["setup_seconds"].value,
         "compile": assumptions["compile_seconds_per_layer"].value * sizes.layers,
         "reference": reference / speed,
         "training": trained / speed,
     }
-    peak = at_peak(parts, numbers, head)
-    return Plan(sizes, said, assumptions, peak, trained + reference, seconds, notes_of(sizes, said))
+    parts = at_peak(parts, numbers, head)
+    return Plan(sizes, said, assumptions, parts, trained + reference, seconds, notes_of(sizes, said))
 
 
 def smallest_change(made: Plan, given: dict, usd_per_hour: float | None) -> tuple[str, Plan | None]:

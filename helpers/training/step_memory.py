@@ -113,24 +113,26 @@ def step_memory(
     numbers: Numbers,
     split: Split = WHOLE,
     logits: float | None = None,
+    scored: float | None = None,
 ) -> dict[str, float]:
     """Bytes on one core by part, for a step over `count` positions that attend to `keys`; each part by itself.
 
-    logits: their bytes, where they are not those of all positions. Sequence parallelism divides activations, a split
-    vocabulary the logits.
+    scored: positions that get logits, all unless given; logits: their bytes, where they are made in another way.
+    Sequence parallelism divides activations, a split vocabulary the logits.
     """
     ranks = split.tensor_parallel
     weights = sizes.on_a_core(ranks)
     lora = split.lora or sizes.lora_on_a_core(split.lora_rank, ranks)
     learned = lora or weights
     kept = activations(sizes, count, keys, numbers.kept, split.recompute)
+    scored = count if scored is None else scored
     return {
         "weights": numbers.weight * (weights + lora),
         "reference": numbers.weight * weights if technique.reference and not lora else 0,
         "optimizer": numbers.optimizer * learned / split.zero_ranks,
         "gradients": numbers.gradient * learned,
         "activations": kept / ranks,
-        "logits": numbers.logit * count * sizes.vocabulary / ranks if logits is None else logits,
+        "logits": numbers.logit * scored * sizes.vocabulary / ranks if logits is None else logits,
     }
 
 
@@ -149,20 +151,27 @@ def at_peak(parts: dict[str, float], numbers: Numbers, head: float = 0) -> dict[
     return parts | {"gradients": ends, "activations": 0, "logits": 0}
 
 
-def forward_flops(sizes: Sizes, positions: float, keys: float) -> float:
+def forward_flops(sizes: Sizes, positions: float, keys: float, scored: float | None = None) -> float:
     """FLOPs of one forward pass over `positions` that each attend to `keys`: 2 a weight, 4 a key and number of the
-    query heads."""
-    weights = sizes.layers * sizes.linear + sizes.embedding
-    return positions * (2 * weights + 4 * sizes.layers * sizes.queries * keys)
+    query heads. `scored`: positions that get logits, all unless given."""
+    layers = positions * sizes.layers * (2 * sizes.linear + 4 * sizes.queries * keys)
+    return layers + 2 * (positions if scored is None else scored) * sizes.embedding
 
 
-def trained_flops(sizes: Sizes, positions: float, keys: float, lora_rank: int = 0, recompute: bool = False) -> float:
+def trained_flops(
+    sizes: Sizes,
+    positions: float,
+    keys: float,
+    lora_rank: int = 0,
+    recompute: bool = False,
+    scored: float | None = None,
+) -> float:
     """FLOPs of a forward and a backward pass. The backward pass takes two forward passes: one for what came in, one
     for the weights; of frozen weights the second is left out, attention has both. Recomputing takes the layers'
     forward pass once more."""
-    forward = forward_flops(sizes, positions, keys)
+    forward = forward_flops(sizes, positions, keys, scored)
     attention = 4 * positions * sizes.layers * sizes.queries * keys
-    layers = forward - 2 * positions * sizes.embedding
+    layers = forward_flops(sizes, positions, keys, scored=0)
     again = layers if recompute else 0
     if not lora_rank:
         return 3 * forward + again

@@ -18,6 +18,7 @@ from helpers.files import REPOSITORY
 from tests.rehearsal.launch import ONE_PROCESS, free_port
 
 LENGTH, VOCABULARY, BATCH, STEPS, PAIRS, BETA = 48, 512, 2, 10, 24, 0.7
+LONGEST = 34  # tokens, even: no response of these pairs has more
 CASE = {
     "method": "orpo",
     "layout": "rows",

@@ -189,7 +189,7 @@ def test_bf16_edges_are_finite_on_the_device(certain, scale):
     """A response the model is sure of (p rounds to 1), or sure against (p = 0), in bf16 logits."""
     import torch_xla.core.xla_model as xm
 
-    from helpers.neuron.preference import response_logps
+    from helpers.neuron.logprobs import response_logps
 
     input_ids = torch.randint(32, (2, 6), generator=torch.Generator().manual_seed(0))
     labels = input_ids.clone()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.rehearsal.several import (
+    LONGEST,
     VOCABULARY,
     retrained,
     saved_gradients,
@@ -20,22 +21,25 @@ BF16 = {"loss": 1e-2, "gradient": 0.1, "history": 3e-2, "saved": 2e-2}
 
 
 def cases_of_tensor_parallelism(folder) -> list[dict]:
-    """Every fault that tensor parallelism had, at the smallest model that shows it, and its neighbours."""
+    """Every fault that tensor parallelism had, at the smallest model that shows it, and its neighbours.
+
+    Responses fill the rows, so that logits are those of all positions unless they are asked for the answers only.
+    """
     llama, qwen3 = (save_tiny_model(folder / name, name, vocabulary=VOCABULARY) for name in ("llama", "qwen3"))
-    off = {"disable_sequence_parallel": True}
+    off, answers = {"disable_sequence_parallel": True}, {"max_response_length": LONGEST}
     return [
         {"name": "llama-all", "path": llama},
         {"name": "llama-all-bf16", "path": llama, "dtype": "bfloat16"},
-        {"name": "llama-lora", "path": llama, "lora": 8},
+        {"name": "llama-lora-answers", "path": llama, "lora": 8} | answers,
         {"name": "qwen3-all", "path": qwen3},
-        {"name": "qwen3-all-off", "path": qwen3} | off,
+        {"name": "qwen3-all-off-answers", "path": qwen3} | off | answers,
         {"name": "qwen3-all-off-no-zero", "path": qwen3, "zero_1": False} | off,
         {"name": "qwen3-all-shared", "path": qwen3, "layout": "shared"},
         {"name": "qwen3-all-bf16", "path": qwen3, "dtype": "bfloat16"},
         {"name": "qwen3-lora", "path": qwen3, "lora": 16},
         {"name": "qwen3-lora-off", "path": qwen3, "lora": 16} | off,
-        {"name": "qwen3-lora-bf16", "path": qwen3, "lora": 16, "dtype": "bfloat16"},
-        {"name": "qwen3-lora-shared", "path": qwen3, "lora": 16, "layout": "shared"},
+        {"name": "qwen3-lora-bf16-answers", "path": qwen3, "lora": 16, "dtype": "bfloat16"} | answers,
+        {"name": "qwen3-lora-shared-answers", "path": qwen3, "lora": 16, "layout": "shared"} | answers,
         {"name": "qwen3-lora-async", "path": qwen3, "lora": 16, "async_save": True, "max_steps": 2},
     ]
 
@@ -43,16 +47,16 @@ def cases_of_tensor_parallelism(folder) -> list[dict]:
 NAMES = [
     "llama-all",
     "llama-all-bf16",
-    "llama-lora",
+    "llama-lora-answers",
     "qwen3-all",
-    "qwen3-all-off",
+    "qwen3-all-off-answers",
     "qwen3-all-off-no-zero",
     "qwen3-all-shared",
     "qwen3-all-bf16",
     "qwen3-lora",
     "qwen3-lora-off",
-    "qwen3-lora-bf16",
-    "qwen3-lora-shared",
+    "qwen3-lora-bf16-answers",
+    "qwen3-lora-shared-answers",
     "qwen3-lora-async",
 ]
 

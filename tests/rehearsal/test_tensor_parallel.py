@@ -39,7 +39,7 @@ class Head(torch.nn.Module):
 
 def measure(model, batch) -> dict[str, torch.Tensor]:
     """Log-probs, loss and gradients through the trainer's own functions."""
-    from helpers.neuron.preference import response_logps
+    from helpers.neuron.logprobs import response_logps
     from helpers.objective.odds_ratio import orpo_loss
 
     logps = response_logps(model, batch["input_ids"], batch["labels"])

@@ -76,6 +76,20 @@ def test_a_plan_worked_by_hand():
     assert made.bytes == sum(made.memory.values()) < made.limit and made.fits and not made.change
 
 
+@pytest.mark.parametrize("method", ["orpo", "dpo-precomputed", "sft"])
+def test_logits_for_the_answers_only(method):
+    said = {"method": method, "max_length": 512, "batch": 2, "tensor_parallel": 2}
+    whole, half = (plan("Qwen3-0.6B", max_response_length=most, **said) for most in (None, 256))
+    assert plan("Qwen3-0.6B", max_response_length=1000, **said).memory == whole.memory, "no more than the row has"
+    if method == "sft":
+        assert half.memory == whole.memory and half.flops == whole.flops, "all positions of its rows are scored"
+        return
+    assert half.memory == whole.memory | {"logits": whole.memory["logits"] / 2}
+    head, passes = 2 * 151_936 * 1024, 2 if method == "orpo" else 3  # LoRA: forward, and backward to what came in
+    answers = 2 * half.steps * half.update_pairs * (whole.arguments["epochs"])
+    assert whole.flops - half.flops == pytest.approx(answers * 256 * head * passes)
+
+
 def test_the_table_says_what_was_planned_and_the_assumptions_have_sources():
     made = plan("Qwen3-0.6B", batch=4, max_length=256, tensor_parallel=2)
     table = str(made)
@@ -246,6 +260,7 @@ def test_notes_say_what_the_trainers_of_the_workshop_refuse():
         ({"data_parallel": 2, "nodes": 2}, "does not fill 2 instances of 2 cores: choose 4, or leave it out"),
         ({"batch": 0}, "batch is 0: give a whole number, 1 or more"),
         ({"batch": 1.5}, "batch is 1.5: give a whole number"),
+        ({"max_response_length": 0}, "max_response_length is 0: give a whole number, 1 or more"),
         ({"max_length": -8}, "max_length is -8: give a whole number, 1 or more"),
         ({"lora_rank": -1}, "lora_rank is -1: give a whole number, 0 or more"),
         ({"nodes": 0}, "nodes is 0: give a whole number"),

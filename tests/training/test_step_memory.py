@@ -51,6 +51,20 @@ def test_flops_of_a_forward_and_of_a_trained_pass_are_what_torch_counts(kind):
     assert trained_flops(*work) == pytest.approx(counted(model), rel=0.02)
 
 
+@pytest.mark.parametrize("scored", [1, 16, LENGTH])
+def test_flops_with_logits_for_a_part_of_the_positions_are_what_torch_counts(scored):
+    model = tiny()
+    work = (sizes_of(model.config), ROWS * LENGTH, LENGTH)
+    with FlopCounterMode(display=False) as forward:
+        logits = model(input_ids=ids(), use_cache=False, logits_to_keep=scored).logits
+    with FlopCounterMode(display=False) as backward:
+        logits.sum().backward()
+    assert logits.shape[:2] == (ROWS, scored)
+    assert forward_flops(*work, scored=ROWS * scored) == pytest.approx(forward.get_total_flops(), rel=0.02)
+    both = forward.get_total_flops() + backward.get_total_flops()
+    assert trained_flops(*work, scored=ROWS * scored) == pytest.approx(both, rel=0.02)
+
+
 def test_flops_with_an_adapter_are_what_torch_counts():
     model = tiny()
     sizes = sizes_of(model.config)
@@ -94,6 +108,8 @@ def test_parts_worked_by_hand():
     assert parts["activations"] == 40 * (2 * (16 * 10 + 8 * 10 + 8 * 20 + 6 * 2 * 10) + 8 * 10) / 2
     assert parts["logits"] == 10 * 40 * 100 / 2
     assert at_peak(parts, BFLOAT16) == parts
+    fewer = step_memory(sizes, TECHNIQUES["dpo"], 40, 10, BFLOAT16, Split(2, 4), scored=8)
+    assert fewer == parts | {"logits": 10 * 8 * 100 / 2}
 
 
 def test_where_gradients_do_not_stay_the_larger_moment_counts():

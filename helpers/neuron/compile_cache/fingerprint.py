@@ -32,8 +32,8 @@ NUMBERS = (
     "warmup_ratio"
 )
 SHAPES = (
-    "per_device_train_batch_size gradient_accumulation_steps max_length layout row_length packing bf16 fp16 optim "
-    "gradient_checkpointing zero_1 stochastic_rounding_enabled optimizer_use_master_weights "
+    "per_device_train_batch_size gradient_accumulation_steps max_length layout row_length max_response_length "
+    "packing bf16 fp16 optim gradient_checkpointing zero_1 stochastic_rounding_enabled optimizer_use_master_weights "
     "optimizer_use_fp32_grad_acc tensor_parallel_size pipeline_parallel_size pipeline_parallel_num_microbatches "
     "disable_sequence_parallel kv_size_multiplier fuse_qkv recompute_causal_mask use_autocast label_smoothing_factor "
     "nll_on_prompt"
