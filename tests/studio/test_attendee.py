@@ -1,85 +1,24 @@
 """The attendee: a JupyterLab of its own, of SageMaker Studio's versions, in a home of 5 GB; clone, set up, Run All.
 
 Nothing of this checkout's environment is used there, but uv, which makes the foreign environment faster. The browser is
-the system's Chromium. One set-up serves all tests of this file.
+the system's Chromium. One set-up and one visit of the browser serve all tests of this file.
 """
 
 import json
-import os
 import re
-import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from helpers.files import REPOSITORY
+from tests.studio.attendee import GB, STUDIO, Attendee, chromium, jupyterlab, mounted, studios_python, used
 
 pytestmark = pytest.mark.slow
 
-STUDIO = ["jupyterlab==4.5.10", "ipywidgets==8.1.9"]  # of the image 4.4.1
 CORE = ["00_preflight", "01_domain_data", "02_sft_baseline", "03_odds_ratio", "04_orpo"]
-GB = 10**9
-
-
-def chromium() -> str:
-    """The system's Chromium. Without one these tests are skipped, but not in CI, where .ci/run installs it."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    if os.environ.get("CI") == "true":
-        pytest.fail("no Chromium: .ci/run installs it")
-    pytest.skip("no Chromium here (Debian and Ubuntu: apt-get install chromium)")
-
-
-def studios_python() -> str:
-    """Python 3.12, as in Studio, where this machine has one; else this one."""
-    pyenv = sorted(Path.home().glob(".pyenv/versions/3.12*/bin/python"))
-    for python in ["python3.12", *map(str, pyenv)]:
-        try:
-            said = subprocess.run(
-                [python, "-c", "import sys; print(sys.version_info[1])"], capture_output=True, text=True
-            )
-        except OSError:
-            continue
-        if said.stdout.strip() == "12":
-            return python
-    return sys.executable
-
-
-class Attendee:
-    """A home, a clone in it, and a JupyterLab that knows nothing of the clone."""
-
-    def __init__(self, home: Path, studio: Path):
-        self.home, self.python, self.clone = home, studio / "bin" / "python", home / "my café" / "orpo workshop"
-        ours = ("PYTHONPATH", "VIRTUAL_ENV", "PROFILE", "MAKEFLAGS", "MAKELEVEL")
-        kept = {
-            k: v for k, v in os.environ.items() if k not in ours and not k.startswith(("WORKSHOP_", "JUPYTER_", "HF_"))
-        }
-        self.environment = kept | {"HOME": str(home), "HF_HUB_OFFLINE": "1"}
-
-    def run(self, *command: str, **environment: str) -> str:
-        done = subprocess.run(
-            command, cwd=self.clone, env=self.environment | environment, capture_output=True, text=True, timeout=900
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return done.stdout + done.stderr
-
-
-def mounted(image: Path, folder: Path) -> bool:
-    """Mount a new file system of 5 GB at `folder`, as a Studio space's home is; False where this user may not."""
-    folder.mkdir()
-    if os.geteuid() != 0 or not shutil.which("mkfs.ext4"):
-        return False
-    with image.open("wb") as file:
-        file.truncate(5 * GB)
-    commands = (["mkfs.ext4", "-q", "-m", "0", str(image)], ["mount", "-o", "loop", str(image), str(folder)])
-    return all(subprocess.run(command, capture_output=True).returncode == 0 for command in commands)
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +48,6 @@ def attendee(tmp_path_factory):
             (place / "disk.img").unlink()
 
 
-def used(folder: Path) -> int:
-    """Bytes on the disk, hard links once."""
-    return (
-        int(subprocess.run(["du", "-sk", folder], capture_output=True, text=True, check=True).stdout.split()[0]) * 1024
-    )
-
-
 def test_set_up_says_what_it_takes_and_takes_no_more(attendee):
     """Said first; the environment at most 2.0 GB; on a home of 5 GB no copy of the downloads is left."""
     said = re.search(r"downloads up to ([\d.]+) GB .*installs ([\d.]+) GB", attendee.said)
@@ -140,57 +72,78 @@ def test_set_up_again_is_done_at_once_and_a_moved_clone_is_repaired(attendee):
         moved.rename(attendee.clone)
 
 
-@pytest.fixture
-def jupyterlab(attendee):
-    """Studio's JupyterLab, opened on the clone as Studio opens it on the home; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        str(attendee.python),
-        "-m",
-        "jupyterlab",
-        "--no-browser",
-        "--ip=127.0.0.1",
-        f"--port={port}",
-        "--allow-root",
-    ]
-    command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"]
-    log = (attendee.home / "jupyterlab.log").open("w")
-    environment = attendee.environment | {"PROFILE": "smoke"}
-    server = subprocess.Popen(
-        command, cwd=attendee.clone, env=environment, stdout=log, stderr=log, start_new_session=True
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(120):
-            try:
-                urllib.request.urlopen(f"{url}/api", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(1)
-        yield url
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=60)
-        log.close()
-
-
-def test_the_core_notebooks_run_top_to_bottom_in_that_jupyterlab(attendee, jupyterlab):
-    """The kernel is chosen by itself, no cell fails, widgets are drawn and follow, the console stays clean."""
-    names = [f"{name}.ipynb" for name in CORE]
-    command = [str(attendee.python), str(REPOSITORY / "tests" / "studio" / "browse.py"), jupyterlab, chromium(), *names]
-    done = subprocess.run(command, env=attendee.environment, capture_output=True, text=True, timeout=1800)
+@pytest.fixture(scope="module")
+def browsed(attendee):
+    """What the browser saw: every core notebook and the demo run from top to bottom, and their live views used."""
+    pictures = attendee.home.parent / "screenshots"
+    pictures.mkdir()
+    script = str(REPOSITORY / "tests" / "studio" / "browse.py")
+    with jupyterlab(attendee) as url:
+        command = [str(attendee.python), script, url, chromium(), str(pictures)]
+        command += [f"{name}.ipynb" for name in [*CORE, "demo"]]
+        done = subprocess.run(command, env=attendee.environment, capture_output=True, text=True, timeout=2400)
     assert done.returncode == 0, done.stderr[-3000:]
-    seen = json.loads(done.stdout)
-    for name, notebook in seen["notebooks"].items():
-        print(f"{name}: {notebook['seconds']} s")
+    print(f"screenshots: {pictures}")
+    return json.loads(done.stdout)
+
+
+def test_the_core_notebooks_run_top_to_bottom_in_that_jupyterlab(browsed):
+    """The kernel is chosen by itself, no cell fails but the one that is stopped, the console stays clean."""
+    assert list(browsed["notebooks"]) == [f"{name}.ipynb" for name in [*CORE, "demo"]]
+    for name, notebook in browsed["notebooks"].items():
+        print(f"{name}: {notebook['seconds']} s, and {notebook['seconds_of_views']} s for its views")
         assert notebook["kernel"] == "ORPO workshop" and not notebook["errors"], (name, notebook)
+        assert all("stopped at step" in error for error in notebook["errors_of_views"]), (name, notebook)
         assert notebook["counts"] == list(range(1, len(notebook["counts"]) + 1)), name
-    before, after = seen["notebooks"]["03_odds_ratio.ipynb"]["moved"]
-    assert "odds ratio" in before and before != after
-    assert re.search(r"odds ratio +([\d.]+)", before)[1] != re.search(r"odds ratio +([\d.]+)", after)[1]
-    assert not seen["console"]
+    assert not browsed["console"]
+
+
+def views(browsed: dict, name: str) -> dict:
+    return browsed["notebooks"][f"{name}.ipynb"]["views"]
+
+
+def test_pairs_are_paged_by_buttons_and_the_limit_moves_by_keyboard(browsed):
+    seen = views(browsed, "01_domain_data")
+    first, second, third, again = seen["pages"]
+    assert len({first, second, third}) == 3 and again == second and "chosen" in first
+    before, after = (int(re.search(r"At (\d+) tokens", text)[1]) for text in seen["limits"])
+    assert before - after == 40
+
+
+def test_sliders_follow_mouse_and_keyboard_and_the_picture_with_them(browsed):
+    seen = views(browsed, "03_odds_ratio")
+    assert len(set(seen["pictures"])) == len(set(seen["tables"])) == 4
+    assert all(re.search(r"odds ratio +[\d.]+", table) for table in seen["tables"])
+    assert min(int(picture.split()[0]) for picture in seen["pictures"]) > 20_000  # an empty one has 2,000 bytes
+
+
+def test_a_training_that_its_button_stopped_goes_on_from_there(attendee, browsed):
+    first, second = (views(browsed, "02_sft_baseline")[which] for which in ("first", "second"))
+    at, later = (int(re.search(r"stopped at step (\d+) of 5000", said)[1]) for said in (first, second))
+    assert 0 < at < later < 5000 and f"resuming from step {at}" in second
+    (log,) = (attendee.clone / "runs").glob("*-smoke/variants/sft-steps-5000/log.jsonl")
+    steps = [json.loads(line)["step"] for line in log.read_text(encoding="utf-8").splitlines()]
+    assert steps == list(range(1, later + 1))
+
+
+def test_a_draft_of_ones_own_is_answered_and_judged(browsed):
+    seen = views(browsed, "04_orpo")
+    assert len(set(seen["pages"])) == 3 and "answer of ORPO" in seen["pages"][-1]
+    assert seen["asked"] == "This operation lists the topics that you own."
+    assert re.search(r"base\s+SFT\s+ORPO", seen["answers"]) and "no answer" not in seen["answers"]
+
+
+def test_the_recorded_trainings_are_drawn_measurement_by_measurement(browsed):
+    seen = views(browsed, "demo")
+    assert min(seen["frames"].values()) >= 5 and seen["shown"] > 300
+
+
+def test_nothing_in_a_view_is_cut_or_scrolled_sideways(browsed):
+    """On a laptop's screen in both themes, and on a projector's with large type, where text has 18 points."""
+    assert len(browsed["looks"]) >= 18
+    assert not {name: look["wide"] for name, look in browsed["looks"].items() if look["wide"]}
+    big = {name: look["smallest"] for name, look in browsed["looks"].items() if look["smallest"]}
+    assert len(big) >= 5 and not {name: size for name, size in big.items() if size[0] < 23.9}
 
 
 def test_everything_together_fits_a_home_of_5_gb(attendee):

@@ -1,0 +1,110 @@
+"""An attendee's machine: a home of 5 GB, Studio's JupyterLab, and the system's browser."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+STUDIO = ["jupyterlab==4.5.10", "ipywidgets==8.1.9"]  # of the image 4.4.1
+GB = 10**9
+
+
+def chromium() -> str:
+    """The system's Chromium. Without one these tests are skipped, but not in CI, where .ci/run installs it."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    if os.environ.get("CI") == "true":
+        pytest.fail("no Chromium: .ci/run installs it")
+    pytest.skip("no Chromium here (Debian and Ubuntu: apt-get install chromium)")
+
+
+def studios_python() -> str:
+    """Python 3.12, as in Studio, where this machine has one; else this one."""
+    pyenv = sorted(Path.home().glob(".pyenv/versions/3.12*/bin/python"))
+    for python in ["python3.12", *map(str, pyenv)]:
+        try:
+            said = subprocess.run(
+                [python, "-c", "import sys; print(sys.version_info[1])"], capture_output=True, text=True
+            )
+        except OSError:
+            continue
+        if said.stdout.strip() == "12":
+            return python
+    return sys.executable
+
+
+class Attendee:
+    """A home, a clone in it, and a JupyterLab that knows nothing of the clone."""
+
+    def __init__(self, home: Path, studio: Path):
+        self.home, self.python, self.clone = home, studio / "bin" / "python", home / "my café" / "orpo workshop"
+        ours = ("PYTHONPATH", "VIRTUAL_ENV", "PROFILE", "MAKEFLAGS", "MAKELEVEL")
+        kept = {
+            k: v for k, v in os.environ.items() if k not in ours and not k.startswith(("WORKSHOP_", "JUPYTER_", "HF_"))
+        }
+        self.environment = kept | {"HOME": str(home), "HF_HUB_OFFLINE": "1"}
+
+    def run(self, *command: str, **environment: str) -> str:
+        done = subprocess.run(
+            command, cwd=self.clone, env=self.environment | environment, capture_output=True, text=True, timeout=900
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout + done.stderr
+
+
+def mounted(image: Path, folder: Path) -> bool:
+    """Mount a new file system of 5 GB at `folder`, as a Studio space's home is; False where this user may not."""
+    folder.mkdir()
+    if os.geteuid() != 0 or not shutil.which("mkfs.ext4"):
+        return False
+    with image.open("wb") as file:
+        file.truncate(5 * GB)
+    commands = (["mkfs.ext4", "-q", "-m", "0", str(image)], ["mount", "-o", "loop", str(image), str(folder)])
+    return all(subprocess.run(command, capture_output=True).returncode == 0 for command in commands)
+
+
+@contextlib.contextmanager
+def jupyterlab(attendee: Attendee):
+    """Studio's JupyterLab, opened on the clone as Studio opens it on the home; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(attendee.python), "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}"]
+    command += ["--allow-root", "--ServerApp.port_retries=0", "--IdentityProvider.token="]
+    command += ["--LabApp.expose_app_in_browser=True"]
+    environment, url = attendee.environment | {"PROFILE": "smoke"}, f"http://127.0.0.1:{port}"
+    with (attendee.home / "jupyterlab.log").open("w") as log:
+        server = subprocess.Popen(
+            command, cwd=attendee.clone, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            wait_for(url)
+            yield url
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(timeout=60)
+
+
+def wait_for(url: str) -> None:
+    """Until the server answers."""
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"{url}/api", timeout=5).close()
+            return
+        except OSError:
+            time.sleep(1)
+
+
+def used(folder: Path) -> int:
+    """Bytes on the disk, hard links once."""
+    said = subprocess.run(["du", "-sk", folder], capture_output=True, text=True, check=True).stdout
+    return int(said.split()[0]) * 1024
