@@ -12,7 +12,10 @@ if not collect_ignore_glob:
 
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.pop("MASTER_PORT", None)  # the starting process took one, and all workers would listen on it
-    ORIGIN = launch.prepare()
+    try:
+        ORIGIN = launch.prepare()
+    except SystemExit as refused:
+        raise pytest.UsageError(str(refused)) from None
 
     import torch_xla
 

@@ -41,8 +41,9 @@ def prepare() -> dict[str, str]:
     """Make the Trainium code importable and runnable here; returns {package: "real" or "stood in for"}."""
     one_process = ONE_PROCESS | {"MASTER_PORT": free_port()}
     os.environ.update({name: value for name, value in one_process.items() if name not in os.environ})
-    if source := os.environ.get("NXD_SRC"):
-        sys.path.insert(0, source)
+    source = os.environ.get("NXD_SRC")
+    if source:
+        take_source(source)
     # torch_xla first: were a libneuronxla importable, it would try to start it.
     import torch_xla.core.xla_env_vars as xla_env_vars
 
@@ -53,12 +54,35 @@ def prepare() -> dict[str, str]:
         xla_env_vars.HOST_WORLD_SIZE = "HOST_WORLD_SIZE"  # a name that only AWS's build of torch_xla has
     if processes() > 1:
         on_cpu.start()
+    if source:
+        import_from(source)
     keep_graphs()
     leave_out_inference()
     leave_out_the_hub_cache()
     if processes() > 1:
         on_cpu.join_when_asked()
     return origin
+
+
+def take_source(folder: str) -> None:
+    """Put the folder of neuronx_distributed's source first on the path; end with one line where it is not there."""
+    if not (Path(folder) / "neuronx_distributed" / "__init__.py").is_file():
+        sys.exit(
+            f"NXD_SRC={folder} has no neuronx_distributed/__init__.py: name the folder above it, in AWS's repository "
+            "src/, or unset NXD_SRC to use the stand-in"
+        )
+    sys.path.insert(0, folder)
+
+
+def import_from(folder: str) -> None:
+    """Import neuronx_distributed from its source; end with one line where a package that it needs is missing."""
+    try:
+        importlib.import_module("neuronx_distributed")
+    except ImportError as error:
+        sys.exit(
+            f"NXD_SRC={folder}: its neuronx_distributed can't be imported ({error}): install what it needs, or unset "
+            "NXD_SRC to use the stand-in"
+        )
 
 
 def processes() -> int:

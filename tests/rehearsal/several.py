@@ -172,7 +172,7 @@ def says(trainer) -> float:
     from neuronx_distributed.parallel_layers.parallel_state import get_data_parallel_replica_groups
 
     batch = next(iter(trainer.get_train_dataloader()))
-    batch |= {"share": torch.ones(1)}
+    batch |= {"share": torch.ones(1)} if hasattr(trainer, "response_length") else {}
     with torch.no_grad():
         loss = trainer.compute_loss(trainer.model, batch)
     total = xm.all_reduce(xm.REDUCE_SUM, loss.float().reshape(1), groups=get_data_parallel_replica_groups())
@@ -218,6 +218,8 @@ def loss_of(model, case: dict, rows: list[dict], reference=None) -> torch.Tensor
     from helpers.objective.odds_ratio import orpo_loss
 
     batch = PreferenceCollator(0, "rows", LENGTH)(rows)
+    if case["method"] == "sft":  # transformers' own: a mean over the tokens of all answers
+        return model(**{name: batch[name][: len(rows)] for name in ("input_ids", "attention_mask", "labels")}).loss
     chosen, rejected = pair_logps(model, batch)
     if case["method"] == "orpo":
         return orpo_loss(-chosen, chosen, rejected, BETA)

@@ -1,6 +1,6 @@
 """Tensor and data parallelism over real processes (gloo) train what one process trains, and save what was trained.
 
-Each fixture starts its processes once; the reference is plain PyTorch with transformers and PEFT.
+Each fixture starts its processes, two or four, once; the reference is plain PyTorch with transformers and PEFT.
 """
 
 import pytest
@@ -16,6 +16,7 @@ from tests.rehearsal.several import (
 )
 from tests.rehearsal.tiny import save_tiny_model
 
+METHODS = ("sft", "orpo", "dpo")
 EXACT = {"loss": 1e-4, "gradient": 1e-4, "history": 2e-3, "saved": 1e-4}
 BF16 = {"loss": 1e-2, "gradient": 0.1, "history": 3e-2, "saved": 2e-2}
 
@@ -80,19 +81,36 @@ def test_tensor_parallelism_trains_what_one_process_trains(tensor_parallel, name
 def data_parallel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data-parallel")
     path = save_tiny_model(folder / "qwen3", "qwen3", vocabulary=VOCABULARY)
-    cases = [{"name": method, "path": path, "method": method, "tensor_parallel_size": 1} for method in ("orpo", "dpo")]
+    cases = [{"name": method, "path": path, "method": method, "tensor_parallel_size": 1} for method in METHODS]
     return folder, {case["name"]: case for case in cases}, train_over(folder / "trained", cases)
 
 
-@pytest.mark.parametrize("method", ["orpo", "dpo"])
+@pytest.mark.parametrize("method", METHODS)
 def test_data_parallelism_trains_what_one_process_trains(data_parallel, method):
     folder, cases, measured = data_parallel
     compare(folder / "trained", cases[method], measured[method], processes=2)
 
 
-def test_one_process_of_all_is_the_first(data_parallel, tensor_parallel):
-    for measured in (data_parallel[2], tensor_parallel[2]):
-        assert all([rank["first_process"] for rank in ranks] == [True, False] for ranks in measured.values())
+@pytest.fixture(scope="module")
+def four_processes(tmp_path_factory):
+    """Two copies of a model, each of two ranks: few steps, since four processes share the cores of this machine."""
+    folder = tmp_path_factory.mktemp("four")
+    path = save_tiny_model(folder / "qwen3", "qwen3", vocabulary=VOCABULARY)
+    cases = [{"name": method, "path": path, "method": method, "max_steps": 3} for method in METHODS]
+    return folder, {case["name"]: case for case in cases}, train_over(folder / "trained", cases, processes=4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_tensor_and_data_parallelism_together_train_what_one_process_trains(four_processes, method):
+    folder, cases, measured = four_processes
+    assert len(measured[method]) == 4
+    compare(folder / "trained", cases[method], measured[method], processes=4)
+
+
+def test_one_process_of_all_is_the_first(data_parallel, tensor_parallel, four_processes):
+    for *_, measured in (data_parallel, tensor_parallel, four_processes):
+        for ranks in measured.values():
+            assert [rank["first_process"] for rank in ranks] == [True, *[False] * (len(ranks) - 1)]
 
 
 def compare(folder, case: dict, ranks: list[dict], processes: int) -> None:

@@ -97,12 +97,13 @@ def neuron_dpo_trainer(path: str, pairs: Dataset, output, **settings):
 def neuron_trainer(
     path: str, pairs: Dataset, output, dtype="float32", callbacks=None, peft_config=None, method="orpo", **settings
 ):
-    """helpers.neuron.NeuronORPOTrainer on XLA's CPU device, taking the pairs in their order."""
+    """helpers.neuron.NeuronORPOTrainer on XLA's CPU device, taking the pairs in their order; or that of DPO or SFT."""
     import torch
     from optimum.neuron.models.training import NeuronModelForCausalLM
     from torch.utils.data import SequentialSampler
 
     from helpers.backends import neuron_classes
+    from helpers.data.trl_format import sft_features
 
     trainer_class, config_class = neuron_classes(method)
 
@@ -111,6 +112,10 @@ def neuron_trainer(
             return SequentialSampler(self.train_dataset)
 
     settings = COMMON | {"bf16": dtype == "bfloat16"} | settings
+    if method == "sft":
+        settings = {name: value for name, value in settings.items() if name not in ("beta", "layout")}
+        settings |= {"completion_only_loss": True}  # as scripts/train.py has it
+        pairs = sft_features(pairs)
     args = config_class(output_dir=str(output), **settings)
     model = NeuronModelForCausalLM.from_pretrained(path, args.trn_config, dtype=getattr(torch, dtype))
     return NeuronInOrder(
