@@ -2,7 +2,7 @@
 
     layout       what lies in a cache, and in which state     locks        is a lock alive?
     problems     what is wrong, and its repair                settings     one location for compiler and trainer
-    store        a folder or S3                               push, pull   graphs to and from it (`transfer`: shared)
+    store        a folder or S3                               sharing      graphs to it; pull: from it
     fingerprint  what decides a run's graphs                  watch        count compiles while a block runs
     precompile   be warm before class                         browser      the cache in a notebook
     sample       a cache with every state in it, made up

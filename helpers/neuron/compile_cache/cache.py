@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from helpers.neuron.compile_cache import fingerprint, layout, precompile, problems, pull, push, settings
+from helpers.neuron.compile_cache import fingerprint, layout, precompile, problems, pull, settings, sharing
 from helpers.neuron.compile_cache.fingerprint import Answer
 from helpers.neuron.compile_cache.layout import Entry, Summary
 from helpers.neuron.compile_cache.problems import BLOCKING, Problem
 from helpers.neuron.compile_cache.settings import Configuration
-from helpers.neuron.compile_cache.transfer import Transfer
+from helpers.neuron.compile_cache.sharing import Transfer
 from helpers.neuron.compile_cache.watch import Watch
 
 
@@ -52,8 +52,8 @@ class CompileCache:
         return fixed
 
     def push(self, url: str, force: bool = False) -> Transfer:
-        """Send finished graphs of this compiler to a folder or s3://bucket/prefix (`push.push`)."""
-        return push.push(self.path, url, self.compiler, force)
+        """Send finished graphs of this compiler to a folder or s3://bucket/prefix (`sharing.push`)."""
+        return sharing.push(self.path, url, self.compiler, force)
 
     def pull(self, url: str) -> Transfer:
         """Fetch finished graphs of this compiler from a folder or s3://bucket/prefix (`pull.pull`)."""

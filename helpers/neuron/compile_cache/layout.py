@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import textwrap
 import time
 from collections import Counter
@@ -77,7 +78,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Anything else that lies in the cache: `kind` is graph, record, leftover or foreign."""
+    """What lies on the cache's two levels: `kind` is graph, record, leftover or foreign."""
 
     kind: str
     compiler: str
@@ -86,33 +87,29 @@ class Item:
 
 def walk(root: Path) -> Iterator[Item]:
     """Everything on the cache's two levels, unsorted, one at a time; symbolic links are foreign, never followed."""
-    if not root.is_dir():
-        return
-    with os.scandir(root) as found:
-        for item in found:
-            if item.name == REMOVED:
-                continue
-            if COMPILER.fullmatch(item.name) and item.is_dir(follow_symlinks=False):
-                yield from _walk_compiler(item)
-            else:
-                yield Item("foreign", "", item)
+    for folder in scan(root) if root.is_dir() else ():
+        if COMPILER.fullmatch(folder.name) and folder.is_dir(follow_symlinks=False):
+            for found in scan(folder.path):
+                yield Item(kind_of(found, folder.name), folder.name, found)
+        elif folder.name != REMOVED:
+            yield Item("foreign", "", folder)
 
 
-def _walk_compiler(folder: os.DirEntry) -> Iterator[Item]:
-    rehearsal = folder.name.startswith(XLA)
-    is_graph = XLA_GRAPH.fullmatch if rehearsal else MODULE.fullmatch
-    with os.scandir(folder.path) as found:
-        for item in found:
-            is_folder, is_file = item.is_dir(follow_symlinks=False), item.is_file(follow_symlinks=False)
-            if item.name.startswith(MAKING) and (is_folder or is_file):
-                kind = "leftover"
-            elif is_folder and item.name in (FINGERPRINTS, REGISTRY):
-                kind = "record"
-            elif is_graph(item.name) and (is_file if rehearsal else is_folder):
-                kind = "graph"
-            else:
-                kind = "foreign"
-            yield Item(kind, folder.name, item)
+def scan(path: Path | str) -> Iterator[os.DirEntry]:
+    """What a folder holds."""
+    with os.scandir(path) as found:
+        yield from found
+
+
+def kind_of(found: os.DirEntry, compiler: str) -> str:
+    """What lies in a compiler's folder. Its graphs are folders, those of the rehearsal are files."""
+    is_folder, is_file = found.is_dir(follow_symlinks=False), found.is_file(follow_symlinks=False)
+    pattern, fits = (XLA_GRAPH, is_file) if compiler.startswith(XLA) else (MODULE, is_folder)
+    if fits and pattern.fullmatch(found.name):
+        return "graph"
+    if is_folder and found.name in (FINGERPRINTS, REGISTRY):
+        return "record"
+    return "leftover" if found.name.startswith(MAKING) and (is_folder or is_file) else "foreign"
 
 
 def entries(root: Path, holders: Holders | None = None) -> Iterator[Entry]:
@@ -127,32 +124,29 @@ def read_entry(path: Path, compiler: str, holders: Holders) -> Entry | None:
     """The graph at `path`, or None where there is none (any more)."""
     try:
         if compiler.startswith(XLA):
-            found = path.lstat()
-            whole = found.st_size > 0
-            reason = "" if whole else "its file is empty"
-            return Entry(path, compiler, "compiled" if whole else "incomplete", found.st_size, found.st_mtime, reason)
-        files, links = {}, []
-        with os.scandir(path) as found:
-            for item in found:
-                files[item.name] = item.stat(follow_symlinks=False)
-                links += [item.name] if item.is_symlink() else []
-        modified = max((stat.st_mtime for stat in files.values()), default=path.stat().st_mtime)
+            return of_file(path, compiler, path.lstat())
+        files = {item.name: item.stat(follow_symlinks=False) for item in scan(path)}
+        modified = max((found.st_mtime for found in files.values()), default=path.stat().st_mtime)
     except FileNotFoundError:
         return None
     except (NotADirectoryError, PermissionError) as error:
         return Entry(path, compiler, "incomplete", 0, time.time(), f"it can't be read ({error.strerror})")
-    size = sum(stat.st_size for stat in files.values())
+    sizes = {name: found.st_size for name, found in files.items()}
     lock = next((name for name in files if name.endswith(LOCK)), None)
     holder = holders.of(path / lock, files[lock].st_mtime) if lock else None
-    if links:
+    state, reason = state_of(sizes, lock, holder)
+    if links := [name for name, found in files.items() if stat.S_ISLNK(found.st_mode)]:
         state, reason = "incomplete", f"{links[0]} is a symbolic link"
-    else:
-        sizes = {name: stat.st_size for name, stat in files.items()}
-        state, reason = state_of(sizes, lock, holder)
-        if state == "compiled" and PULLED in files and files[DONE].st_mtime <= files[PULLED].st_mtime:
-            cut = cut_since(path, sizes)  # it was not compiled anew since the pull
-            state, reason = ("incomplete", cut) if cut else (state, reason)
-    return Entry(path, compiler, state, size, modified, reason, lock, holder)
+    elif state == "compiled" and PULLED in files and files[DONE].st_mtime <= files[PULLED].st_mtime:
+        cut = cut_since(path, sizes)  # it was not compiled anew since the pull
+        state, reason = ("incomplete", cut) if cut else (state, reason)
+    return Entry(path, compiler, state, sum(sizes.values()), modified, reason, lock, holder)
+
+
+def of_file(path: Path, compiler: str, found: os.stat_result) -> Entry:
+    """A graph of the rehearsal, one file."""
+    state, reason = ("compiled", "") if found.st_size else ("incomplete", "its file is empty")
+    return Entry(path, compiler, state, found.st_size, found.st_mtime, reason)
 
 
 def state_of(sizes: dict[str, int], lock: str | None, holder: str | None) -> tuple[str, str]:
@@ -212,9 +206,9 @@ class Summary:
         self.bytes[entry.state] += entry.size
         if entry.state == "compiled":
             self.compilers[entry.compiler] += 1
-        if entry.state == "compiled" and self.compiler in (None, entry.compiler):
-            name = f"{entry.compiler}/{entry.name}".encode()
-            self.checksum ^= int.from_bytes(hashlib.sha256(name).digest()[:4])  # the order does not matter
+            if self.compiler in (None, entry.compiler):
+                name = f"{entry.compiler}/{entry.name}".encode()
+                self.checksum ^= int.from_bytes(hashlib.sha256(name).digest()[:4])  # the order does not matter
 
     @property
     def compiled(self) -> int:

@@ -222,7 +222,7 @@ def test_a_bucket_that_never_recovers_is_told_in_one_line(s3, tmp_path, monkeypa
         source.push(f"{url}/other")
     s3.fail(500, 0)
     assert target.summary().states == {} and not list(target.path.rglob("model.*"))
-    assert not [key for key in objects() if key.startswith("other/entries")]
+    assert not [key for key in objects() if key.startswith("other/manifests")]
 
 
 # ── out of room ─────────────────────────────────────────────────────────────────────────────────────────────
