@@ -21,7 +21,6 @@ import json
 import os
 import re
 import stat
-import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.neuron.compile_cache.locks import Holders, seconds_since
+from helpers.neuron.compile_cache.text import size_text
 
 DEFAULT_PATH = Path("/var/tmp/neuron-compile-cache")
 NEURON, XLA = "neuronxcc-", "xla-cpu-"
@@ -124,7 +124,9 @@ def read_entry(path: Path, compiler: str, holders: Holders) -> Entry | None:
     """The graph at `path`, or None where there is none (any more)."""
     try:
         if compiler.startswith(XLA):
-            return of_file(path, compiler, path.lstat())
+            found = path.lstat()
+            state, reason = ("compiled", "") if found.st_size else ("incomplete", "its file is empty")
+            return Entry(path, compiler, state, found.st_size, found.st_mtime, reason)
         files = {item.name: item.stat(follow_symlinks=False) for item in scan(path)}
         modified = max((found.st_mtime for found in files.values()), default=path.stat().st_mtime)
     except FileNotFoundError:
@@ -141,12 +143,6 @@ def read_entry(path: Path, compiler: str, holders: Holders) -> Entry | None:
         cut = cut_since(path, sizes)  # it was not compiled anew since the pull
         state, reason = ("incomplete", cut) if cut else (state, reason)
     return Entry(path, compiler, state, sum(sizes.values()), modified, reason, lock, holder)
-
-
-def of_file(path: Path, compiler: str, found: os.stat_result) -> Entry:
-    """A graph of the rehearsal, one file."""
-    state, reason = ("compiled", "") if found.st_size else ("incomplete", "its file is empty")
-    return Entry(path, compiler, state, found.st_size, found.st_mtime, reason)
 
 
 def state_of(sizes: dict[str, int], lock: str | None, holder: str | None) -> tuple[str, str]:
@@ -200,16 +196,6 @@ class Summary:
     compilers: Counter = field(default_factory=Counter)
     checksum: int = 0
 
-    def add(self, entry: Entry) -> None:
-        """Count one graph."""
-        self.states[entry.state] += 1
-        self.bytes[entry.state] += entry.size
-        if entry.state == "compiled":
-            self.compilers[entry.compiler] += 1
-            if self.compiler in (None, entry.compiler):
-                name = f"{entry.compiler}/{entry.name}".encode()
-                self.checksum ^= int.from_bytes(hashlib.sha256(name).digest()[:4])  # the order does not matter
-
     @property
     def compiled(self) -> int:
         """How many graphs are ready."""
@@ -229,44 +215,13 @@ class Summary:
 
 def summarise(root: Path, compiler: str | None = None) -> Summary:
     """Totals, in memory that does not grow with the cache."""
-    summary = Summary(compiler)
+    total = Summary(compiler)
     for entry in entries(root):
-        summary.add(entry)
-    return summary
-
-
-def size_text(size: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
-
-
-def graphs_text(number: int) -> str:
-    """So many graphs, for people."""
-    return f"{number} graph" if number == 1 else f"{number} graphs"
-
-
-def wrapped(said: str) -> str:
-    """A sentence in lines that a notebook does not break inside words, the later ones indented."""
-    return textwrap.fill(said, 100, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-
-
-def age_text(seconds: float) -> str:
-    """Seconds for people: the largest unit that fits."""
-    if seconds == float("inf"):
-        return "future"
-    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
-
-
-def path_text(path: Path) -> str:
-    """A path for people: from here if it is below, with ~ for the home folder, else whole."""
-    for start, said in ((Path.cwd(), ""), (Path.home(), "~/")):
-        if path.is_relative_to(start) and path != start:
-            return said + str(path.relative_to(start))
-    return str(path)
+        total.states[entry.state] += 1
+        total.bytes[entry.state] += entry.size
+        if entry.state == "compiled":
+            total.compilers[entry.compiler] += 1
+            if compiler in (None, entry.compiler):
+                name = f"{entry.compiler}/{entry.name}".encode()
+                total.checksum ^= int.from_bytes(hashlib.sha256(name).digest()[:4])  # the order does not matter
+    return total

@@ -110,8 +110,9 @@ class Receiver:
                 self.fetch(shared.key_of(name), folder / name, fact["sha256"])
             if folder == made:
                 write_json(folder / PULLED, {"files": facts})
-            if replaces:
-                self.set_aside(target)
+            removed = self.root / REMOVED / f"replaced-{os.urandom(4).hex()}" / shared.compiler / shared.name
+            if replaces and not set_aside(target, removed, Holders(self.root)):
+                raise InUseError  # somebody has taken it up meanwhile
             try:
                 os.replace(made, target)
             except OSError as error:  # another process was faster: its copy is as good as ours
@@ -125,12 +126,6 @@ class Receiver:
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
                 raise CorruptError(f"{path.name} is damaged there or on the way: pull again, or push it with force")
             os.fsync(file.fileno())
-
-    def set_aside(self, target: Path) -> None:
-        """Move what is unfinished here out of the way; InUseError if somebody has taken it up."""
-        removed = self.root / REMOVED / f"replaced-{os.urandom(4).hex()}" / target.parent.name / target.name
-        if not set_aside(target, removed, Holders(self.root)):
-            raise InUseError
 
 
 def read_manifest(store: Store, shared: Shared) -> dict[str, dict]:

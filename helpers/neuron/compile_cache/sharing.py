@@ -27,6 +27,7 @@ from helpers.neuron.compile_cache.store import (
     open_file,
     open_store,
 )
+from helpers.neuron.compile_cache.text import size_text
 
 NAME = rf"{layout.MODULE.pattern}|{layout.XLA_GRAPH.pattern}|{layout.FINGERPRINTS}/[0-9a-f]+\.json"  # none leads out
 KEY = re.compile(
@@ -69,7 +70,7 @@ class Transfer:
     def __str__(self) -> str:
         counts = f"{self.sent} {self.verb}, {self.unchanged} there already"
         counts += f", {self.left} left alone, being in use" if self.left else ""
-        first = f"{self.url}: {counts} ({layout.size_text(self.bytes)} in {self.seconds:.1f} s)"
+        first = f"{self.url}: {counts} ({size_text(self.bytes)} in {self.seconds:.1f} s)"
         warnings = [f"warning: {warning}" for warning in self.warnings]
         return "\n".join([first, *warnings, *(f"failed: {what}" for what in self.failed)])
 

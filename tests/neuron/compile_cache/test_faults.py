@@ -22,7 +22,7 @@ from tests.neuron.compile_cache.transfers import contents, in_bucket, in_folder,
 KILLS = {"folder": 100, "s3": 20}
 GRAPHS = 12
 PROCESSES = multiprocessing.get_context("forkserver")  # a process of its own for each trial, with its imports done
-PROCESSES.set_forkserver_preload(["tests.transfers", "tqdm.auto", "boto3", "botocore.client"])
+PROCESSES.set_forkserver_preload(["tests.neuron.compile_cache.transfers", "tqdm.auto", "boto3", "botocore.client"])
 
 
 @pytest.fixture(scope="module")
