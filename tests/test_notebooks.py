@@ -99,7 +99,7 @@ METHOD_KEYS = {
     "rejected_logp",
     "preference_accuracy",
     "preference_accuracy_ci95",
-    "log_odds_ratio",
+    "log_odds_difference",
     "chrf",
     "peak_memory_bytes",
     "steps",

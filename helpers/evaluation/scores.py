@@ -42,12 +42,16 @@ class PairScores:
         return wins(self.chosen_logp - self.rejected_logp)
 
     def summary(self, seed: int = 0) -> dict:
-        """The results.json values: means over pairs, and the interval of the preference accuracy."""
+        """The results.json values: means over pairs, and the interval of the preference accuracy.
+
+        `log_odds_difference` is log-odds(chosen) − log-odds(rejected), which TRL logs as log_odds_chosen. TRL's
+        log_odds_ratio is log σ of it.
+        """
         odds = [log_odds(torch.as_tensor(logps)) for logps in (self.chosen_logp, self.rejected_logp)]
         return accuracy(self.chosen_logp - self.rejected_logp, seed, self.groups) | {
             "chosen_logp": float(self.chosen_logp.mean()),
             "rejected_logp": float(self.rejected_logp.mean()),
-            "log_odds_ratio": float((odds[0] - odds[1]).mean()),
+            "log_odds_difference": float((odds[0] - odds[1]).mean()),
             "perplexity": float(np.exp(-self.chosen_logp.mean())),
         }
 

@@ -16,7 +16,7 @@ ROWS = {  # label: key among a method's results, format
     "preference accuracy": ("preference_accuracy", ".0%"),
     "chosen log-prob": ("chosen_logp", ".2f"),
     "rejected log-prob": ("rejected_logp", ".2f"),
-    "log odds ratio": ("log_odds_ratio", ".2f"),
+    "log-odds difference": ("log_odds_difference", ".2f"),
     "perplexity of chosen": ("perplexity", ".1f"),
     "chrF of answers": ("chrf", ".1f"),
     "pairs trained on": ("pairs", "d"),

@@ -52,10 +52,7 @@ def send_once(output: str, kind: str, name: str, content: bytes) -> str:
         if any(key == f"{prefix}/{name}" for key, _ in store.listing(prefix)):
             print(f"{name}: unchanged, already at {output.rstrip('/')}/{prefix}")
         else:
-            with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder, name)
-                file.write_bytes(content)
-                store.send(file, f"{prefix}/{name}", digest)
+            store.write(f"{prefix}/{name}", content)
             print(f"{name}: {len(content)} bytes sent to {output.rstrip('/')}/{prefix}")
     except ReadOnlyError as error:
         raise JobError(f"{error}: your own role needs s3:PutObject there, and its key if it has one") from error

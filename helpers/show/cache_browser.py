@@ -4,88 +4,45 @@ import html
 from collections import Counter
 
 from helpers.neuron.compile_cache import problems
-from helpers.neuron.compile_cache.layout import STATES, WAITING, Entry, age_text, graphs_text, path_text, size_text
+from helpers.neuron.compile_cache.layout import STATES, WAITING, Entry
 from helpers.neuron.compile_cache.problems import BLOCKING, ON_REQUEST, Problem
+from helpers.neuron.compile_cache.text import age_text, graphs_text, path_text, size_text
 from helpers.show.notebook import in_notebook, show_widget
 
 ROWS = 200  # a notebook with ten thousand rows would not scroll
-# A mark, and colours (symbol, ground) that the colour-blind can tell apart (Okabe and Ito). The mark brings its own
-# ground, since no colour is readable on both white and a dark theme's black.
-MARKS = {
-    "compiled": ("✓", "#FFFFFF", "#0072B2"),
-    "compiling": ("…", "#000000", "#E69F00"),
-    "failed": ("✗", "#000000", "#D55E00"),
-    "abandoned": ("⚠", "#000000", "#CC79A7"),
-    "incomplete": ("○", "#FFFFFF", "#595959"),
-}
-# Widths that no filter changes: names give way in a narrow window, what is short never wraps. The line height is set
-# because a widget's own is that of a button.
-STYLE = """<style>
-.compile-cache { line-height: 1.45; max-width: 72em; }
-.compile-cache pre { overflow-wrap: anywhere; word-break: normal; white-space: pre-wrap; margin: 2px 0; }
-.compile-cache table { table-layout: fixed; width: 100%; border-collapse: collapse; margin: 4px 0; }
-.compile-cache th, .compile-cache td, .compile-cache summary {
-    text-align: left; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; vertical-align: top; }
-.compile-cache th, .compile-cache td { padding: 2px 10px 2px 0; }
-.compile-cache .number { text-align: right; font-variant-numeric: tabular-nums; }
-.compile-cache details div { white-space: pre-wrap; overflow-wrap: anywhere; padding: 2px 0 4px 14px; }
-.compile-cache summary { cursor: pointer; }
-.compile-cache .mark { display: inline-block; width: 1.4em; text-align: center; border-radius: 3px; }
-.compile-cache ul { margin: 2px 0 8px; padding-left: 20px; }
-.compile-cache li { margin-bottom: 4px; overflow-wrap: anywhere; }
-</style>"""
-COLUMNS = {"state": "8.5em", "size": "6.5em", "age": "5.5em", "compiler": "27%", "graph": "auto"}
-NUMBERS = ("size", "age")
+MARKS = {"compiled": "✓", "compiling": "…", "failed": "✗", "abandoned": "⚠", "incomplete": "○"}
+HEAD = "<tr align=left><th>state<th align=right>size<th align=right>age<th>compiler<th>graph</tr>"
 
 
-def rows(cache, state: str = "all") -> tuple[list[Entry], int]:
-    """The newest ROWS graphs of a state, and how many there are of it."""
-    chosen = [entry for entry in cache.entries() if state in ("all", entry.state)]
-    return sorted(chosen, key=lambda entry: entry.age)[:ROWS], len(chosen)
+def rows(cache, state: str = "all") -> tuple[list[Entry], str]:
+    """The newest ROWS graphs of a state, and in words how many there are of it."""
+    chosen = sorted((entry for entry in cache.entries() if state in ("all", entry.state)), key=lambda entry: entry.age)
+    return chosen[:ROWS], graphs_text(len(chosen)) + (f", the newest {ROWS} shown" if len(chosen) > ROWS else "")
 
 
 def table(cache, state: str = "all") -> str:
     """Graphs as text, newest first."""
-    shown, number = rows(cache, state)
+    shown, total = rows(cache, state)
     lines = [f"{'state':<13}{'size':>10}{'age':>9}  graph"]
-    lines += [
-        f"{MARKS[entry.state][0]} {entry.state:<11}{size_text(entry.size):>10}{age_text(entry.age):>9}  "
-        f"{entry.compiler}/{entry.name}"
-        for entry in shown
-    ]
-    return "\n".join([*lines, total_text(number)])
-
-
-def total_text(number: int) -> str:
-    """How many there are, and whether all are shown."""
-    return graphs_text(number) + (f", the newest {ROWS} shown" if number > ROWS else "")
-
-
-def boxed(content: str) -> str:
-    """HTML in this browser's style."""
-    return f"<div class='compile-cache'>{content}</div>"
+    for entry in shown:
+        numbers = f"{size_text(entry.size):>10}{age_text(entry.age):>9}"
+        lines.append(f"{MARKS[entry.state]} {entry.state:<11}{numbers}  {entry.compiler}/{entry.name}")
+    return "\n".join([*lines, total])
 
 
 def html_table(cache, state: str = "all") -> str:
-    """The same for a notebook."""
-    shown, number = rows(cache, state)
-    widths = "".join(f"<col style='width:{width}'>" for width in COLUMNS.values())
-    head = "".join(f"<th{' class=number' if name in NUMBERS else ''}>{name}</th>" for name in COLUMNS)
-    body = "".join(html_row(entry) for entry in shown)
-    grid = f"<table><colgroup>{widths}</colgroup><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return STYLE + boxed(f"{grid}{total_text(number)}")
+    """The same for a notebook, in the looks of its page."""
+    shown, total = rows(cache, state)
+    return f"<table cellpadding=4>{HEAD}{''.join(map(html_row, shown))}</table><p>{total}</p>"
 
 
 def html_row(entry: Entry) -> str:
-    """One graph; its name opens what does not fit in a line: whole names, what its state follows from, flags."""
-    symbol, colour, ground = MARKS[entry.state]
-    state = f"<span class=mark style='color:{colour};background:{ground}'>{symbol}</span> {entry.state}"
-    told = [entry.compiler, entry.name, entry.reason, " ".join(entry.flags)]
-    more = html.escape("\n".join(line for line in told if line))
-    graph = f"<details><summary>{html.escape(entry.name)}</summary><div>{more}</div></details>"
-    cells = [state, size_text(entry.size), age_text(entry.age), html.escape(entry.compiler), graph]
-    looks = (" class=number" if name in NUMBERS else "" for name in COLUMNS)
-    return "<tr>" + "".join(f"<td{look}>{cell}</td>" for look, cell in zip(looks, cells, strict=True)) + "</tr>"
+    """One graph; its name opens what does not fit in a line: what its state follows from, and its flags."""
+    more = "<br>".join(html.escape(line) for line in (entry.reason, " ".join(entry.flags)) if line)
+    graph = f"<details><summary>{html.escape(entry.name)}</summary>{more}</details>"
+    size, age, compiler = size_text(entry.size), age_text(entry.age), html.escape(entry.compiler)
+    state = f"{MARKS[entry.state]} {entry.state}"
+    return f"<tr valign=top><td>{state}<td align=right>{size}<td align=right>{age}<td>{compiler}<td>{graph}</tr>"
 
 
 def html_problems(found: list[Problem]) -> str:
@@ -94,14 +51,13 @@ def html_problems(found: list[Problem]) -> str:
     left = [problem for problem in found if problem.kind not in BLOCKING]
     parts = [("Problems that Repair fixes", repaired), ("Problems that Repair leaves alone", left)]
     said = "".join(f"<b>{head}</b><ul>{''.join(map(html_problem, part))}</ul>" for head, part in parts if part)
-    return boxed(said or "<b>No problems</b>")
+    return said or "<b>No problems</b>"
 
 
 def html_problem(problem: Problem) -> str:
     """What and where, what is known of it, and the fix, each in its own lines."""
     where, says, fix = (html.escape(part) for part in (problem.where, problem.says, problem.fix))
-    says = f"<pre>{says}</pre>" if "\n" in says else f"{says}<br>"
-    return f"<li><b>{problem.kind}</b> <code>{where}</code><br>{says}→ {fix}</li>"
+    return f"<li><b>{problem.kind}</b> <code>{where}</code><br>{says.replace(chr(10), '<br>')}<br>→ {fix}</li>"
 
 
 def text(cache) -> str:
@@ -120,8 +76,7 @@ class Browser:
         import ipywidgets as widgets
 
         self.cache = cache
-        self.summary, self.table, self.problems = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        self.said = widgets.HTML()
+        self.summary, self.said, self.table, self.problems = (widgets.HTML() for _ in range(4))
         self.filter = widgets.Dropdown(options=["all", *STATES], description="state")
         self.refresh = widgets.Button(description="Look again", icon="refresh")
         self.repair = widgets.Button(description="Repair …", tooltip="shows what would be moved away")
@@ -138,7 +93,7 @@ class Browser:
     def show(self, said: str = "") -> None:
         """Read the cache again. What was planned is forgotten: the cache may have changed since."""
         path, totals = html.escape(path_text(self.cache.path)), html.escape(str(self.cache.summary()))
-        self.summary.value = boxed(f"<b>{path}</b><pre>{totals}</pre>")
+        self.summary.value = f"<b>{path}</b><pre>{totals}</pre>"
         self.table.value = html_table(self.cache, self.filter.value)
         self.problems.value = html_problems(self.cache.problems())
         self.said.value, self.confirm.layout.display = said, "none"
@@ -160,7 +115,7 @@ class Browser:
         names = (html.escape(f"{problem.path.relative_to(self.cache.path)} ({problem.kind})") for problem in found)
         items = "".join(f"<li>{name}</li>" for name in names)
         stays = "".join(f"<div>{html.escape(line)}</div>" for line in left_alone(self.cache))
-        return boxed((f"{head}<ul>{items}</ul>" if found else "<b>Nothing to repair.</b>") + stays)
+        return (f"{head}<ul>{items}</ul>" if found else "<b>Nothing to repair.</b>") + stays
 
 
 def left_alone(cache) -> list[str]:

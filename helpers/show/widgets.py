@@ -62,12 +62,12 @@ class LiveMonitor(TrainerCallback):
             self.stage.log({"step": state.global_step} | logs)
 
     def measure(self, state, model) -> None:
-        """One record: step, log-probs, log odds ratio, preference accuracy, seconds since training began."""
+        """One record: step, log-probs, log-odds difference, preference accuracy, seconds since training began."""
         before, random_state = time.monotonic(), torch.random.get_rng_state()
         scores = measure_pairs(model, self.batches).summary()
         torch.random.set_rng_state(random_state)
         self.seconds_spent += time.monotonic() - before
-        names = ("chosen_logp", "rejected_logp", "log_odds_ratio", "preference_accuracy")
+        names = ("chosen_logp", "rejected_logp", "log_odds_difference", "preference_accuracy")
         record = {"step": state.global_step} | {name: scores[name] for name in names}
         self.stage.write_monitor(record | {"seconds": time.monotonic() - self.started})
         self.report(state, record)

@@ -67,7 +67,7 @@ def orpo_metrics(chosen_nll, chosen_logps, rejected_logps, beta: float) -> dict[
 
 
 def orpo_values(chosen_nll, chosen_logps, rejected_logps, beta: float) -> dict[str, torch.Tensor]:
-    """What TRL logs, for each pair: (pairs,). `log_odds_ratio` is TRL's name for log σ(Δ log-odds)."""
+    """What TRL logs, for each pair, under TRL's names: (pairs,)."""
     delta = log_odds(chosen_logps) - log_odds(rejected_logps)
     return {
         "rewards/chosen": beta * chosen_logps,
@@ -77,8 +77,8 @@ def orpo_values(chosen_nll, chosen_logps, rejected_logps, beta: float) -> dict[s
         "logps/chosen": chosen_logps,
         "logps/rejected": rejected_logps,
         "nll_loss": chosen_nll,
-        "log_odds_ratio": F.logsigmoid(delta),
-        "log_odds_chosen": delta,
+        "log_odds_ratio": F.logsigmoid(delta),  # TRL's name; what this project calls log_odds_difference …
+        "log_odds_chosen": delta,  # … is this one of TRL's
     }
 
 

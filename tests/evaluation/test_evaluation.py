@@ -85,7 +85,7 @@ def test_summary_worked_by_hand():
         return math.log(math.exp(logp) / (1 - math.exp(logp)))
 
     expected = np.mean([odds(c) - odds(r) for c, r in zip(chosen, rejected, strict=True)])
-    assert summary["log_odds_ratio"] == pytest.approx(expected, abs=1e-6)
+    assert summary["log_odds_difference"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_paired_difference_worked_by_hand():

@@ -65,8 +65,8 @@ def test_gradient_agrees_with_the_closed_form():
 
 
 @given(logp, logp)
-def test_swapping_the_responses_swaps_the_sign_of_the_log_odds_ratio(a, b):
-    # −log σ(z) + log σ(−z) = −z for any z, so the two losses differ by exactly the log odds ratio.
+def test_swapping_the_responses_swaps_the_sign_of_the_log_odds_difference(a, b):
+    # −log σ(z) + log σ(−z) = −z for any z, so the two losses differ by exactly the log-odds difference.
     a, b = torch.tensor([a]), torch.tensor([b])
     z = log_odds(a) - log_odds(b)
     assert (odds_ratio_loss(a, b) - odds_ratio_loss(b, a)).item() == pytest.approx(-z.item(), rel=1e-4, abs=1e-4)

@@ -1,11 +1,11 @@
 """The Neuron compile cache: what is in it, what is wrong with it, how to share it, and whether the next run compiles.
 
-    layout       what lies in a cache, and in which state     locks        is a lock alive?
-    problems     what is wrong, and its repair                settings     one location for compiler and trainer
-    store        a folder or S3                               push, pull   graphs to and from it (`transfer`: shared)
-    fingerprint  what decides a run's graphs                  watch        count compiles while a block runs
-    precompile   be warm before class                         browser      the cache in a notebook
-    sample       a cache with every state in it, made up
+    layout, locks         what is there: graphs, their states, and whether a lock is alive
+    problems              what is wrong, and its repair
+    settings              which place: one for compiler and trainer
+    sharing, pull, store  graphs to and from a folder or S3
+    fingerprint, watch    will it compile; what compiles; be warm before class
+    sample, rehearsal     a cache with every state in it, made up; a cold and a warm start
 
 Importing it needs no Neuron software and no boto3. In a terminal: `python -m helpers.neuron.compile_cache status`.
 """

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from helpers.files import refused, replace_unprintable
 from helpers.neuron.compile_cache import CompileCache
-from helpers.neuron.compile_cache.layout import path_text
 from helpers.neuron.compile_cache.problems import BLOCKING, MOVED
 from helpers.neuron.compile_cache.store import TransferError
+from helpers.neuron.compile_cache.text import path_text
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -29,9 +29,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     repair = commands.add_parser("repair", help="show what would be moved away; --yes moves it")
     repair.add_argument("--yes", action="store_true", help="move it to <cache>/.removed/")
     repair.add_argument("--kind", action="append", choices=MOVED, help="only this kind; may be given several times")
-    repair.add_argument(
-        "--older-than", type=float, metavar="SECONDS", help="when a lock that no process holds is stale"
-    )
+    stale = "when a lock that no process holds is stale"
+    repair.add_argument("--older-than", type=float, metavar="SECONDS", help=stale)
     push = commands.add_parser("push", help="send finished graphs")
     push.add_argument("--force", action="store_true", help="also those that are there, to fix damaged ones")
     pull = commands.add_parser("pull", help="fetch finished graphs")

@@ -3,13 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from helpers.neuron.compile_cache import fingerprint, layout, precompile, problems, pull, push, settings
-from helpers.neuron.compile_cache.fingerprint import Answer
-from helpers.neuron.compile_cache.layout import Entry, Summary
+from helpers.neuron.compile_cache import fingerprint, layout, problems, pull, settings, sharing
 from helpers.neuron.compile_cache.problems import BLOCKING, Problem
-from helpers.neuron.compile_cache.settings import Configuration
-from helpers.neuron.compile_cache.transfer import Transfer
-from helpers.neuron.compile_cache.watch import Watch
+from helpers.neuron.compile_cache.text import path_text
+from helpers.neuron.compile_cache.watch import Watch, precompile
 
 
 class CompileCache:
@@ -25,11 +22,14 @@ class CompileCache:
         self.path = settings.configured_path() if path is None else Path(path).expanduser().absolute()
         self.compiler = compiler or fingerprint.current_compiler()
 
-    def entries(self) -> Iterator[Entry]:
+    def __repr__(self) -> str:
+        return f"CompileCache({path_text(self.path)!r}, compiler={self.compiler!r})"
+
+    def entries(self) -> Iterator[layout.Entry]:
         """Every graph: compiler, state, size in bytes, age in seconds, flags."""
         return layout.entries(self.path)
 
-    def summary(self) -> Summary:
+    def summary(self) -> layout.Summary:
         """How many graphs are in which state, and their bytes."""
         return layout.summarise(self.path, self.compiler)
 
@@ -37,7 +37,7 @@ class CompileCache:
         """What is wrong, each with its fix. older_than: seconds after which what no process holds is left over."""
         return list(problems.problems(self.path, self.compiler, older_than))
 
-    def repair(self, dry_run: bool = True, kinds=BLOCKING, older_than: float | None = None) -> list[Problem]:
+    def repair(self, dry_run=True, kinds=BLOCKING, older_than: float | None = None) -> list[Problem]:
         """Print and return what would be moved to <cache>/.removed/; move it with dry_run=False.
 
         kinds: also "other compiler" and "foreign file", if asked for. What a process compiles is never touched.
@@ -51,15 +51,15 @@ class CompileCache:
             print(f"{len(fixed)} to move, nothing was changed: repair(dry_run=False) moves them to {layout.REMOVED}/")
         return fixed
 
-    def push(self, url: str, force: bool = False) -> Transfer:
-        """Send finished graphs of this compiler to a folder or s3://bucket/prefix (`push.push`)."""
-        return push.push(self.path, url, self.compiler, force)
+    def push(self, url: str, force: bool = False) -> sharing.Transfer:
+        """Send finished graphs of this compiler to a folder or s3://bucket/prefix (`sharing.push`)."""
+        return sharing.push(self.path, url, self.compiler, force)
 
-    def pull(self, url: str) -> Transfer:
+    def pull(self, url: str) -> sharing.Transfer:
         """Fetch finished graphs of this compiler from a folder or s3://bucket/prefix (`pull.pull`)."""
         return pull.pull(self.path, url, self.compiler)
 
-    def configure(self) -> Configuration:
+    def configure(self) -> settings.Configuration:
         """Let compiler and Optimum Neuron use this cache, here and in child processes; print what was set."""
         configuration = settings.configure(self.path)
         print(configuration)
@@ -70,16 +70,13 @@ class CompileCache:
         return Watch(self.path, every)
 
     def precompile(self, command: list[str]) -> Watch | None:
-        """Run neuron_parallel_compile on a command; without Neuron's tools explain what it would run (`precompile`)."""
-        return precompile.precompile(self, command)
+        """Run neuron_parallel_compile on a command; without Neuron's tools say what it would run (`watch`)."""
+        return precompile(self, command)
 
-    def will_it_compile(self, known: dict) -> Answer:
+    def will_it_compile(self, known: dict) -> fingerprint.Answer:
         """Whether a run with this fingerprint (`fingerprint.fingerprint`) compiles anything: yes, no or unknown."""
         return fingerprint.will_it_compile(self.path, known)
 
     def fingerprints(self) -> list[dict]:
         """What finished runs left: `settings`, `graphs`, `date`; newest first."""
         return fingerprint.fingerprints(self.path)
-
-    def __repr__(self) -> str:
-        return f"CompileCache({layout.path_text(self.path)!r}, compiler={self.compiler!r})"

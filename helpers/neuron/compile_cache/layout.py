@@ -20,7 +20,7 @@ import hashlib
 import json
 import os
 import re
-import textwrap
+import stat
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.neuron.compile_cache.locks import Holders, seconds_since
+from helpers.neuron.compile_cache.text import size_text
 
 DEFAULT_PATH = Path("/var/tmp/neuron-compile-cache")
 NEURON, XLA = "neuronxcc-", "xla-cpu-"
@@ -77,7 +78,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Anything else that lies in the cache: `kind` is graph, record, leftover or foreign."""
+    """What lies on the cache's two levels: `kind` is graph, record, leftover or foreign."""
 
     kind: str
     compiler: str
@@ -86,33 +87,29 @@ class Item:
 
 def walk(root: Path) -> Iterator[Item]:
     """Everything on the cache's two levels, unsorted, one at a time; symbolic links are foreign, never followed."""
-    if not root.is_dir():
-        return
-    with os.scandir(root) as found:
-        for item in found:
-            if item.name == REMOVED:
-                continue
-            if COMPILER.fullmatch(item.name) and item.is_dir(follow_symlinks=False):
-                yield from _walk_compiler(item)
-            else:
-                yield Item("foreign", "", item)
+    for folder in scan(root) if root.is_dir() else ():
+        if COMPILER.fullmatch(folder.name) and folder.is_dir(follow_symlinks=False):
+            for found in scan(folder.path):
+                yield Item(kind_of(found, folder.name), folder.name, found)
+        elif folder.name != REMOVED:
+            yield Item("foreign", "", folder)
 
 
-def _walk_compiler(folder: os.DirEntry) -> Iterator[Item]:
-    rehearsal = folder.name.startswith(XLA)
-    is_graph = XLA_GRAPH.fullmatch if rehearsal else MODULE.fullmatch
-    with os.scandir(folder.path) as found:
-        for item in found:
-            is_folder, is_file = item.is_dir(follow_symlinks=False), item.is_file(follow_symlinks=False)
-            if item.name.startswith(MAKING) and (is_folder or is_file):
-                kind = "leftover"
-            elif is_folder and item.name in (FINGERPRINTS, REGISTRY):
-                kind = "record"
-            elif is_graph(item.name) and (is_file if rehearsal else is_folder):
-                kind = "graph"
-            else:
-                kind = "foreign"
-            yield Item(kind, folder.name, item)
+def scan(path: Path | str) -> Iterator[os.DirEntry]:
+    """What a folder holds."""
+    with os.scandir(path) as found:
+        yield from found
+
+
+def kind_of(found: os.DirEntry, compiler: str) -> str:
+    """What lies in a compiler's folder. Its graphs are folders, those of the rehearsal are files."""
+    is_folder, is_file = found.is_dir(follow_symlinks=False), found.is_file(follow_symlinks=False)
+    pattern, fits = (XLA_GRAPH, is_file) if compiler.startswith(XLA) else (MODULE, is_folder)
+    if fits and pattern.fullmatch(found.name):
+        return "graph"
+    if is_folder and found.name in (FINGERPRINTS, REGISTRY):
+        return "record"
+    return "leftover" if found.name.startswith(MAKING) and (is_folder or is_file) else "foreign"
 
 
 def entries(root: Path, holders: Holders | None = None) -> Iterator[Entry]:
@@ -128,31 +125,24 @@ def read_entry(path: Path, compiler: str, holders: Holders) -> Entry | None:
     try:
         if compiler.startswith(XLA):
             found = path.lstat()
-            whole = found.st_size > 0
-            reason = "" if whole else "its file is empty"
-            return Entry(path, compiler, "compiled" if whole else "incomplete", found.st_size, found.st_mtime, reason)
-        files, links = {}, []
-        with os.scandir(path) as found:
-            for item in found:
-                files[item.name] = item.stat(follow_symlinks=False)
-                links += [item.name] if item.is_symlink() else []
-        modified = max((stat.st_mtime for stat in files.values()), default=path.stat().st_mtime)
+            state, reason = ("compiled", "") if found.st_size else ("incomplete", "its file is empty")
+            return Entry(path, compiler, state, found.st_size, found.st_mtime, reason)
+        files = {item.name: item.stat(follow_symlinks=False) for item in scan(path)}
+        modified = max((found.st_mtime for found in files.values()), default=path.stat().st_mtime)
     except FileNotFoundError:
         return None
     except (NotADirectoryError, PermissionError) as error:
         return Entry(path, compiler, "incomplete", 0, time.time(), f"it can't be read ({error.strerror})")
-    size = sum(stat.st_size for stat in files.values())
+    sizes = {name: found.st_size for name, found in files.items()}
     lock = next((name for name in files if name.endswith(LOCK)), None)
     holder = holders.of(path / lock, files[lock].st_mtime) if lock else None
-    if links:
+    state, reason = state_of(sizes, lock, holder)
+    if links := [name for name, found in files.items() if stat.S_ISLNK(found.st_mode)]:
         state, reason = "incomplete", f"{links[0]} is a symbolic link"
-    else:
-        sizes = {name: stat.st_size for name, stat in files.items()}
-        state, reason = state_of(sizes, lock, holder)
-        if state == "compiled" and PULLED in files and files[DONE].st_mtime <= files[PULLED].st_mtime:
-            cut = cut_since(path, sizes)  # it was not compiled anew since the pull
-            state, reason = ("incomplete", cut) if cut else (state, reason)
-    return Entry(path, compiler, state, size, modified, reason, lock, holder)
+    elif state == "compiled" and PULLED in files and files[DONE].st_mtime <= files[PULLED].st_mtime:
+        cut = cut_since(path, sizes)  # it was not compiled anew since the pull
+        state, reason = ("incomplete", cut) if cut else (state, reason)
+    return Entry(path, compiler, state, sum(sizes.values()), modified, reason, lock, holder)
 
 
 def state_of(sizes: dict[str, int], lock: str | None, holder: str | None) -> tuple[str, str]:
@@ -206,16 +196,6 @@ class Summary:
     compilers: Counter = field(default_factory=Counter)
     checksum: int = 0
 
-    def add(self, entry: Entry) -> None:
-        """Count one graph."""
-        self.states[entry.state] += 1
-        self.bytes[entry.state] += entry.size
-        if entry.state == "compiled":
-            self.compilers[entry.compiler] += 1
-        if entry.state == "compiled" and self.compiler in (None, entry.compiler):
-            name = f"{entry.compiler}/{entry.name}".encode()
-            self.checksum ^= int.from_bytes(hashlib.sha256(name).digest()[:4])  # the order does not matter
-
     @property
     def compiled(self) -> int:
         """How many graphs are ready."""
@@ -235,44 +215,13 @@ class Summary:
 
 def summarise(root: Path, compiler: str | None = None) -> Summary:
     """Totals, in memory that does not grow with the cache."""
-    summary = Summary(compiler)
+    total = Summary(compiler)
     for entry in entries(root):
-        summary.add(entry)
-    return summary
-
-
-def size_text(size: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
-
-
-def graphs_text(number: int) -> str:
-    """So many graphs, for people."""
-    return f"{number} graph" if number == 1 else f"{number} graphs"
-
-
-def wrapped(said: str) -> str:
-    """A sentence in lines that a notebook does not break inside words, the later ones indented."""
-    return textwrap.fill(said, 100, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-
-
-def age_text(seconds: float) -> str:
-    """Seconds for people: the largest unit that fits."""
-    if seconds == float("inf"):
-        return "future"
-    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
-
-
-def path_text(path: Path) -> str:
-    """A path for people: from here if it is below, with ~ for the home folder, else whole."""
-    for start, said in ((Path.cwd(), ""), (Path.home(), "~/")):
-        if path.is_relative_to(start) and path != start:
-            return said + str(path.relative_to(start))
-    return str(path)
+        total.states[entry.state] += 1
+        total.bytes[entry.state] += entry.size
+        if entry.state == "compiled":
+            total.compilers[entry.compiler] += 1
+            if compiler in (None, entry.compiler):
+                name = f"{entry.compiler}/{entry.name}".encode()
+                total.checksum ^= int.from_bytes(hashlib.sha256(name).digest()[:4])  # the order does not matter
+    return total

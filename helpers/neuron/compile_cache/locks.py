@@ -41,28 +41,23 @@ class Holders:
         return float("inf") if network_file_system(self.root) else LOCK_AGE
 
     @cached_property
-    def naming(self) -> dict[str, str]:
-        """{graph: process that names it on its command line}."""
+    def processes(self) -> dict[str, str]:
+        """{graph or path of its lock: the process that names or opens it}; other users' files can't all be seen."""
         found = {}
-        for process in psutil.process_iter(["pid", "name", "cmdline"]):
-            for graph in NAMED_GRAPH.findall(" ".join(process.info["cmdline"] or ())):
-                found[graph] = f"process {process.info['pid']} ({process.info['name']}) compiles it"
-        return found
-
-    @cached_property
-    def opened(self) -> dict[str, str]:
-        """{path of an open lock file: the process that has it open}; other users' files can't all be seen."""
-        found = {}
-        for process in psutil.process_iter(["pid", "name", "open_files"]):
+        for process in psutil.process_iter(["pid", "name", "cmdline", "open_files"]):
+            who = f"process {process.info['pid']} ({process.info['name']})"
             for file in process.info["open_files"] or ():
                 if file.path.endswith(".lock"):
-                    found[file.path] = f"process {process.info['pid']} ({process.info['name']}) has its lock open"
+                    found[file.path] = f"{who} has its lock open"
+            for graph in NAMED_GRAPH.findall(" ".join(process.info["cmdline"] or ())):
+                found[graph] = f"{who} compiles it"
         return found
 
     def of(self, lock: Path, modified: float) -> str | None:
         """Who or what keeps this lock alive, in words; None for a stale one. `modified`: seconds since the epoch."""
         real = os.path.realpath(lock)
-        if holder := self.naming.get(lock.parent.name) or self.opened.get(real) or locked_by_somebody(real):
+        known = self.processes
+        if holder := known.get(lock.parent.name) or known.get(real) or locked_by_somebody(real):
             return holder
         if (age := seconds_since(modified)) < self.older_than:
             return f"no process here holds its lock, but it may be elsewhere: {age / 60:.0f} min old"

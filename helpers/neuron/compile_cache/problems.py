@@ -2,7 +2,6 @@
 
 import errno
 import filecmp
-import itertools
 import os
 import re
 import shutil
@@ -14,20 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from helpers.neuron.compile_cache import settings
-from helpers.neuron.compile_cache.layout import (
-    LOG,
-    REMOVED,
-    WAITING,
-    Entry,
-    Item,
-    age_text,
-    entries,
-    graphs_text,
-    read_entry,
-    size_text,
-    walk,
-)
+from helpers.neuron.compile_cache.layout import LOG, REMOVED, WAITING, Entry, Item, entries, read_entry, walk
 from helpers.neuron.compile_cache.locks import Holders, network_file_system, seconds_since
+from helpers.neuron.compile_cache.text import age_text, graphs_text, size_text
 
 LOG_LINES = 3
 CAUSE = re.compile(r"\bERROR\b|\[NCC_|\b[A-Za-z_.]*(?:Error|Exception)\b: ")
@@ -161,33 +149,28 @@ def repair(
 
 
 def _removed_folder(root: Path) -> Path:
-    for number in itertools.count():
-        folder = root / REMOVED / f"{datetime.now():%Y%m%d-%H%M%S}{f'-{number}' if number else ''}"
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            continue
+    folder = root / REMOVED / f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(4).hex()}"
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _move(problem: Problem, root: Path, removed: Path, older_than: float | None) -> bool:
-    holders = Holders(root, older_than)
-    target = removed / problem.path.relative_to(root)
+    holders, path = Holders(root, older_than), problem.path
+    target = removed / path.relative_to(root)
     if problem.kind == "stale lock":
-        folder, lock = problem.path.parent, problem.path.name
-        entry = read_entry(folder, folder.parent.name, holders)
-        if entry is None or entry.lock != lock or entry.holder:
+        entry = read_entry(path.parent, path.parent.parent.name, holders)
+        if entry is None or entry.lock != path.name or entry.holder:
             return False
-        return move(problem.path, target)
-    if problem.kind in ("failed compile", "incomplete entry"):
-        return set_aside(problem.path, target, holders)
-    if problem.kind == "other compiler" and any(entry.holder for entry in _of_compiler(problem.path, holders)):
+    elif problem.kind in ("failed compile", "incomplete entry"):
+        return set_aside(path, target, holders)
+    elif problem.kind == "other compiler" and is_in_use(root, path.name, holders):
         return False
-    return move(problem.path, target)
+    return move(path, target)
 
 
-def _of_compiler(folder: Path, holders: Holders) -> Iterator[Entry]:
-    return (entry for entry in entries(folder.parent, holders) if entry.compiler == folder.name)
+def is_in_use(root: Path, compiler: str, holders: Holders) -> bool:
+    """True while a process compiles a graph of this compiler."""
+    return any(entry.holder for entry in entries(root, holders) if entry.compiler == compiler)
 
 
 def set_aside(path: Path, target: Path, holders: Holders) -> bool:

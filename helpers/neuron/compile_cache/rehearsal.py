@@ -1,43 +1,21 @@
-"""A cold and a warm start, and what adds a graph: on this machine's Trainium, or rehearsed on XLA's CPU device.
-
-`python -m helpers.neuron.compile_cache.rehearsal` rehearses both and records them in docs/results/compile_cache.json.
+"""A cold and a warm start, and what adds a graph: on this machine's Trainium, rehearsed on XLA's CPU device, or as
+recorded (`python -m scripts.record_compile_cache`).
 """
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from helpers.files import write_json
 from helpers.neuron.compile_cache.cache import CompileCache
 from helpers.neuron.compile_cache.settings import configure
 from helpers.neuron.run import RECORDED, TrainingRun, rehearse, train_on_trainium
-from helpers.runs.machine import machine_info
 
 RECORDED_STARTS = RECORDED.with_name("compile_cache.json")
 SHORT = {"max_steps": 3, "max_length": 64, "per_device_train_batch_size": 2, "pairs": 12, "bf16": False, "beta": 0.1}
-# The defaults of what is changed below, told so that the table can name them
+# The defaults of what the recording changes, told so that the table can name them
 SHORT |= {"seed": 42, "learning_rate": 5e-5, "weight_decay": 0.0, "max_grad_norm": 1.0, "warmup_steps": 0}
 SHORT |= {"gradient_accumulation_steps": 1, "zero_1": True, "lora_rank": 0}
-CHANGES = (  # one setting at a time, against SHORT
-    {"seed": 7},
-    {"max_steps": 5},
-    {"learning_rate": 1e-3},
-    {"beta": 0.5},
-    {"beta": 1.0},
-    {"weight_decay": 0.01},
-    {"max_grad_norm": 0.5},
-    {"warmup_steps": 2},
-    {"max_length": 96},
-    {"per_device_train_batch_size": 4},
-    {"gradient_accumulation_steps": 2},
-    {"zero_1": False},
-    {"lora_rank": 4},
-    {"bf16": True},
-)
 
 
 @dataclass
@@ -79,19 +57,6 @@ def on_trainium(cache: CompileCache, output: str, **settings) -> TrainingRun:
     return replace(run, graphs=seen.compiled + seen.reused, new_graphs=seen.compiled)
 
 
-def new_graphs(folder: Path, cold: Path) -> list[dict]:
-    """For each of CHANGES how many graphs it adds to those in the cache `cold`."""
-    counted = []
-    for change in CHANGES:
-        shutil.rmtree(folder / "changed", ignore_errors=True)
-        shutil.copytree(cold, folder / "changed")
-        configure(folder / "changed")
-        run = rehearsed(None, f"{folder}/changed-run", **change)
-        counted.append({"change": change, "graphs": run.graphs, "new": run.new_graphs})
-        print(counted[-1])
-    return counted
-
-
 def recorded_starts() -> dict[str, Start]:
     """The recorded starts; `where` tells machine and date."""
     stored = json.loads(RECORDED_STARTS.read_text(encoding="utf-8"))
@@ -108,20 +73,3 @@ def table_of_changes() -> str:
         changed = ", ".join(f"`{name}` {stored['settings'][name]} → {to}" for name, to in row["change"].items())
         lines.append(f"| {changed} | {row['graphs']} | {row['new']} |")
     return "\n".join(lines)
-
-
-def main() -> None:
-    """Rehearse and record."""
-    with tempfile.TemporaryDirectory(prefix="compile-cache-") as name:
-        folder = Path(name)
-        starts = cold_and_warm(folder, str(folder / "shared"), rehearsed)
-        print(*starts.values(), sep="\n")
-        changes = new_graphs(folder, folder / "cold")
-    record = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine_info(), "settings": SHORT}
-    record |= {"starts": {name: asdict(start) for name, start in starts.items()}, "changes": changes}
-    RECORDED_STARTS.parent.mkdir(parents=True, exist_ok=True)
-    write_json(RECORDED_STARTS, record)
-
-
-if __name__ == "__main__":
-    main()

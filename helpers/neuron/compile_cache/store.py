@@ -1,23 +1,18 @@
-"""Where shared graphs are kept: a folder or S3, both laid out alike.
-
-    entries/<compiler>/<graph>@<digest>.json   which files a graph has, their sizes and SHA-256; written last of all
-    objects/<first two>/<SHA-256>              their contents, each under its own checksum
-
-A graph exists once its .json does. Two hosts that send the same graph write the same objects or different ones, never
-into each other's.
-"""
+"""A place that graphs are shared through, a folder or S3: objects under keys, each written whole or not at all."""
 
 import base64
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import re
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO
 
 from helpers.aws import client_fix, fix_of
 
@@ -42,23 +37,39 @@ class CorruptError(TransferError):
     """Contents that are not what their checksum says."""
 
 
-class Store(Protocol):
-    """What push and pull need of a place."""
+class Store(ABC):
+    """What push and pull need of a place. A key is a path below it, with slashes."""
 
+    @abstractmethod
     def listing(self, prefix: str) -> Iterator[tuple[str, float]]:
-        """(key, when it was written) of everything under a prefix."""
+        """(key, when it was written, in seconds since the epoch) of everything under a prefix."""
+
+    @abstractmethod
+    def get(self, key: str, writer: BinaryIO) -> None:
+        """Copy an object into an open file."""
+
+    @abstractmethod
+    def put(self, reader: BinaryIO, key: str, sha256: str) -> None:
+        """Store what an open file holds; CorruptError if that is not what the checksum says."""
 
     def read(self, key: str) -> bytes:
         """A small object."""
+        self.get(key, content := io.BytesIO())
+        return content.getvalue()
 
     def write(self, key: str, content: bytes) -> None:
-        """Store a small object, whole or not at all."""
+        """Store a small object."""
+        self.put(io.BytesIO(content), key, hashlib.sha256(content).hexdigest())
 
     def fetch(self, key: str, target: Path) -> None:
         """Copy an object to a file."""
+        with target.open("wb") as writer:
+            self.get(key, writer)
 
     def send(self, source: Path, key: str, sha256: str) -> None:
-        """Store a file, whole or not at all; CorruptError if its contents are not those of the checksum."""
+        """Store a file."""
+        with open_file(source) as reader:
+            self.put(reader, key, sha256)
 
 
 def open_store(url: str) -> Store:
@@ -71,7 +82,12 @@ def open_store(url: str) -> Store:
     return FolderStore(Path(url).expanduser())
 
 
-class FolderStore:
+def open_file(path: Path) -> BinaryIO:
+    """A file, open for reading; OSError (ELOOP) for a symbolic link."""
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+
+
+class FolderStore(Store):
     """A folder, for instance on a shared disk."""
 
     def __init__(self, root: Path):
@@ -80,60 +96,40 @@ class FolderStore:
     def __str__(self) -> str:
         return str(self.root)
 
-    def listing(self, prefix: str) -> Iterator[tuple[str, float]]:
+    def listing(self, prefix):
         for folder, _, names in os.walk(self.root / prefix):
-            for name in names:
-                path = Path(folder, name)
+            for path in (Path(folder, name) for name in names):
                 if not path.is_symlink():
                     yield path.relative_to(self.root).as_posix(), path.stat().st_mtime
 
-    def read(self, key: str) -> bytes:
-        with self.open(key) as file:
-            return file.read()
-
-    def write(self, key: str, content: bytes) -> None:
-        self._store(key, lambda file: file.write(content))
-
-    def fetch(self, key: str, target: Path) -> None:
-        with self.open(key) as reader, target.open("wb") as writer:
-            shutil.copyfileobj(reader, writer)
-
-    def open(self, key: str):
-        """An object, open for reading; CorruptError where there is none, or a symbolic link in its place."""
+    def get(self, key, writer):
         try:
-            return open_file(self.root / key)
+            reader = open_file(self.root / key)
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ELOOP):
+            if error.errno in (errno.ENOENT, errno.ELOOP):  # nothing there, or a symbolic link in its place
                 raise CorruptError(f"an object is missing ({error.strerror}): push it again with force") from error
             raise TransferError(f"{self.root} can't be read ({error.strerror})") from error
+        with reader:
+            shutil.copyfileobj(reader, writer)
 
-    def send(self, source: Path, key: str, sha256: str) -> None:
-        def fill(writer) -> None:
-            with open_file(source) as reader:
-                shutil.copyfileobj(reader, writer)
-            writer.seek(0)
-            if hashlib.file_digest(writer, "sha256").hexdigest() != sha256:
-                raise CorruptError("a file changed while it was sent: push again")
-
-        self._store(key, fill)
-
-    def _store(self, key: str, fill) -> None:
-        target = self.root / key
-        temporary = self.root / SENDING / f"{os.getpid()}-{os.urandom(4).hex()}"
+    def put(self, reader, key, sha256):
+        target, half = self.root / key, self.root / SENDING / f"{os.getpid()}-{os.urandom(4).hex()}"
         try:
-            for folder in (temporary.parent, target.parent):
+            for folder in (half.parent, target.parent):
                 folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("x+b") as file:
-                fill(file)
-                file.flush()
+            with half.open("x+b") as file:
+                shutil.copyfileobj(reader, file)
+                file.seek(0)
+                if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                    raise CorruptError("a file changed while it was sent: push again")
                 os.fsync(file.fileno())
-            os.replace(temporary, target)
+            os.replace(half, target)
         except OSError as error:
             if error.errno in UNWRITABLE:
                 raise ReadOnlyError(f"{self.root} can't be written to ({error.strerror})") from error
             raise
         finally:
-            temporary.unlink(missing_ok=True)
+            half.unlink(missing_ok=True)
 
     def sweep(self, older_than: float = 3600.0) -> None:
         """Delete what killed pushes left half-written, once it is `older_than` seconds old."""
@@ -142,12 +138,7 @@ class FolderStore:
                 path.unlink(missing_ok=True)
 
 
-def open_file(path: Path):
-    """A file, open for reading; OSError (ELOOP) for a symbolic link."""
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
-
-
-class S3Store:
+class S3Store(Store):
     """A prefix of an S3 bucket. Credentials, region and endpoint are found as boto3 finds them."""
 
     def __init__(self, url: str):
@@ -162,8 +153,8 @@ class S3Store:
             raise ValueError(f"{url}: S3 needs boto3: pip install boto3, at the pin of requirements.txt") from error
         retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
         config = Config(retries=retries, max_pool_connections=WORKERS, connect_timeout=10, read_timeout=60)
-        self.url, self.bucket = url, parts["bucket"]
-        self.prefix = f"{parts['prefix'].strip('/')}/" if (parts["prefix"] or "").strip("/") else ""
+        prefix = (parts["prefix"] or "").strip("/")
+        self.url, self.bucket, self.prefix = url, parts["bucket"], f"{prefix}/" if prefix else ""
         with self.told():
             self.client = boto3.session.Session().client("s3", config=config)
         self.one_thread = TransferConfig(use_threads=False)  # files are moved in parallel already
@@ -171,32 +162,21 @@ class S3Store:
     def __str__(self) -> str:
         return self.url
 
-    def listing(self, prefix: str) -> Iterator[tuple[str, float]]:
+    def listing(self, prefix):
         pages = self.client.get_paginator("list_objects_v2")
         with self.told():
             for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix):
                 for found in page.get("Contents", ()):
                     yield found["Key"].removeprefix(self.prefix), found["LastModified"].timestamp()
 
-    def read(self, key: str) -> bytes:
+    def get(self, key, writer):
         with self.told():
-            return self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read()
+            self.client.download_fileobj(self.bucket, self.prefix + key, writer, Config=self.one_thread)
 
-    def write(self, key: str, content: bytes) -> None:
-        with self.told():
-            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=content, ChecksumAlgorithm="SHA256")
-
-    def fetch(self, key: str, target: Path) -> None:
-        extra = {"ChecksumMode": "ENABLED"}
-        with self.told():
-            self.client.download_file(
-                self.bucket, self.prefix + key, str(target), ExtraArgs=extra, Config=self.one_thread
-            )
-
-    def send(self, source: Path, key: str, sha256: str) -> None:
+    def put(self, reader, key, sha256):
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode()  # S3 refuses contents that differ
-        with self.told(), open_file(source) as file:
-            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=file, ChecksumSHA256=checksum)
+        with self.told():
+            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=reader, ChecksumSHA256=checksum)
 
     @contextlib.contextmanager
     def told(self):

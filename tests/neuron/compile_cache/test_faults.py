@@ -22,7 +22,7 @@ from tests.neuron.compile_cache.transfers import contents, in_bucket, in_folder,
 KILLS = {"folder": 100, "s3": 20}
 GRAPHS = 12
 PROCESSES = multiprocessing.get_context("forkserver")  # a process of its own for each trial, with its imports done
-PROCESSES.set_forkserver_preload(["tests.transfers", "tqdm.auto", "boto3", "botocore.client"])
+PROCESSES.set_forkserver_preload(["tests.neuron.compile_cache.transfers", "tqdm.auto", "boto3", "botocore.client"])
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_a_bucket_that_never_recovers_is_told_in_one_line(s3, tmp_path, monkeypa
         source.push(f"{url}/other")
     s3.fail(500, 0)
     assert target.summary().states == {} and not list(target.path.rglob("model.*"))
-    assert not [key for key in objects() if key.startswith("other/entries")]
+    assert not [key for key in objects() if key.startswith("other/manifests")]
 
 
 # ── out of room ─────────────────────────────────────────────────────────────────────────────────────────────

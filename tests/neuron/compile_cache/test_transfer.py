@@ -1,6 +1,7 @@
 """Push and pull, to a folder and to a real S3 API on loopback: what is moved, and what never is."""
 
 import errno
+import hashlib
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from helpers.files import REPOSITORY
-from helpers.neuron.compile_cache import CompileCache, push, store, transfer
+from helpers.neuron.compile_cache import CompileCache, sharing, store
 from helpers.neuron.compile_cache.__main__ import main
 from helpers.neuron.compile_cache.layout import FINGERPRINTS
 from helpers.neuron.compile_cache.sample import (
@@ -98,7 +99,7 @@ def test_what_is_finished_arrives_whole_and_nothing_else(place, cache, second):
     assert not any(OLDER_COMPILER in key for key in place.objects())
     fetched = second.pull(place.url)
     assert (fetched.sent, fetched.unchanged, fetched.ok) == (7, 0, True)
-    assert 0 < sent.bytes <= fetched.bytes, "equal files are sent once"
+    assert 0 < sent.bytes == fetched.bytes
     mine = {name: files for name, files in contents(cache).items() if (cache.path / COMPILER / name).is_dir()}
     assert contents(second) == mine and len(mine) == 6
     assert second.summary().graphs == cache.summary().graphs and second.summary().states == {"compiled": 6}
@@ -119,9 +120,9 @@ def test_an_unchanged_push_of_a_thousand_graphs_lists_once_and_sends_nothing(buc
     cache = CompileCache(tmp_path / "cache", COMPILER)
     for number in range(1000):
         add_compiled(cache.path, number, size=10)
-    for compiler, name, path in push.finished(cache.path, COMPILER):  # as a push leaves it, without the objects
-        description = transfer.describe(transfer.files_of(path))
-        bucket.put(transfer.Remote(compiler, name, transfer.digest_of(description), 0).key, description)
+    for compiler, name, path in sharing.finished(cache.path, COMPILER):  # as a push leaves it, without the files
+        manifest = sharing.manifest_of(sharing.files_of(path))
+        bucket.put(sharing.Shared(compiler, name, sharing.digest_of(manifest)).key, manifest)
     s3.requests()
     assert (cache.push(bucket.url).unchanged, [kind for kind, *_ in s3.requests()]) == (1000, ["LIST"])
     add_compiled(cache.path, 1000)
@@ -131,11 +132,14 @@ def test_an_unchanged_push_of_a_thousand_graphs_lists_once_and_sends_nothing(buc
     assert [kind for kind, *_ in s3.requests()] == ["LIST", "LIST"], "one for each thousand keys"
 
 
-def test_equal_contents_are_sent_once(bucket, s3, cache):
+def test_each_file_is_sent_once_and_its_graphs_manifest_after_it(bucket, s3, cache):
     s3.requests()
     cache.push(bucket.url)
-    puts = [path for kind, path, _ in s3.requests() if kind == "PUT"]
-    assert len(puts) == len(set(puts)) and len([path for path in puts if "/objects/" in path]) <= 6 * 2 + 2
+    puts = [path.partition("/class/neuron/")[2] for kind, path, _ in s3.requests() if kind == "PUT"]
+    assert len(puts) == len(set(puts)) == 6 * (4 + 1)
+    for number in range(6):
+        of_graph = [key for key in puts if graph_name(number) in key]
+        assert [key.partition("/")[0] for key in of_graph] == ["graphs"] * 4 + ["manifests"]
 
 
 def test_a_graph_compiled_anew_is_sent_and_the_newest_is_pulled(place, cache, second):
@@ -222,8 +226,7 @@ def test_what_a_killed_push_left_half_written_is_swept_up(tmp_path, cache):
 
 
 def key_of(objects: dict[str, bytes], file: str, graph: str) -> str:
-    description = next(content for key, content in objects.items() if key.startswith("entries/") and graph in key)
-    return transfer.object_key(json.loads(description)["files"][file]["sha256"])
+    return next(key for key in objects if key.startswith("graphs/") and graph in key and key.endswith(f"/{file}"))
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-1] + b"!", lambda content: content[:100], lambda _: b""])
@@ -273,16 +276,17 @@ def test_a_missing_object_in_s3_is_told(bucket, s3, cache, second):
 def test_s3_refuses_contents_that_are_not_those_of_the_checksum(bucket, tmp_path):
     (tmp_path / "file").write_bytes(b"changed since")
     with pytest.raises(CorruptError, match="S3 answered BadDigest: a file changed while it was sent: push again"):
-        open_store(bucket.url).send(tmp_path / "file", "objects/aa/x", "aa" * 32)
+        open_store(bucket.url).send(tmp_path / "file", "graphs/x", "aa" * 32)
     assert bucket.objects() == {}
 
 
 def hostile(name: str, files: dict, compiler: str = COMPILER) -> tuple[str, bytes]:
-    description = json.dumps({"files": files}).encode()
-    return f"entries/{compiler}/{name}@{transfer.digest_of(description)}.json", description
+    manifest = json.dumps({"files": files}).encode()
+    return f"manifests/{compiler}/{name}@{sharing.digest_of(manifest)}.json", manifest
 
 
-WHOLE = {name: {"sha256": "aa" * 32, "size": 4} for name in ("model.neff", "model.done")}
+EVIL = hashlib.sha256(b"evil").hexdigest()  # so that no checksum is what refuses them
+WHOLE = {name: {"sha256": EVIL, "size": 4} for name in ("model.neff", "model.done")}
 HOSTILE = {
     "a key that leads out": hostile("../../evil", WHOLE),
     "a key that leads out of its module": hostile(f"{graph_name(50)}/../../../evil", WHOLE),
@@ -294,19 +298,20 @@ HOSTILE = {
         graph_name(50), WHOLE | {"model.neff": {"sha256": "../../../../etc/passwd", "size": 1}}
     ),
     "an unfinished graph": hostile(graph_name(50), {"model.neff": WHOLE["model.neff"]}),
-    "no description": (f"entries/{COMPILER}/{graph_name(50)}@{transfer.digest_of(b'[]')}.json", b"[]"),
-    "no JSON": (f"entries/{COMPILER}/{graph_name(50)}@{transfer.digest_of(b'nonsense')}.json", b"nonsense"),
-    "a description that was changed": (f"entries/{COMPILER}/{graph_name(50)}@{'0' * 16}.json", b'{"files": {}}'),
+    "no manifest": (f"manifests/{COMPILER}/{graph_name(50)}@{sharing.digest_of(b'[]')}.json", b"[]"),
+    "no JSON": (f"manifests/{COMPILER}/{graph_name(50)}@{sharing.digest_of(b'nonsense')}.json", b"nonsense"),
+    "a manifest that was changed": (f"manifests/{COMPILER}/{graph_name(50)}@{'0' * 16}.json", b'{"files": {}}'),
 }
 
 
 @pytest.mark.parametrize("what", HOSTILE)
 def test_nothing_leads_out_of_the_cache(what, bucket, tmp_path, cache):
-    """Keys and descriptions made by somebody else: S3 lets keys have any characters."""
+    """Keys and manifests made by somebody else: S3 lets keys have any characters."""
     cache.push(bucket.url)
-    key, description = HOSTILE[what]
-    bucket.put(key, description)
-    bucket.put(transfer.object_key("aa" * 32), b"evil")
+    key, manifest = HOSTILE[what]
+    bucket.put(key, manifest)
+    for file in ("model.neff", "model.done", "../../../evil", "/evil"):
+        bucket.put(f"{key.replace('manifests/', 'graphs/').removesuffix('.json')}/{file}", b"evil")
     outer = tmp_path / "outer"
     second = CompileCache(outer / "middle" / "cache", COMPILER)
     second.path.mkdir(parents=True)
@@ -319,16 +324,17 @@ def test_nothing_leads_out_of_the_cache(what, bucket, tmp_path, cache):
     assert not list(outer.rglob("evil*"))
 
 
-def test_a_description_that_leads_out_of_a_shared_folder_reads_nothing(tmp_path, second):
+def test_a_link_that_leads_out_of_a_shared_folder_reads_nothing(tmp_path, second):
     shared, secret = tmp_path / "shared", tmp_path / "secret"
     secret.write_bytes(b"secret")
-    sha = "5" * 64
-    key, description = hostile(graph_name(1), {name: {"sha256": sha, "size": 6} for name in WHOLE})
-    for path, content in ((shared / key, description), (shared / transfer.object_key(sha), b"")):
-        path.parent.mkdir(parents=True)
-        path.write_bytes(content)
-    (shared / transfer.object_key(sha)).unlink()
-    (shared / transfer.object_key(sha)).symlink_to(secret)
+    sha = hashlib.sha256(b"secret").hexdigest()
+    key, manifest = hostile(graph_name(1), {name: {"sha256": sha, "size": 6} for name in WHOLE})
+    folder = shared / key.replace("manifests/", "graphs/").removesuffix(".json")
+    for path in ((shared / key).parent, folder):
+        path.mkdir(parents=True)
+    (shared / key).write_bytes(manifest)
+    for name in WHOLE:
+        (folder / name).symlink_to(secret)
     assert len(second.pull(str(shared)).failed) == 1
     assert second.summary().states == {} and b"secret" not in in_folder(second.path).values()
 
@@ -425,7 +431,7 @@ def test_a_read_only_folder_or_cache_fails_in_one_line():
         for path in closed:
             path.chmod(0o555)
         said = [as_nobody("pull", str(second), str(shared)), as_nobody("push", str(cache), str(shared))]
-        for path in shared.glob("objects/*/*"):
+        for path in shared.glob("graphs/*/*/*"):
             path.chmod(0o000)
         second.chmod(0o777)
         said.append(as_nobody("pull", str(second), str(shared)))

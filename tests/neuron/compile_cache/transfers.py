@@ -43,12 +43,12 @@ def contents(cache: CompileCache) -> dict[str, dict[str, bytes]]:
 def stored(objects: dict[str, bytes]) -> dict[str, list[dict[str, bytes]]]:
     """{graph: [{file: bytes}, …]} of every graph in a store, given as {key: bytes}; every one must be whole."""
     graphs = {}
-    for key, description in objects.items():
-        if not key.startswith("entries/"):
+    for key, manifest in objects.items():
+        if not key.startswith("manifests/"):
             continue
         files = {}
-        for name, facts in json.loads(description)["files"].items():
-            content = objects[f"objects/{facts['sha256'][:2]}/{facts['sha256']}"]
+        for name, facts in json.loads(manifest)["files"].items():
+            content = objects[f"{key.replace('manifests/', 'graphs/').removesuffix('.json')}/{name}"]
             assert hashlib.sha256(content).hexdigest() == facts["sha256"] and len(content) == facts["size"], key
             files[name] = content
         graphs.setdefault(key.split("/")[-1].split("@")[0], []).append(files)
