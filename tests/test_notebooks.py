@@ -1,5 +1,6 @@
 """Every notebook: executed end to end with the smoke profile, and built the way CONTRIBUTING.md says."""
 
+import ast
 import json
 import os
 import re
@@ -23,6 +24,12 @@ def read(path):
 
 def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def names_in(code: str) -> tuple[set[str], set[str]]:
+    """The names that a cell makes, and those that it reads."""
+    nodes = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)]
+    return tuple({node.id for node in nodes if isinstance(node.ctx, kind)} for kind in (ast.Store, ast.Load))
 
 
 def tagged(notebook, tag: str) -> list[int]:
@@ -52,6 +59,15 @@ class TestAsWritten:
         code = code_cells(read(path))
         if any(cell.outputs for cell in code):
             assert re.search(r"recorded on .+, \d{4}-\d\d-\d\d", code[0].outputs[-1].data["text/plain"])
+
+    def test_a_cell_run_again_finds_the_names_that_it_found_before(self, path):
+        """A later cell must not take a name that an earlier one reads; but for what is loaded anew under its name."""
+        names = [names_in(cell.source) for cell in code_cells(read(path))]
+        for place, (made, got) in enumerate(names):
+            known = got - made - {"model", "tokenizer"}
+            again = known & set().union(*(later for later, _ in names[place + 1 :]))
+            earlier = set().union(*(before for before, _ in names[:place]))
+            assert not again & earlier, f"code cell {place}"
 
     def test_opens_with_goal_time_and_prerequisites_and_ends_with_recap_and_exercise(self, path):
         cells = read(path).cells
