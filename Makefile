@@ -59,7 +59,7 @@ $(REHEARSAL_READY): $(call alive,$(REHEARSAL))
 	@bash scripts/setup.sh $(REHEARSAL) $@ $(REHEARSAL_REQUIREMENTS) 3.11
 
 rehearse: $(REHEARSAL_READY) ## the Trainium code, executed on XLA's CPU device (Python 3.11, which uv or conda fetches; no Trainium)
-	@$(REHEARSAL)/bin/python -m pytest -n 2 --dist worksteal tests/rehearsal $(TESTS)
+	@OMP_NUM_THREADS=1 TORCHINDUCTOR_COMPILE_THREADS=1 $(REHEARSAL)/bin/python -m pytest -n 2 --dist worksteal tests/rehearsal $(TESTS)
 
 $(NEWEST_READY): $(call alive,$(NEWEST))
 	@bash scripts/setup.sh $(NEWEST) $@ requirements-newest.txt
