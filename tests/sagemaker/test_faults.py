@@ -35,7 +35,6 @@ def aws(service, monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", service.url)
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
-    monkeypatch.setattr("botocore.retryhandler.delay_exponential", lambda *_: 0)
     urllib.request.urlopen(urllib.request.Request(f"{service.url}/moto-api/reset", method="POST")).read()
     service.orders.clear()
     service.asked.clear()

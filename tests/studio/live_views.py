@@ -8,7 +8,6 @@ from playwright.sync_api import Locator
 MANY = 5000  # steps: more than a training makes before it is stopped
 PROFILE, STAGE, TRAINER, TRAIN = "059664c0", "e40ef17a", "bd5a52e9", "659fa26b"  # cells of notebook 02
 SLIDERS = "5e67ec35"  # a cell of notebook 03
-SAID = "f5d1bd61"  # a cell of notebook 04
 DRAFT = "This operation lists the topics that you own."
 
 
@@ -132,7 +131,6 @@ def ask(lab: Lab) -> dict:
     asked = cell.locator("textarea").input_value()
     lab.photograph("04-asked", "ask-models")
     lab.photograph_dark("04-asked", "ask-models")
-    lab.run(SAID)  # a later cell uses the name for something else
     lab.photograph_big("04", "compare-answers", "ask-models")
     return {"pages": pages, "asked": asked, "answers": answers}
 
