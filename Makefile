@@ -12,8 +12,8 @@ DEV := $(VENV)/$(call stamp,requirements.txt requirements-dev.txt)
 alive = $(if $(shell $(1)/bin/python -c 'print(1)' 2>/dev/null),,gone)
 
 # Some images put their own packages on PYTHONPATH, where they would win over those of .venv. PYTHONOPTIMIZE takes away
-# the notebooks' checks, the others break libraries.
-unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS
+# the notebooks' checks, PYTHONDONTWRITEBYTECODE 15 seconds of every start, the others break libraries.
+unexport PYTHONPATH PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS PYTHONDONTWRITEBYTECODE
 
 # The Trainium code runs in an environment of its own: torch-xla is tied to one torch, and ends at Python 3.11 here.
 REHEARSAL := .venv-rehearsal

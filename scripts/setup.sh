@@ -5,7 +5,7 @@ set -euo pipefail
 venv=$1 stamp=$2 requirements=${3:-requirements.txt} versions=${4:-3.11 3.12 3.13}
 named="Python ${versions// /, }"
 # An image may put its own packages there, and they would win over the environment's; the others change what Python does.
-unset PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS
+unset PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONOPTIMIZE PYTHONWARNINGS PYTHONDONTWRITEBYTECODE
 
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true; }
 fits() { case " $versions " in *" $(version_of "$1") "*) return 0 ;; *) return 1 ;; esac; }

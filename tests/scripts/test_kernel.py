@@ -55,7 +55,8 @@ def test_any_jupyter_of_the_user_finds_it_and_it_runs_without_the_images_package
     manager = KernelManager(kernel_name="orpo-workshop", kernel_spec_manager=KernelSpecManager())
     assert manager.kernel_spec.display_name == "ORPO workshop"
     assert manager.kernel_spec.argv[0] == str(kernel.python)
-    assert manager.kernel_spec.env == {"PYTHONPATH": "", "PYTHONOPTIMIZE": ""}
+    unset = ("PYTHONPATH", "PYTHONOPTIMIZE", "PYTHONDONTWRITEBYTECODE")
+    assert manager.kernel_spec.env == dict.fromkeys(unset, "")
 
 
 def test_a_terminal_that_knows_ascii_only_gets_the_rest_as_question_marks(kernel, monkeypatch):
