@@ -85,6 +85,18 @@ def residual(hidden, weight, labels, learns: bool):
     return minus_p.to(hidden.dtype), logps
 
 
+@torch.no_grad()
+def predictions(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """(sum of the entropies in nats, labels that are the most likely token, labels), float32, over (N, H) and (N,)."""
+    dtype = matmul_dtype(hidden, weight)
+    low, matrix, found = hidden.to(dtype), weight.to(dtype), torch.zeros(3, device=hidden.device)
+    for rows in blocks(len(labels)):
+        logps = (low[rows] @ matrix.T).float().log_softmax(-1)
+        hits = (logps.argmax(-1) == labels[rows]).sum()
+        found += torch.stack([-(logps.exp() * logps).sum(), hits.float(), hits.new_tensor(len(logps)).float()])
+    return found
+
+
 # ── asking a model for log-probs ────────────────────────────────────────────────────────────────────────────
 
 

@@ -1,13 +1,17 @@
 """TRL's SFTTrainer with the numbers of one process, however many there are, and of a whole run, where it was resumed.
 
-TRL's own counts the rows that fill up an epoch's last batch, and its entropy is a mean of the processes' means.
+TRL's own counts the rows that fill up an epoch's last batch, and its entropy is a mean of the processes' means. It also
+makes the logits of every token, prompts included, of which the loss needs only the labelled ones: here they are made
+for those alone, in blocks, as for ORPO (`helpers.objective.chunked_logprobs`). The loss and its gradients are the same.
 """
 
 import torch
 from trl import SFTTrainer
 from trl.trainer.utils import entropy_from_logits
 
+from helpers.objective.chunked_logprobs import chunked_logps, chunking_obstacle, output_head, predictions
 from helpers.objective.labels import IGNORE
+from helpers.objective.logprobs import row_inputs
 from helpers.training.config import refuse_launchers_fsdp
 from helpers.training.draws import (
     draws_at_random,
@@ -28,6 +32,15 @@ class EvenSFTTrainer(SFTTrainer):
         refuse_too_few(self)
         if self.args.world_size > 1 and self.padding_free:
             raise ValueError("padding_free (or packing) can't be followed with several processes: leave it out")
+        self.chunked = self._plain() and chunking_obstacle(self.model) is None
+
+    def _plain(self) -> bool:
+        """True if the loss is the mean of the labelled tokens' negative log-probs, and a batch is rows of text."""
+        args = self.args
+        other = [self.padding_free, args.label_smoothing_factor, args.use_liger_kernel, args.n_gpu > 1]
+        other += [self.compute_loss_func, self.aux_loss_enabled, self.num_virtual_tokens, self.is_deepspeed_enabled]
+        other += [self.is_fsdp_enabled, getattr(self, "_is_vision_dataset", False)]
+        return args.loss_type == "nll" and self.model_accepts_loss_kwargs and not any(other)
 
     def _get_train_sampler(self, *args):
         return epoch_order(self) if draws_at_random(self.args) else super()._get_train_sampler(*args)
@@ -46,7 +59,9 @@ class EvenSFTTrainer(SFTTrainer):
         return batches, self._get_num_items_in_batch(batches, device)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """TRL's loss; what it logs of a micro-batch is a mean over the tokens of all processes."""
+        """TRL's loss; what is logged of a micro-batch is a mean over the tokens of all processes."""
+        if self.chunked and model.training and not return_outputs:
+            return self._loss_of_labels(model, inputs, num_items_in_batch)
         before = self._total_train_tokens
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.args.world_size > 1 and model.training:
@@ -58,3 +73,30 @@ class EvenSFTTrainer(SFTTrainer):
             self._metrics["train"]["entropy"][-1] = entropies / tokens
             self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return (loss, outputs) if return_outputs else loss
+
+    def _loss_of_labels(self, model, inputs, items) -> torch.Tensor:
+        """The loss from the logits of labelled tokens alone; `entropy` and `mean_token_accuracy` are logged of them."""
+        labels = inputs["labels"][:, 1:]  # position t predicts token t + 1
+        scored, read = labels != IGNORE, []
+
+        def select(hidden):
+            read.append(hidden[:, :-1][scored])
+            return read[0]
+
+        logps = chunked_logps(model, row_inputs(inputs), select, labels[scored])
+        self._note(inputs, predictions(read[0], output_head(model).weight, labels[scored]))
+        if items is None:
+            return -logps.mean()
+        # DDP divides gradients by the number of processes
+        return -logps.sum() * (self.args.world_size if self.args.average_tokens_across_devices else 1) / items
+
+    def _note(self, inputs, found: torch.Tensor) -> None:
+        """Keep what TRL logs of a micro-batch, over the tokens of all processes. `found`: see `predictions`."""
+        tokens = inputs["attention_mask"].sum() * (inputs["labels"] != IGNORE).any()
+        sums = torch.cat([found, tokens[None].to(found)])
+        entropies, hits, labelled, tokens = self.accelerator.reduce(sums, "sum").tolist()
+        self._total_train_tokens += tokens
+        logged = self._metrics["train"]
+        logged["num_tokens"] = [self._total_train_tokens]
+        logged["entropy"].append(entropies / labelled)
+        logged["mean_token_accuracy"].append(hits / labelled)
