@@ -14,6 +14,7 @@ from pathlib import Path
 from jupyter_core.paths import jupyter_data_dir
 
 NAME, DISPLAY_NAME = "orpo-workshop", "ORPO workshop"
+UNSET = ("PYTHONPATH", "PYTHONOPTIMIZE", "PYTHONDONTWRITEBYTECODE")  # what an image may have set
 
 
 def main(action: str) -> int:
@@ -60,7 +61,8 @@ def spec_of(python: Path) -> dict:
     """A kernel of an interpreter, with nothing of the server's PYTHONPATH: an image's older packages would win.
 
     Nor does PYTHONOPTIMIZE take away the notebooks' checks, nor PYTHONDONTWRITEBYTECODE, which many images set, make
-    every kernel compile its libraries anew (24 seconds in place of 9 until torch is imported). Its extension says of a cell that is run too early which
+    every kernel compile its libraries anew (24 seconds in place of 9 until torch is imported). GOMP_SPINCOUNT: as in
+    the Makefile. Its extension says of a cell that is run too early which
     cell comes first.
     """
     return {
@@ -75,7 +77,7 @@ def spec_of(python: Path) -> dict:
         "display_name": DISPLAY_NAME,
         "language": "python",
         "metadata": {"debugger": True},
-        "env": {"PYTHONPATH": "", "PYTHONOPTIMIZE": "", "PYTHONDONTWRITEBYTECODE": ""},
+        "env": dict.fromkeys(UNSET, "") | {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "20000")},
     }
 
 

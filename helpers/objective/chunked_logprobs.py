@@ -56,7 +56,7 @@ class LabelLogps(torch.autograd.Function):
                 part = minus_error.T @ scaled[rows]
                 grad_weight = part.float() if grad_weight is None else grad_weight.add_(part)
                 minus_error = None
-            grad_weight = grad_weight.to(weight.dtype)
+            grad_weight = torch.zeros_like(weight) if grad_weight is None else grad_weight.to(weight.dtype)
         return grad_hidden, grad_weight, None, None
 
 

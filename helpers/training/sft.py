@@ -98,5 +98,5 @@ class EvenSFTTrainer(SFTTrainer):
         self._total_train_tokens += tokens
         logged = self._metrics["train"]
         logged["num_tokens"] = [self._total_train_tokens]
-        logged["entropy"].append(entropies / labelled)
-        logged["mean_token_accuracy"].append(hits / labelled)
+        logged["entropy"].append(entropies / max(labelled, 1))
+        logged["mean_token_accuracy"].append(hits / max(labelled, 1))

@@ -172,3 +172,10 @@ def test_models_for_which_a_short_cut_is_wrong_are_told_apart(name, tokenized):
                 for layout in ("rows", "shared")
             )
         torch.testing.assert_close(rows, shared, rtol=1e-4, atol=1e-4)
+
+
+def test_no_row_at_all_gives_gradients_of_zero():
+    """A process whose rows teach nothing takes part in the backward pass all the same."""
+    hidden, weight = torch.ones(0, 4, requires_grad=True), torch.ones(7, 4, requires_grad=True)
+    LabelLogps.apply(hidden, weight, torch.zeros(0, dtype=torch.long)).sum().backward()
+    assert hidden.grad.shape == (0, 4) and torch.equal(weight.grad, torch.zeros(7, 4))

@@ -56,7 +56,7 @@ def test_any_jupyter_of_the_user_finds_it_and_it_runs_without_the_images_package
     assert manager.kernel_spec.display_name == "ORPO workshop"
     assert manager.kernel_spec.argv[0] == str(kernel.python)
     unset = ("PYTHONPATH", "PYTHONOPTIMIZE", "PYTHONDONTWRITEBYTECODE")
-    assert manager.kernel_spec.env == dict.fromkeys(unset, "")
+    assert manager.kernel_spec.env == dict.fromkeys(unset, "") | {"GOMP_SPINCOUNT": "20000"}
 
 
 def test_a_terminal_that_knows_ascii_only_gets_the_rest_as_question_marks(kernel, monkeypatch):
