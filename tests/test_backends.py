@@ -171,11 +171,11 @@ def test_classes_of_the_cpu_are_the_workshops_own():
 
     from helpers.training.dpo import DPOConfig, DPOTrainer
     from helpers.training.orpo import ORPOConfig, ORPOTrainer
-    from helpers.training.sft import EvenSFTTrainer
+    from helpers.training.sft import SFTTrainer
 
     backend = detect(machine=LAPTOP)
     assert (backend.trainer("orpo"), backend.config("orpo")) == (ORPOTrainer, ORPOConfig)
-    assert (backend.trainer("sft"), backend.config("sft")) == (EvenSFTTrainer, SFTConfig)
+    assert (backend.trainer("sft"), backend.config("sft")) == (SFTTrainer, SFTConfig)
     assert (backend.trainer("dpo"), backend.config("dpo")) == (DPOTrainer, DPOConfig)
 
 

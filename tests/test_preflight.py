@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from helpers.files import REPOSITORY
-from helpers.preflight import jupyter, limits, packages, readiness, times
+from helpers.preflight import jupyter, packages, readiness, times
 from helpers.preflight.cores import cores_check
+from helpers.runs import limits
 from helpers.training.profiles import PROFILES, get_profile
 
 

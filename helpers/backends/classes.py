@@ -11,9 +11,9 @@ def torch_classes(method: str) -> tuple[type, type]:
     if method == "sft":
         from trl import SFTConfig
 
-        from helpers.training.sft import EvenSFTTrainer
+        from helpers.training.sft import SFTTrainer
 
-        return EvenSFTTrainer, SFTConfig
+        return SFTTrainer, SFTConfig
     if method == "dpo":
         from helpers.training.dpo import DPOConfig, DPOTrainer
 

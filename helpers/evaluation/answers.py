@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from helpers.evaluation.intervals import percentile_interval, resample_weights
 from helpers.objective.logprobs import evaluating
+from helpers.runs.memory import release_memory
 
 
 def generate_answers(
@@ -62,6 +63,7 @@ def generate_answers(
             )
             new_tokens = output[:, inputs["input_ids"].shape[1] :]
             answers += [text.strip() for text in tokenizer.batch_decode(new_tokens, skip_special_tokens=True)]
+            release_memory()  # of keys and values, half a GiB for 50 prompts of the laptop's model
     return answers
 
 

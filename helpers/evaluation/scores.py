@@ -14,6 +14,7 @@ from helpers.evaluation.intervals import bootstrap_ci
 from helpers.objective.chunked_logprobs import chunking_obstacle
 from helpers.objective.logprobs import evaluating, pair_logps
 from helpers.objective.odds_ratio import log_odds
+from helpers.runs.memory import release_memory
 
 
 def wins(margins: np.ndarray) -> np.ndarray:
@@ -62,6 +63,7 @@ def measure_pairs(model, batches: Iterable[dict], groups=None) -> PairScores:
         chunked = chunking_obstacle(model) is None
         on_device = ({key: tensor.to(model.device) for key, tensor in batch.items()} for batch in batches)
         measured = [pair_logps(model, batch, chunked) for batch in on_device]
+    release_memory()
     chosen, rejected = (torch.cat(side).cpu().numpy() for side in zip(*measured, strict=True))
     return PairScores(chosen, rejected, groups)
 

@@ -1,7 +1,7 @@
 """Is this machine ready? `python -m helpers.preflight [--json]` prints OK or FAIL with the fix; exit code 0 or 1.
 
-`readiness` asks about Python, packages, kernel, widgets, memory, processors, disk and base model; `limits` reads what a
-container may use. Backends and everything above may import this room; it imports `files`, `runs` and `training`.
+`readiness` asks about Python, packages, kernel, widgets, memory, processors, disk and base model. Backends and
+everything above may import this room; it imports `files`, `runs` and `training`.
 """
 
 from helpers import exports

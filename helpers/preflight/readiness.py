@@ -8,11 +8,11 @@ from pathlib import Path
 import psutil
 
 from helpers.files import cache_folder
-from helpers.preflight import limits
 from helpers.preflight.check import Check
 from helpers.preflight.cores import cores_check
 from helpers.preflight.jupyter import kernel_check, widgets_check
 from helpers.preflight.packages import installed, packages_check, pythonpath_check
+from helpers.runs import limits
 from helpers.runs.folder import runs_folder
 from helpers.training.profiles import Profile, get_profile
 

@@ -1,4 +1,4 @@
-"""Trainers on PyTorch: the profile, the base model, the arguments and adapter that SFT and ORPO share, ORPO and DPO.
+"""Trainers on PyTorch: the profile, the base model, the arguments and adapter that SFT and ORPO share, and each.
 And the arithmetic on paper that others build on: a model's sizes (`sizes`), a step's memory and work (`step_memory`).
 
 Evaluation, neuron and everything above may import this room; it imports `objective`, `data` and `runs`.
@@ -13,6 +13,7 @@ __all__, __getattr__, __dir__ = exports(
         "base_model": "find_base_model load_base load_config load_model load_tokenizer",
         "recipe": "lora price_of_a_step training_arguments",
         "stages": "find_stage load_trained train_stage",
+        "sft": "SFTTrainer",
         "orpo": "ORPOConfig ORPOTrainer",
     },
 )

@@ -1,19 +1,25 @@
 """What SFT and ORPO share, so that only the objective differs: training arguments, adapter, settings, summary."""
 
+import math
 import os
 import time
+from pathlib import Path
 
+import psutil
 import torch
 from peft import LoraConfig
 
 from helpers.data.collate import PreferenceCollator
 from helpers.data.tokenize import tokenize_preferences
+from helpers.files import read_json
 from helpers.objective.logprobs import pair_logps
 from helpers.objective.odds_ratio import orpo_loss
+from helpers.runs import limits
 from helpers.runs.machine import fast_bf16, peak_memory_bytes
 from helpers.runs.memory import release_memory
 
 PAIRS_A_BATCH = 8
+SCARCE = 4 * 2**30  # bytes, with the base model loaded: a machine of 4 GiB has less
 
 
 def training_arguments(profile, run, stage) -> dict:
@@ -26,7 +32,8 @@ def training_arguments(profile, run, stage) -> dict:
     return {
         "output_dir": str(stage.checkpoints),
         "max_steps": profile.steps,
-        "per_device_train_batch_size": profile.pairs_per_step,
+        "per_device_train_batch_size": (together := pairs_at_once(profile, stage)),
+        "gradient_accumulation_steps": profile.pairs_per_step // together,
         "learning_rate": profile.learning_rate,
         "warmup_steps": max(1, profile.steps // 20),
         "max_length": profile.max_length,
@@ -41,6 +48,23 @@ def training_arguments(profile, run, stage) -> dict:
         "disable_tqdm": True,  # LiveMonitor shows the progress
         "report_to": [],
     }
+
+
+def pairs_at_once(profile, stage, free: int | None = None) -> int:
+    """Pairs of a step whose activations are in memory together: half where less than `SCARCE` bytes are free.
+
+    The update is the same up to rounding. A stopped stage goes on as it began: Trainer takes a batch's size from the
+    checkpoint and the number of batches from the arguments.
+    """
+    pairs = profile.pairs_per_step
+    if checkpoint := stage.last_checkpoint():
+        began = read_json(Path(checkpoint) / "trainer_state.json", {}).get("train_batch_size")
+        return began if began and pairs % began == 0 else pairs
+    if training_device() != "cpu" or pairs % 2:
+        return pairs
+    if free is None:
+        free = min(psutil.virtual_memory().available, limits.memory_left() or math.inf)
+    return pairs // 2 if free < SCARCE else pairs
 
 
 def training_device() -> str:
@@ -112,6 +136,11 @@ def price_of_a_step(trainer, pairs) -> dict[str, tuple[float, float]]:
     return measured
 
 
+def pairs_of_a_step(args) -> int:
+    """Pairs that an update sees, in one process."""
+    return args.per_device_train_batch_size * args.gradient_accumulation_steps
+
+
 def training_summary(trainer, monitor) -> dict:
     """Seconds of training alone (the live measurements taken out), tokens a second, steps, memory."""
     state = trainer.state
@@ -127,6 +156,6 @@ def training_summary(trainer, monitor) -> dict:
         "precision": "bf16 autocast" if trainer.args.bf16 else "float32",
         "layout": getattr(trainer.args, "layout", "rows"),
         "steps": state.global_step,
-        "pairs": state.global_step * trainer.args.per_device_train_batch_size,
+        "pairs": state.global_step * pairs_of_a_step(trainer.args),
         "peak_memory_bytes": peak_memory_bytes(),
     }

@@ -6,7 +6,7 @@ for those alone, in blocks, as for ORPO (`helpers.objective.chunked_logprobs`). 
 """
 
 import torch
-from trl import SFTTrainer
+from trl import SFTTrainer as TRLsTrainer
 from trl.trainer.utils import entropy_from_logits
 
 from helpers.objective.chunked_logprobs import chunked_logps, chunking_obstacle, output_head, predictions
@@ -22,7 +22,7 @@ from helpers.training.draws import (
 )
 
 
-class EvenSFTTrainer(SFTTrainer):
+class SFTTrainer(TRLsTrainer):
     """Train on the output of `helpers.data.sft_features`, or on whatever TRL's SFTTrainer takes."""
 
     def __init__(self, *args, **kwargs):

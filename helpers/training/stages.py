@@ -15,7 +15,7 @@ from helpers.runs.told import Refused, RunFirst, Stopped
 from helpers.training.autocast import adapters_cast_once, round_frozen
 from helpers.training.base_model import load_model
 from helpers.training.draws import draw_as_a_whole_run
-from helpers.training.recipe import stage_settings, training_device, training_summary
+from helpers.training.recipe import pairs_of_a_step, stage_settings, training_device, training_summary
 
 SETTINGS_OF_A_TRAINER = {  # setting of a stage: argument of a trainer
     "learning_rate": "learning_rate",
@@ -200,6 +200,8 @@ def refuse_other_settings(trainer, stage) -> None:
     """Raise a RuntimeError for a trainer whose arguments are not those that the stage is named by."""
     for name, argument in SETTINGS_OF_A_TRAINER.items():
         wanted, found = stage.settings.get(name), getattr(trainer.args, argument, None)
+        if name == "pairs_per_step" and found is not None:
+            found = pairs_of_a_step(trainer.args)
         if name in stage.settings and found is not None and found != wanted:
             raise Refused(
                 f"the trainer has {argument}={found}, the stage {stage.path.name} has {name} {wanted}: set profile = "

@@ -29,8 +29,6 @@ PAIRS_A_STEP = 2
 COUNTED_BEFORE = 7  # graphs of Optimum Neuron's SFT trainer, as we once counted them
 DPO_GRAPHS = 7  # ORPO's six, and one that gives the reference log-probs
 
-every_architecture = pytest.mark.parametrize("architecture", ["llama", "qwen3"])
-
 
 class CountGraphs(TrainerCallback):
     """How many graphs there were at the end of each step."""
@@ -88,7 +86,7 @@ def graphs(tmp_path):
     return count
 
 
-@every_architecture
+@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
 def test_lengths_add_no_graph_and_orpo_needs_no_more_than_sft(graphs, architecture):
     sft, orpo = graphs("sft", architecture), graphs("orpo", architecture)
     assert orpo[SETTLED - 1 : STEPS] == [orpo[SETTLED - 1]] * 21, "twenty further steps"
@@ -101,9 +99,8 @@ def test_dpo_needs_one_graph_more_for_its_reference(graphs):
     assert dpo[-1] == DPO_GRAPHS
 
 
-@every_architecture
-def test_shared_rows_need_no_more_graphs(graphs, architecture):
-    counted = graphs("orpo", architecture, layout="shared")
+def test_shared_rows_need_no_more_graphs(graphs):
+    counted = graphs("orpo", "qwen3", layout="shared")
     assert counted[SETTLED - 1 : STEPS] == [counted[SETTLED - 1]] * 21 and counted[-1] <= COUNTED_BEFORE
 
 
@@ -115,11 +112,10 @@ def test_checkpoints_add_no_graph(graphs, tmp_path):
     assert counted[7] == counted[STEPS - 1] and counted[-1] <= COUNTED_BEFORE
 
 
-@every_architecture
-def test_accumulation_and_lora_settle_too(graphs, architecture):
+def test_accumulation_and_lora_settle_too(graphs):
     """The epoch ends within an update: 46 batches, three an update."""
     settings = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 3, "lora_rank": 4}
-    counted = graphs("orpo", architecture, **settings, max_steps=16)
+    counted = graphs("orpo", "qwen3", **settings, max_steps=16)
     assert len(counted) == 17 and counted[SETTLED - 1 : 16] == [counted[SETTLED - 1]] * 14
     assert counted[-1] <= COUNTED_BEFORE
 

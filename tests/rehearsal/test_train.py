@@ -1,4 +1,7 @@
-"""scripts/train.py on the rehearsal's XLA device, started as a user starts it: all methods, both architectures."""
+"""scripts/train.py on the rehearsal's XLA device, started as a user starts it: all methods, each on one architecture.
+
+A start costs a minute of processor time; what architectures and methods do in common is tested in one process.
+"""
 
 import json
 import math
@@ -33,16 +36,21 @@ def graphs(said: str) -> int:
     return int(re.search(r"XLA compiled (\d+) graphs$", said, re.MULTILINE)[1])
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen3"])
-def path(request, tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp(request.param), request.param)
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("llama"), "llama")
 
 
-def test_both_methods_and_layouts_learn_and_orpo_compiles_no_more_than_sft(path, tmp_path):
+@pytest.fixture(scope="module")
+def qwen3(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("qwen3"), "qwen3")
+
+
+def test_both_methods_and_layouts_learn_and_orpo_compiles_no_more_than_sft(llama, tmp_path):
     compiled, losses = {}, {}
     for name in ("sft", "orpo rows", "orpo shared"):
         method, *layout = name.split()
-        options = ("--method", method, "--model", path, "--learning_rate", "1e-2", "--bf16", "False")
+        options = ("--method", method, "--model", llama, "--learning_rate", "1e-2", "--bf16", "False")
         done = start(tmp_path / name, *options, *(("--layout", *layout) if layout else ()), *SHORT)
         assert done.returncode == 0, done.stderr[-2000:]
         assert "stood in for, in one process: neuronx_distributed" in done.stdout
@@ -71,19 +79,19 @@ def test_dpo_starts_at_the_reference_and_saves_a_model(tmp_path):
     assert (tmp_path / "out" / "dpo" / "model" / "model.safetensors").is_file()
 
 
-def test_the_saved_model_is_an_ordinary_one(path, tmp_path):
-    options = ("--method", "orpo", "--model", path, "--bf16", "True", "--zero_1", "False", "--learning_rate", "1e-2")
+def test_the_saved_model_is_an_ordinary_one(qwen3, tmp_path):
+    options = ("--method", "orpo", "--model", qwen3, "--bf16", "True", "--zero_1", "False", "--learning_rate", "1e-2")
     done = start(tmp_path, *options, *SHORT)
     assert done.returncode == 0, done.stderr[-2000:]
-    model, before = load_model(str(tmp_path / "orpo" / "model")), load_model(path)
+    model, before = load_model(str(tmp_path / "orpo" / "model")), load_model(qwen3)
     moved = [not torch.equal(a, b) for a, b in zip(model.parameters(), before.parameters(), strict=True)]
     assert all(moved), "every weight was trained and saved under its ordinary name"
     row = real_pairs(1, load_tokenizer(SMOKE))[0]
     assert torch.isfinite(model(torch.tensor([row["chosen_input_ids"]])).logits).all()
 
 
-def test_lora_saves_an_adapter(path, tmp_path):
-    done = start(tmp_path, "--method", "orpo", "--model", path, "--lora_rank", "4", "--learning_rate", "1e-2", *SHORT)
+def test_lora_saves_an_adapter(qwen3, tmp_path):
+    done = start(tmp_path, "--method", "orpo", "--model", qwen3, "--lora_rank", "4", "--learning_rate", "1e-2", *SHORT)
     assert done.returncode == 0, done.stderr[-2000:]
     adapters = list((tmp_path / "orpo" / "model").rglob("adapter_model.safetensors"))
     assert len(adapters) == 1
@@ -91,8 +99,8 @@ def test_lora_saves_an_adapter(path, tmp_path):
     assert lora_b and all(weight.abs().max() > 0 for weight in lora_b)
 
 
-def test_precompiling_saves_nothing(path, tmp_path):
-    options = ("--method", "orpo", "--model", path, *SHORT)
+def test_precompiling_saves_nothing(llama, tmp_path):
+    options = ("--method", "orpo", "--model", llama, *SHORT)
     done = start(tmp_path / "out", *options, NEURON_EXTRACT_GRAPHS_ONLY="1")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "nothing is saved" in done.stdout and not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.files import REPOSITORY
-from helpers.preflight import limits
+from helpers.runs import limits
 
 GIB = 2**30
 

@@ -9,7 +9,7 @@ from helpers.runs.folder import Run
 from helpers.training.base_model import smoke_model
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
 from helpers.training.profiles import PROFILES
-from helpers.training.recipe import lora, lora_config, training_arguments
+from helpers.training.recipe import SCARCE, lora, lora_config, pairs_at_once, training_arguments
 
 SMOKE = replace(PROFILES["smoke"], steps=1)
 
@@ -28,6 +28,31 @@ def test_a_gpu_is_left_unused_where_the_cpu_was_asked_for(tmp_path, monkeypatch)
     assert not training_arguments(SMOKE, run, run.stage("sft"))["use_cpu"]
     monkeypatch.setenv("WORKSHOP_BACKEND", "cpu")
     assert training_arguments(SMOKE, run, run.stage("sft"))["use_cpu"]
+
+
+def test_where_memory_is_scarce_a_step_takes_its_pairs_in_two_parts(tmp_path):
+    run = Run(tmp_path / "run", SMOKE)
+    stage = run.stage("sft")
+    assert pairs_at_once(SMOKE, stage, free=SCARCE) == SMOKE.pairs_per_step == 4
+    assert pairs_at_once(SMOKE, stage, free=SCARCE - 1) == 2
+    assert pairs_at_once(replace(SMOKE, pairs_per_step=3), stage, free=0) == 3, "an odd number stays together"
+
+
+def test_a_stopped_stage_goes_on_in_the_parts_that_it_began_with(tmp_path, tokenized, tokenizer):
+    """Whatever is free by then: the parts of the checkpoint, and the same model as one that was not stopped."""
+    run = Run(tmp_path / "run", SMOKE)
+    run.write_results(machine={"gflops": 1.0, "bf16_gflops": 1.0})
+    stage, ends = run.stage("orpo"), {}
+    for free, steps in ((0, 2), (2 * SCARCE, 4)):
+        size = pairs_at_once(SMOKE, stage, free=free)
+        assert size == 2
+        settings = training_arguments(SMOKE, run, stage)
+        settings |= {"per_device_train_batch_size": size, "gradient_accumulation_steps": 2, "max_steps": steps}
+        args = ORPOConfig(**settings | {"save_steps": 2, "warmup_steps": 0, "lr_scheduler_type": "constant"})
+        trainer = ORPOTrainer(smoke_model(0), args, tokenized, processing_class=tokenizer)
+        trainer.train(resume_from_checkpoint=stage.last_checkpoint())
+        ends[free] = trainer.state
+    assert ends[2 * SCARCE].train_batch_size == 2 and ends[2 * SCARCE].epoch == 4, "4 pairs an epoch, 4 a step"
 
 
 def test_what_orpo_can_not_follow_is_refused(tmp_path, tokenized, tokenizer):

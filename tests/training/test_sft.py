@@ -3,13 +3,14 @@
 import pytest
 import torch
 from peft import LoraConfig
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
+from trl import SFTTrainer as TRLsTrainer
 
 from helpers.data.tokenize import tokenize_preferences
 from helpers.data.trl_format import sft_features
 from helpers.objective.chunked_logprobs import LOGIT_ROWS, predictions
 from helpers.training.base_model import SMOKE, load_tokenizer, smoke_model
-from helpers.training.sft import EvenSFTTrainer
+from helpers.training.sft import SFTTrainer
 from tests.conftest import make_pairs
 
 LORA = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -37,7 +38,7 @@ def trained(kind, features, folder, peft_config=None, **settings):
 def test_it_trains_what_trl_trains(features, tmp_path, settings):
     if "gradient_accumulation_steps" in settings:
         settings |= {"per_device_train_batch_size": 2}
-    ours, theirs = (trained(kind, features, tmp_path, **settings) for kind in (EvenSFTTrainer, SFTTrainer))
+    ours, theirs = (trained(kind, features, tmp_path, **settings) for kind in (SFTTrainer, TRLsTrainer))
     assert ours.chunked
     for mine, reference in zip(ours.state.log_history[:3], theirs.state.log_history[:3], strict=True):
         for name in ("loss", "grad_norm", "mean_token_accuracy", "num_tokens"):
@@ -51,7 +52,7 @@ def test_it_trains_what_trl_trains(features, tmp_path, settings):
 def test_evaluation_is_trls(features, tmp_path):
     """With the same weights it has the same loss on held-out rows."""
     ours, theirs = (
-        trained(kind, features, tmp_path, max_steps=1, learning_rate=0.0) for kind in (EvenSFTTrainer, SFTTrainer)
+        trained(kind, features, tmp_path, max_steps=1, learning_rate=0.0) for kind in (SFTTrainer, TRLsTrainer)
     )
     measured = [trainer.evaluate(trainer.train_dataset)["eval_loss"] for trainer in (ours, theirs)]
     assert measured[0] == pytest.approx(measured[1], rel=1e-6)
@@ -61,7 +62,7 @@ def test_evaluation_is_trls(features, tmp_path):
     "settings", [{"loss_type": "dft"}, {"label_smoothing_factor": 0.1}, {"padding_free": True, "max_length": None}]
 )
 def test_another_loss_or_batch_is_left_to_trl(features, tmp_path, settings):
-    ours, theirs = (trained(kind, features, tmp_path, **settings) for kind in (EvenSFTTrainer, SFTTrainer))
+    ours, theirs = (trained(kind, features, tmp_path, **settings) for kind in (SFTTrainer, TRLsTrainer))
     assert not ours.chunked
     losses = [[line["loss"] for line in trainer.state.log_history[:3]] for trainer in (ours, theirs)]
     assert losses[0] == losses[1]

@@ -70,10 +70,10 @@ def sft_trainer(settings: dict, features: Dataset, given: dict):
     """SFT's, with what scripts/train.py sets."""
     from trl import SFTConfig
 
-    from helpers.training.sft import EvenSFTTrainer
+    from helpers.training.sft import SFTTrainer
 
     plain = {"bf16": False, "completion_only_loss": True, "gradient_checkpointing": False}
-    return EvenSFTTrainer(smoke_model(0), SFTConfig(**plain | settings), train_dataset=features, **given)
+    return SFTTrainer(smoke_model(0), SFTConfig(**plain | settings), train_dataset=features, **given)
 
 
 if __name__ == "__main__":
