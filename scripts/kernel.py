@@ -60,8 +60,8 @@ def spec_of(python: Path) -> dict:
     """A kernel of an interpreter, with nothing of the server's PYTHONPATH: an image's older packages would win.
 
     Nor does PYTHONOPTIMIZE take away the notebooks' checks, nor PYTHONDONTWRITEBYTECODE, which many images set, make
-    every kernel compile its libraries anew (24 seconds in place of 9 until torch is imported). Its extension says of a cell that is run too early which
-    cell comes first.
+    every kernel compile its libraries anew (24 seconds in place of 9 until torch is imported). Its extension says
+    of a cell that is run too early which cell comes first, and shows speaker notes.
     """
     return {
         "argv": [
