@@ -62,8 +62,7 @@ def spec_of(python: Path) -> dict:
 
     Nor does PYTHONOPTIMIZE take away the notebooks' checks, nor PYTHONDONTWRITEBYTECODE, which many images set, make
     every kernel compile its libraries anew (24 seconds in place of 9 until torch is imported). GOMP_SPINCOUNT: as in
-    the Makefile. Its extension says of a cell that is run too early which
-    cell comes first.
+    the Makefile. Its extension says of a cell that is run too early which cell comes first, and shows speaker notes.
     """
     return {
         "argv": [

@@ -5,6 +5,8 @@ objective_plots   the formula as pictures              bench_plot      a recorde
 notebook          figures and answers in a notebook    widgets         live monitor of a training
 explorer          sliders over the objective           cache_browser   the Neuron compile cache
 report            report.html of a run                 data_plots      what a data set is like
+speaker_notes     what to say about a cell
+report_page       the template of its page             report_words    what it says of a run in words
 plan_plots        plans of trainings as figures        planner_view     sliders over a plan
 stop_button       ends a training early               pages           what the views that turn pages share
 speakers          a run's models, to be asked         answers_view    answers side by side, and a box to ask
@@ -36,5 +38,6 @@ __all__, __getattr__, __dir__ = exports(
         "data_view": "browse_pairs",
         "recorded_training": "replay",
         "chat_view": "show_chat",
+        "speaker_notes": "notes_page",
     },
 )

@@ -1,4 +1,7 @@
-"""A cell that is run too early: Jupyter says in one line which cell comes first. The workshop's kernel loads this."""
+"""What the workshop's kernel loads: for a cell that is run too early Jupyter says in one line which cell comes first.
+
+It also shows the speaker notes, where they are asked for.
+"""
 
 import ast
 import json
@@ -6,11 +9,13 @@ import os
 from pathlib import Path
 
 from helpers.files import REPOSITORY
+from helpers.show.speaker_notes import show_notes
 
 
 def load_ipython_extension(shell) -> None:
-    """Look at each NameError of this kernel before it is shown."""
+    """Look at each NameError of this kernel before it is shown, and show speaker notes if they are asked for."""
     shell.set_custom_exc((NameError,), show_what_comes_first)
+    show_notes(shell)
 
 
 def show_what_comes_first(shell, kind, error, trace, tb_offset=None) -> None:

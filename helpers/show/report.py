@@ -1,4 +1,4 @@
-"""report.html: one page of a run that reads without network: numbers, figures, answers, and what each cell printed."""
+"""report.html: one page of a run to send on, without network: its result, figures, answers, and how to repeat it."""
 
 import base64
 import re
@@ -6,79 +6,22 @@ from pathlib import Path
 
 import mistune
 import nbformat
-from jinja2 import Environment
 from markupsafe import Markup, escape
 
-from helpers.evaluation.methods import METHODS
+from helpers.data.schema import SIDES
+from helpers.evaluation.methods import METHODS, look
 from helpers.evaluation.tables import ROWS, labelled, on_same_pairs, result_cell
-from helpers.files import read_json, write_text
+from helpers.files import read_json, read_lines, write_text
 from helpers.runs.machine import clock
-from helpers.show.notebook import figure_image
-from helpers.show.run_plots import plot_results
+from helpers.show.notebook import as_html, figure_image, spoken
+from helpers.show.report_page import STYLE, TEMPLATE
+from helpers.show.report_words import command_text, facts, question_text, result_text
+from helpers.show.run_plots import plot_monitor, plot_results
 
 MARKDOWN = mistune.create_markdown(escape=True, plugins=["table"])
 ANSWERS_SHOWN = 12
-TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ name }} · ORPO workshop</title>
-<style>
-:root { color-scheme: light dark; --line: #8886; --soft: #8881; }
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); padding-bottom: .2rem; }
-table { border-collapse: collapse; width: 100%; } .wide { overflow-x: auto; margin: .8rem 0; }
-th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-bottom: 1px solid var(--line); }
-.answers table { table-layout: fixed; min-width: 46rem; } .answers td { overflow-wrap: anywhere; }
-pre { background: var(--soft); padding: .6rem .8rem; overflow-x: auto; font-size: 13px; white-space: pre-wrap; }
-img { max-width: 100%; height: auto; background: white; border-radius: 4px; }
-summary { cursor: pointer; font-weight: 600; padding: .4rem 0; } .note { opacity: .8; font-size: 14px; }
-.failed { border-left: 4px solid #D55E00; }
-</style></head><body>
-<h1>Run {{ name }}</h1>
-<p>Profile <b>{{ results.profile }}</b>, seed {{ results.seed }}, {{ results.date[:16] | replace("T", " ") }} UTC.
-{{ results.machine.cpu }}, {{ results.machine.cores }} cores,
-{{ "%.0f" | format(results.machine.memory / 2**30) }} GiB, accelerator: {{ results.machine.accelerator }}.
-{% if results.run %}{{ results.run.status | capitalize }}; the notebooks took {{ clock(results.run.seconds) }},
-peak memory {{ "%.1f" | format(results.run.peak_memory_bytes / 2**30) }} GiB.{% endif %}</p>
-{% if methods %}
-<h2>Held out</h2>
-{% for columns in tables %}{% if not loop.first %}<p>Measured on other pairs:</p>{% endif %}
-<div class="wide"><table><thead><tr><th></th>
-{% for label in columns %}<th>{{ label }}</th>{% endfor %}</tr></thead>
-<tbody>{% for label, row in rows.items() %}{% if measured(columns, row[0]) %}<tr><th>{{ label }}</th>
-{% for result in columns.values() %}<td>{{ cell(result, *row) }}</td>{% endfor %}</tr>{% endif %}{% endfor %}
-</tbody></table></div>{% endfor %}
-{% if gain %}<p>ORPO − SFT, paired:
-{% if "answers_right" in gain %}answers accepted <b>{{ cell(gain, "answers_right", "+.1f", 100) }} points</b> greedy,
-<b>{{ cell(gain, "sampled_answers_right", "+.1f", 100) }} points</b> sampled;
-{% endif %}preference accuracy <b>{{ cell(gain, "preference_accuracy", "+.1f", 100) }} points</b>.</p>{% endif %}
-<p class="note">Intervals: 95% bootstrap over {{ "services" if services else "pairs" }}.
-{{ methods.values() | map(attribute="n") | first }} held-out pairs{% if services %}, from services never trained on
-{%- endif %}. Log-probs are means per token, in nats.
-{% if "dpo" in methods %}Pairs and seconds of DPO and RLHF are those of their last stage.{% endif %}</p>
-{% if results.profile == "smoke" %}<p class="note"><b>Smoke profile:</b> a toy model of random weights; these numbers
-only show that everything runs.</p>{% endif %}
-{{ overview }}
-{% endif %}
-{% if results.generations %}
-<h2>Before and after</h2>
-{% if results.generations[0].accepted %}<p class="note">✓ accepted by the checker, ✗ not.</p>{% endif %}
-<div class="wide answers"><table><thead><tr><th>question</th><th>documentation</th>
-{% for method in answered %}<th>{{ looks[method].label }}</th>{% endfor %}</tr></thead>
-<tbody>{% for row in results.generations[:shown] %}<tr><td>{{ row.prompt }}</td><td>{{ row.reference }}</td>
-{% for method in answered %}<td>
-{%- if row.accepted %}{{ "✓" if row.accepted[method] else "✗" }} {% endif %}{{ row[method] or "(nothing)" }}</td>
-{%- endfor %}</tr>{% endfor %}</tbody></table></div>
-{% endif %}
-<h2>Notebooks</h2>
-{% for notebook in notebooks %}
-<details {{ "open" if notebook.failed }}><summary>{{ notebook.name }}{% if notebook.seconds %}
- · {{ clock(notebook.seconds) }}{% endif %}{% if notebook.failed %} · failed{% endif %}</summary>
-{% for part in notebook.parts %}{{ part }}{% endfor %}</details>
-{% endfor %}
-<h2>Versions</h2><pre>{% for package, version in results.versions.items() %}{{ package }} {{ version }}
-{% endfor %}</pre>
-</body></html>
-""")
+CONTENTS = Markup("<!-- contents -->")  # stands for them until the sections are there
+TOLD = ("method", "source", "model", "seed")  # settings that the report tells elsewhere, or that name folders
 
 
 def write_report(run_path: Path) -> Path:
@@ -87,16 +30,29 @@ def write_report(run_path: Path) -> Path:
     methods = side_by_side(results)
     groups = on_same_pairs(methods)
     answered = [method for method in methods if any(method in row for row in results.get("generations", []))]
-    done = read_json(run_path / "state.json", {}).get("done", {})
+    state = read_json(run_path / "state.json", {})
+    done = state.get("done", {})
+    settings = {name: result["settings"] for name, result in methods.items() if "settings" in result}
     notebooks = [
         read_notebook(path, done.get(path.stem, {}).get("seconds"))
         for path in sorted((run_path / "notebooks").glob("*.ipynb"))
     ]
     page = TEMPLATE.render(
         name=run_path.name,
+        style=Markup(STYLE),
+        contents=CONTENTS,
+        question=question_text(results, methods),
+        result=result_text(results),
+        command=command_text(results, state),
+        facts=facts(results),
+        settings=settings,
+        setting_names=list(dict.fromkeys(key for each in settings.values() for key in each if key not in TOLD)),
+        with_code=lambda text: Markup(as_html(text)),
+        spoken=spoken,
+        curves=curves(run_path, methods),
         results=results,
         methods=methods,
-        tables=[labelled(group, {} if number else results.get("baselines")) for number, group in enumerate(groups)],
+        tables=tables_of(groups, results.get("baselines")),
         measured=lambda columns, key: any(result.get(key) is not None for result in columns.values()),
         answered=answered,
         shown=ANSWERS_SHOWN,
@@ -110,8 +66,15 @@ def write_report(run_path: Path) -> Path:
         clock=clock,
     )
     target = run_path / "report.html"
-    write_text(target, page)
+    write_text(target, with_contents(page))
     return target
+
+
+def with_contents(page: str) -> str:
+    """The page with a list of its sections, which link to them."""
+    sections = re.findall(r'<h2 id="([\w-]+)">(.+?)</h2>', page)
+    entries = "".join(f'<li><a href="#{place}">{title}</a></li>' for place, title in sections)
+    return page.replace(CONTENTS, f"<ul>{entries}</ul>", 1)
 
 
 def side_by_side(results: dict) -> dict[str, dict]:
@@ -121,16 +84,55 @@ def side_by_side(results: dict) -> dict[str, dict]:
     return {name: found[name] for name in METHODS if name in found}
 
 
+def tables_of(groups: list[dict], baselines: dict | None) -> list[tuple[str, dict]]:
+    """(heading, {label: result}) of each table of held-out results: a group of methods each, then the baselines."""
+    tables = [("Measured on other pairs:" if number else "", labelled(group)) for number, group in enumerate(groups)]
+    return tables + ([("Without a language model:", labelled({}, baselines))] if baselines else [])
+
+
 def overview(methods: dict, baselines: dict | None = None) -> Markup:
     """The figure that sums the run up."""
-    image = figure_image(plot_results(methods, baselines=baselines), "") if methods else None
-    alt = "Preference accuracy with intervals and log-probs of chosen and rejected answers, by method"
-    return inline_image(base64.b64encode(image.data).decode(), alt) if image else Markup()
+    if not methods:
+        return Markup()
+    told = [(row, key) for row, key in ROWS.items() if key[0] in ("answers_right", "preference_accuracy")]
+    values = (f"{row}: {each_method(methods, *key)}" for row, key in told)
+    return figure_of(
+        plot_results(methods, baselines=baselines),
+        "What each method reaches, with 95% intervals, and its log-probs",
+        f"What each method reaches. {'; '.join(values)}.",
+    )
+
+
+def each_method(methods: dict, key: str, form: str) -> str:
+    """A measure of all methods in words."""
+    return ", ".join(f"{look(name).label} {result_cell(result, key, form)}" for name, result in methods.items())
+
+
+def curves(run_path: Path, methods: dict) -> Markup:
+    """The validation pairs' log-probs while each method trained; nothing where none was recorded."""
+    records = {name: list(read_lines(run_path / name / "monitor.jsonl")) for name in methods}
+    records = {name: lines for name, lines in records.items() if lines}
+    if not records:
+        return Markup()
+    ends = "; ".join(
+        f"{look(name).label}: "
+        + ", ".join(f"{side} {lines[0][f'{side}_logp']:.2f} to {lines[-1][f'{side}_logp']:.2f}" for side in SIDES)
+        for name, lines in records.items()
+    )
+    caption = "Log-probs per token of validation pairs, which are not trained on (left: chosen solid, rejected dashed)"
+    caption += f", and their difference (right). From the first to the last measurement: {ends} nats."
+    return figure_of(plot_monitor(records), caption, f"Two panels of curves over optimizer steps. {ends} nats a token.")
+
+
+def figure_of(figure, caption: str, alt: str) -> Markup:
+    """A figure of matplotlib with its caption."""
+    image = inline_image(base64.b64encode(figure_image(figure, alt).data).decode(), alt)
+    return Markup("<figure>{}<figcaption>{}</figcaption></figure>").format(image, caption)
 
 
 def inline_image(data: str, alt: str) -> Markup:
     """A PNG in base64 as an <img> that needs no network."""
-    return Markup('<p><img alt="{}" src="data:image/png;base64,{}"></p>').format(alt, data)
+    return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(alt, data)
 
 
 def read_notebook(path: Path, seconds: float | None) -> dict:
@@ -139,15 +141,16 @@ def read_notebook(path: Path, seconds: float | None) -> dict:
         notebook = nbformat.read(path, as_version=4)
     except (ValueError, AttributeError, nbformat.validator.NotebookValidationError):  # cut by a full disk, or a copy
         said = preformatted("This file is damaged: what its cells printed is lost.")
-        return {"name": path.stem, "seconds": seconds, "parts": [said], "failed": False}
-    parts, failed = [], False
+        return {"name": path.stem, "seconds": seconds, "parts": [said], "failed": ""}
+    parts, failed = [], ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             parts += [Markup("<h4>{}</h4>").format(title) for title in re.findall(r"^#+ (.+)$", cell.source, re.M)]
             continue
         for output in cell.outputs:
             parts.append(as_markup(output))
-            failed = failed or output.output_type == "error"
+            if output.output_type == "error":
+                failed = failed or f"{output.ename}: {output.evalue}"
     return {"name": path.stem, "seconds": seconds, "parts": parts, "failed": failed}
 
 

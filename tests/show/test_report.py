@@ -10,6 +10,7 @@ from helpers.evaluation.scores import PairScores
 from helpers.files import write_json
 from helpers.runs.folder import Run
 from helpers.show.report import as_markup, last_writes, side_by_side, write_report
+from helpers.show.report_words import command_text, result_text
 from helpers.training.profiles import PROFILES
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
@@ -64,7 +65,7 @@ def test_page_reads_without_network_and_escapes_what_models_say(run):
     assert "<i>not a tag</i>" in page.text and "What is <b>?" in page.text
     for tag, attributes in page.tags:
         for name in ("src", "href"):
-            assert attributes.get(name, "data:").startswith("data:"), (tag, attributes)
+            assert attributes.get(name, "data:").startswith(("data:", "#")), (tag, attributes)
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     assert len(images) == 3 and all(image["alt"] for image in images)
     assert images[2]["alt"] == 'a "quoted" alt' and "ratio 2" in page.text
@@ -77,6 +78,57 @@ def test_page_shows_numbers_answers_failures_and_the_smoke_warning(run):
     assert "AssertionError: the lesson did not come true" in page.text
     assert ("details", {"open": None}) in page.tags, "a failed notebook is unfolded"
     assert sorted(path.name for path in run.path.glob(".report*")) == []
+
+
+def test_contents_lead_to_every_section_and_code_is_set_as_code(run):
+    said = {"prompt": "Does `Get<T>` list?", "reference": "R", "base": "No", "sft": "a `b`", "orpo": "O"}
+    run.write_results(generations=[said])
+    html = write_report(run.path).read_text(encoding="utf-8")
+    sections = {attributes["id"] for tag, attributes in Page(html).tags if tag == "h2"}
+    links = {attributes["href"] for tag, attributes in Page(html).tags if tag == "a"}
+    assert links == {f"#{name}" for name in sections} and {"result", "answers", "repeat"} <= sections
+    assert "Does <code>Get&lt;T&gt;</code> list?" in html and "`" not in Page(html).text
+
+
+def test_curves_are_shown_with_their_ends_as_text(run):
+    for step, logp in ((0, -1.5), (2, -0.5)):
+        run.stage("sft").write_monitor({"step": step, "chosen_logp": logp, "rejected_logp": -2.0})
+    images = [attributes for tag, attributes in Page(write_report(run.path).read_text()).tags if tag == "img"]
+    assert any("SFT: chosen -1.50 to -0.50, rejected -2.00 to -2.00" in image["alt"] for image in images)
+
+
+@pytest.mark.parametrize(
+    ("gain", "interval", "says", "not_says"),
+    [
+        (0.1, [0.02, 0.2], "ORPO is better", "chance"),
+        (-0.1, [-0.2, -0.02], "ORPO is worse", "better"),
+        (0.1, [-0.01, 0.2], "may be chance", "better"),
+        (0.0, [0.0, 0.0], "may be chance", "better"),
+    ],
+)
+def test_the_result_claims_a_direction_only_where_the_interval_excludes_zero(gain, interval, says, not_says):
+    results = {"methods": {name: {"preference_accuracy": 0.5, "n": 16} for name in ("sft", "orpo")}}
+    assert "no result" in result_text(results)
+    told = result_text(
+        results | {"orpo_minus_sft": {"preference_accuracy": gain, "preference_accuracy_ci95": interval}}
+    )
+    assert says in told and not_says not in told and "of 16 held-out pairs" in told
+    assert f"{100 * interval[0]:+.1f} to {100 * interval[1]:+.1f}" in told
+
+
+def test_the_command_repeats_the_run_and_names_no_folder():
+    results = {
+        "profile": "smoke",
+        "seed": 3,
+        "model": {"name": "/home/me/my model"},
+        "data": {"load_from": "/a/b.jsonl"},
+    }
+    state = {"done": {"02_sft_baseline": {}, "01_domain_data": {}}, "key": [{}, [], "bf16", ""]}
+    variables = "WORKSHOP_MODEL='my model' WORKSHOP_PRECISION=bf16"
+    assert command_text(results, state) == (
+        f"{variables} make run PROFILE=smoke SEED=3 SOURCE=b.jsonl NOTEBOOKS='01 02'"
+    )
+    assert command_text({"profile": "laptop", "seed": 0}, {}) == "make run PROFILE=laptop SEED=0"
 
 
 def test_tables_are_tables_and_what_might_load_or_run_is_left_out():
