@@ -117,7 +117,7 @@ class Comparison:
     def _job(self, name: str, model, stage, monitor=None, seconds: float | None = None):
         every = {"logging_steps": 1, "save_strategy": "no", "lr_scheduler_type": "constant_with_warmup"}
         steps = {"max_steps": FOREVER if seconds else self.budget.steps_of(name), "warmup_steps": 2}
-        batch = {"per_device_train_batch_size": self.budget.pairs_per_step}
+        batch = {"per_device_train_batch_size": self.budget.pairs_per_step, "gradient_accumulation_steps": 1}
         arguments = training_arguments(self.profile, self.run, stage) | every | steps | batch
         callbacks = [monitor or LogTo(stage)]
         if seconds:

@@ -127,10 +127,10 @@ def test_a_kill_after_the_last_checkpoint_costs_no_step_and_adds_none(session):
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["the same kernel", "a new kernel"])
 def test_the_stop_button_keeps_the_step_and_the_rest_is_as_without_it(session, run, restarted, tmp_path):
-    begun = session()
+    begun, before = session(), signal.getsignal(signal.SIGINT)
     with pytest.raises(Stopped, match=r"^orpo: stopped at step 3 of 5\. Run this cell again: it goes on from"):
         begun.interrupt_at(3)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     halfway = weights(begun.stage)
     assert begun.steps() == [1, 2, 3] and not begun.stage.trained
     (session() if restarted else begun).train()
