@@ -119,7 +119,7 @@ class Recording:
         model, tokenizer = load_base(profile)
         rows = tokenize_preferences(pairs, tokenizer, profile.max_length)
         with tempfile.TemporaryDirectory() as folder:
-            stage = type("NoStage", (), {"checkpoints": Path(folder), "last_checkpoint": staticmethod(lambda: None)})
+            stage = Run(Path(folder), profile).stage(way.method)  # of no run: only the answers are kept
             arguments = training_arguments(profile, self.run, stage) | {"save_strategy": "no"}
             common = {"model": model, "processing_class": tokenizer, "peft_config": lora(profile)}
             if way.method == "sft":

@@ -332,3 +332,10 @@ def test_who_holds_a_neuron_core_is_named(tmp_path):
     (processes / str(os.getppid()) / "fd" / "4").symlink_to(devices / "neuron0")
     check = cores_check(devices, processes)
     assert not check.ok and f"process {os.getppid()} (" in check.found
+
+
+@pytest.mark.parametrize(("left", "free"), [(None, 100), (30, 30), (300, 100), (0, 0)])
+def test_what_is_free_is_the_less_of_machine_and_container(monkeypatch, left, free):
+    monkeypatch.setattr(limits.psutil, "virtual_memory", lambda: SimpleNamespace(available=100))
+    monkeypatch.setattr(limits, "memory_left", lambda: left)
+    assert limits.free_memory() == free

@@ -6,6 +6,8 @@ formats: the Linux kernel's documentation, admin-guide/cgroup-v2.rst and cgroup-
 
 from pathlib import Path
 
+import psutil
+
 ROOT, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 NO_LIMIT = 2**60  # v1 writes a number near 2**63 where there is no limit
 V2 = ("memory.max", "memory.current", "inactive_file")
@@ -19,6 +21,12 @@ def memory_left(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int | None:
     """
     left = [_left(group, *(V2 if _is_v2(root) else V1)) for group in _groups("memory", root, membership)]
     return min((value for value in left if value is not None), default=None)
+
+
+def free_memory() -> int:
+    """Bytes that this process may still use: what the machine has available, or less under a container's limit."""
+    available, left = psutil.virtual_memory().available, memory_left()
+    return available if left is None else min(available, left)
 
 
 def processors(root: Path = ROOT, membership: Path = MEMBERSHIP) -> float | None:

@@ -51,7 +51,7 @@ def command_text(results: dict, state: dict) -> str:
     """The command that does this run again. Of files it has the names only: folders differ between machines."""
     profile, asked = results["profile"], {}
     model, source = results.get("model", {}).get("name"), results.get("data", {}).get("load_from", BUILT_IN)
-    precision = (state.get("key") or [None] * 3)[2]
+    precision = (state.get("key") or [None] * 3)[2]  # as `make run` keeps it: profile, notebooks, precision, source
     if model and model != PROFILES[profile].model:
         asked["WORKSHOP_MODEL"] = without_folder(model)
     if precision:

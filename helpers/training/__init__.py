@@ -1,5 +1,6 @@
-"""Trainers on PyTorch: the profile, the base model, the arguments and adapter that SFT and ORPO share, and each.
-And the arithmetic on paper that others build on: a model's sizes (`sizes`), a step's memory and work (`step_memory`).
+"""Trainers on PyTorch: the profile, the base model, the arguments and adapter that SFT and ORPO share, and the trainers
+of SFT, ORPO and DPO. And the arithmetic on paper that others build on: a model's sizes (`sizes`), a step's memory and
+work (`step_memory`).
 
 Evaluation, neuron and everything above may import this room; it imports `objective`, `data` and `runs`.
 """

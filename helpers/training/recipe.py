@@ -1,11 +1,9 @@
 """What SFT and ORPO share, so that only the objective differs: training arguments, adapter, settings, summary."""
 
-import math
 import os
 import time
 from pathlib import Path
 
-import psutil
 import torch
 from peft import LoraConfig
 
@@ -50,7 +48,7 @@ def training_arguments(profile, run, stage) -> dict:
     }
 
 
-def pairs_at_once(profile, stage, free: int | None = None) -> int:
+def pairs_at_once(profile, stage) -> int:
     """Pairs of a step whose activations are in memory together: half where less than `SCARCE` bytes are free.
 
     The update is the same up to rounding. A stopped stage goes on as it began: Trainer takes a batch's size from the
@@ -62,9 +60,7 @@ def pairs_at_once(profile, stage, free: int | None = None) -> int:
         return began if began and pairs % began == 0 else pairs
     if training_device() != "cpu" or pairs % 2:
         return pairs
-    if free is None:
-        free = min(psutil.virtual_memory().available, limits.memory_left() or math.inf)
-    return pairs // 2 if free < SCARCE else pairs
+    return pairs // 2 if limits.free_memory() < SCARCE else pairs
 
 
 def training_device() -> str:

@@ -21,6 +21,8 @@ from helpers.training.draws import (
     refuse_too_few,
 )
 
+TEXT = {"input_ids", "attention_mask", "labels"}  # a batch with more, such as token types or images, is left to TRL
+
 
 class SFTTrainer(TRLsTrainer):
     """Train on the output of `helpers.data.sft_features`, or on whatever TRL's SFTTrainer takes."""
@@ -35,12 +37,16 @@ class SFTTrainer(TRLsTrainer):
         self.chunked = self._plain() and chunking_obstacle(self.model) is None
 
     def _plain(self) -> bool:
-        """True if the loss is the mean of the labelled tokens' negative log-probs, and a batch is rows of text."""
+        """True if the loss is the mean of the labelled tokens' negative log-probs, and TRL would make all logits.
+
+        A newer TRL, which has no `num_virtual_tokens`, leaves them out itself.
+        """
         args = self.args
+        if not hasattr(self, "num_virtual_tokens") or args.loss_type != "nll" or not self.model_accepts_loss_kwargs:
+            return False
         other = [self.padding_free, args.label_smoothing_factor, args.use_liger_kernel, args.n_gpu > 1]
-        other += [self.compute_loss_func, self.aux_loss_enabled, self.num_virtual_tokens, self.is_deepspeed_enabled]
-        other += [self.is_fsdp_enabled, getattr(self, "_is_vision_dataset", False)]
-        return args.loss_type == "nll" and self.model_accepts_loss_kwargs and not any(other)
+        other += [self.compute_loss_func, self.aux_loss_enabled, self.num_virtual_tokens]
+        return not any([*other, self.is_deepspeed_enabled, self.is_fsdp_enabled])
 
     def _get_train_sampler(self, *args):
         return epoch_order(self) if draws_at_random(self.args) else super()._get_train_sampler(*args)
@@ -60,7 +66,7 @@ class SFTTrainer(TRLsTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """TRL's loss; what is logged of a micro-batch is a mean over the tokens of all processes."""
-        if self.chunked and model.training and not return_outputs:
+        if self.chunked and model.training and not return_outputs and inputs.keys() == TEXT:
             return self._loss_of_labels(model, inputs, num_items_in_batch)
         before = self._total_train_tokens
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)

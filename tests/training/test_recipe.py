@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from datasets import concatenate_datasets
 
+from helpers.runs import limits
 from helpers.runs.folder import Run
 from helpers.training.base_model import smoke_model
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
@@ -30,29 +32,36 @@ def test_a_gpu_is_left_unused_where_the_cpu_was_asked_for(tmp_path, monkeypatch)
     assert training_arguments(SMOKE, run, run.stage("sft"))["use_cpu"]
 
 
-def test_where_memory_is_scarce_a_step_takes_its_pairs_in_two_parts(tmp_path):
-    run = Run(tmp_path / "run", SMOKE)
-    stage = run.stage("sft")
-    assert pairs_at_once(SMOKE, stage, free=SCARCE) == SMOKE.pairs_per_step == 4
-    assert pairs_at_once(SMOKE, stage, free=SCARCE - 1) == 2
-    assert pairs_at_once(replace(SMOKE, pairs_per_step=3), stage, free=0) == 3, "an odd number stays together"
+def test_where_memory_is_scarce_a_step_takes_its_pairs_in_two_parts(tmp_path, monkeypatch):
+    stage = Run(tmp_path / "run", SMOKE).stage("sft")
+    monkeypatch.setattr(limits, "free_memory", lambda: SCARCE)
+    assert pairs_at_once(SMOKE, stage) == SMOKE.pairs_per_step == 4
+    monkeypatch.setattr(limits, "free_memory", lambda: 0)
+    assert pairs_at_once(SMOKE, stage) == 2
+    assert pairs_at_once(replace(SMOKE, pairs_per_step=3), stage) == 3, "an odd number stays together"
 
 
-def test_a_stopped_stage_goes_on_in_the_parts_that_it_began_with(tmp_path, tokenized, tokenizer):
-    """Whatever is free by then: the parts of the checkpoint, and the same model as one that was not stopped."""
-    run = Run(tmp_path / "run", SMOKE)
-    run.write_results(machine={"gflops": 1.0, "bf16_gflops": 1.0})
-    stage, ends = run.stage("orpo"), {}
-    for free, steps in ((0, 2), (2 * SCARCE, 4)):
-        size = pairs_at_once(SMOKE, stage, free=free)
-        assert size == 2
-        settings = training_arguments(SMOKE, run, stage)
-        settings |= {"per_device_train_batch_size": size, "gradient_accumulation_steps": 2, "max_steps": steps}
-        args = ORPOConfig(**settings | {"save_steps": 2, "warmup_steps": 0, "lr_scheduler_type": "constant"})
-        trainer = ORPOTrainer(smoke_model(0), args, tokenized, processing_class=tokenizer)
-        trainer.train(resume_from_checkpoint=stage.last_checkpoint())
-        ends[free] = trainer.state
-    assert ends[2 * SCARCE].train_batch_size == 2 and ends[2 * SCARCE].epoch == 4, "4 pairs an epoch, 4 a step"
+def test_the_parts_make_the_same_model_and_a_stopped_stage_goes_on_in_those_it_began_with(
+    tmp_path, tokenized, tokenizer, monkeypatch
+):
+    """Four steps of four pairs: at once; in two parts; in two parts, stopped, and gone on with where memory is free."""
+    rows = concatenate_datasets([tokenized] * 4)  # one epoch
+    models = {}
+    for name, memory in {"at once": [SCARCE], "parts": [0], "gone on": [0, SCARCE]}.items():
+        run = Run(tmp_path / name, SMOKE)
+        run.write_results(machine={"gflops": 1.0, "bf16_gflops": 1.0})
+        stage = run.stage("orpo")
+        for free, steps in zip(memory, [4] if len(memory) == 1 else [2, 4], strict=True):
+            monkeypatch.setattr(limits, "free_memory", lambda free=free: free)
+            arguments = training_arguments(SMOKE, run, stage) | {"save_steps": 2, "lr_scheduler_type": "constant"}
+            args = ORPOConfig(**arguments | {"max_steps": steps})
+            assert args.per_device_train_batch_size == (4 if name == "at once" else 2)
+            trainer = ORPOTrainer(smoke_model(0), args, rows, processing_class=tokenizer)
+            trainer.train(resume_from_checkpoint=stage.last_checkpoint())
+        models[name] = dict(trainer.model.named_parameters())
+    for name in ("parts", "gone on"):
+        for weight, values in models["at once"].items():
+            torch.testing.assert_close(models[name][weight], values, rtol=1e-4, atol=1e-4)
 
 
 def test_what_orpo_can_not_follow_is_refused(tmp_path, tokenized, tokenizer):
