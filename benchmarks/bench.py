@@ -29,7 +29,7 @@ PAIRS = (2, 4, 8, 16)
 KINDS = (
     {"pairs": 8},
     {"pairs": 8, "prompt_tokens": 45, "response_tokens": 22},
-    {"pairs": 4, "prompt_tokens": 400, "response_tokens": 30, "max_length": 512},
+    {"pairs": 2, "prompt_tokens": 400, "response_tokens": 30, "max_length": 512},
 )
 LORA = {"lora_rank": 16}  # as the notebooks train
 WAYS = (({}, MAIN[:3]), ({"bf16": True}, MAIN[:3]), (LORA, MAIN[:2]), (LORA | {"bf16": True}, MAIN[:2]))

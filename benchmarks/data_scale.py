@@ -23,7 +23,7 @@ from pyarrow.parquet import read_table
 
 from helpers.evaluation import markdown_table
 from helpers.files import REPOSITORY, write_json
-from helpers.runs import here_and_now, provenance, results_folder
+from helpers.runs import here_and_now, provenance, read_recorded, results_folder
 from helpers.runs.machine import peak_memory_bytes
 
 MAX_LENGTH = 1024
@@ -46,15 +46,21 @@ def main(arguments: list[str]) -> None:
         write_json(results_folder() / RESULT, record)
 
 
+def recorded_scale() -> dict:
+    """The recorded sizes; a FileNotFoundError says how to measure them."""
+    return read_recorded(RESULT, "sizes of data", "python -m benchmarks.data_scale")[0]
+
+
 def scale_table(record: dict) -> str:
     """Markdown: a line for each size, seconds of each step at first and from the cache, and the peak memory."""
     steps = {"load": "load", "validate": "validate", "tokenize": "template and tokenise"}
-    head = ["pairs", "file", *steps.values(), "in all", "again, from the cache", "peak memory"]
+    head = ["pairs", "file", *steps.values(), "in all", "CPU time", "again, from the cache", "peak memory"]
     lines = []
     for size in record["sizes"]:
         first, again = size["first"]["seconds"], size["again"]["seconds"]
         kept = again["load"] + again["tokenize"]
-        seconds = [f"{value:.0f} s" for value in (*(first[step] for step in steps), sum(first.values()))]
+        worked = size["first"]["cpu_seconds"]  # of all cores: comparable where other work shares the machine
+        seconds = [f"{value:.0f} s" for value in (*(first[step] for step in steps), sum(first.values()), worked)]
         peak = f"{max(size[turn]['peak_memory_bytes'] for turn in ('first', 'again')) / 2**30:.2f} GiB"
         lines.append([f"{size['rows']:,}", f"{size['bytes'] / 1e6:.0f} MB", *seconds, f"{kept:.1f} s", peak])
     source = f"`python -m benchmarks.data_scale`, {record['cores']} cores"
@@ -90,7 +96,10 @@ def prepare(path: Path) -> dict:
     report = steps.time("validate", lambda: validate_preferences(pairs))
     tokens = steps.time("tokenize", lambda: tokenize_preferences(pairs, tokenizer, MAX_LENGTH))
     assert len(tokens) == len(pairs) and not report.problems
-    return {"seconds": steps.seconds, "peaks": peaks | steps.peaks, "peak_memory_bytes": peak_memory_bytes()}
+    processor = psutil.Process().cpu_times()
+    cpu = processor.user + processor.system + processor.children_user + processor.children_system
+    peaks |= steps.peaks
+    return {"seconds": steps.seconds, "cpu_seconds": cpu, "peaks": peaks, "peak_memory_bytes": peak_memory_bytes()}
 
 
 class Steps:

@@ -75,15 +75,16 @@ def test_kinds_of_pairs_are_measured_and_tabled_in_every_way():
 
 def test_where_the_time_of_a_step_goes_is_measured_and_tabled(capfd):
     case = Case("ours", model="smoke", pairs=2, batches=1, lora_rank=4)
-    way = step_profile.watched(case, 1)
-    parts = way["parts"]
+    found = step_profile.watched(case, 1)
+    parts = found["parts"]
     assert min(parts.values()) > 0 and parts[step_profile.PRODUCTS] > parts["optimizer"]
-    products = way["gflops"] * 1e9 * parts[step_profile.PRODUCTS]  # FLOPs, as torch counts them
+    products = found["gflops"] * 1e9 * parts[step_profile.PRODUCTS]  # FLOPs, as torch counts them
     trainer, _, batches = ready(case)
     assert products == pytest.approx(model_flops(case, trainer, batches), rel=0.35), "a lower bound, without adapters"
-    said = step_profile.profile_table(here_and_now() | {"steps": 1, "ways": [way]})
+    said = step_profile.profile_table(here_and_now() | {"steps": 1, "cases": [found]})
     share = parts[step_profile.PRODUCTS] / sum(parts.values())
-    assert f"| 2 | LoRA, float32 | {way['seconds']:.2f} |" in said and f"| {share:.0%} |" in said
+    assert f"| 2 | LoRA, float32 | {found['tokens']:.0f} | {found['flops'] / 1e12:.2f} |" in said
+    assert f"| {share:.0%} |" in said
 
 
 @pytest.mark.parametrize(

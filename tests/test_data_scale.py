@@ -25,6 +25,7 @@ def test_every_step_is_measured_and_tabled(tmp_path, monkeypatch):
     found = data_scale.prepare(tmp_path / "pairs.jsonl")
     assert set(found["seconds"]) == {"load", "validate", "tokenize"} and min(found["seconds"].values()) > 0
     assert found["peaks"]["libraries"] <= found["peaks"]["tokenize"] == found["peak_memory_bytes"]
+    assert found["cpu_seconds"] > 0
     size = {"rows": 60, "bytes": 250_000, "first": found, "again": found}
     record = here_and_now() | {"cores": 2, "date": "2026-01-02T03:04:05", "sizes": [size]}
     table = data_scale.scale_table(record)

@@ -5,11 +5,13 @@ import subprocess
 
 import pytest
 
+from benchmarks import data_scale, step_profile
 from benchmarks import results as bench_results
 from helpers.evaluation.tables import runs_summary, runs_table
 from helpers.files import REPOSITORY
 from helpers.preflight.packages import read_pins
 from helpers.runs.recorded import recorded_runs
+from scripts import hour_tables
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
@@ -110,9 +112,12 @@ def test_the_tables_are_what_was_recorded():
     runs = recorded_runs("laptop")
     assert shown("README.md", "summary") == runs_summary(runs).strip(), "run make figures"
     assert shown("docs/results.md", "results") == runs_table(runs).strip(), "run make figures"
-    assert shown("docs/results.md", "bench") == bench_results.table(bench_results.recorded_bench()).strip(), (
-        "run make figures"
-    )
+    assert shown("docs/results.md", "bench") == bench_results.table(bench_results.recorded_bench()).strip()
+    assert shown("docs/results.md", "kinds") == bench_results.kinds_table(bench_results.recorded_kinds()).strip()
+    assert shown("docs/results.md", "profile") == step_profile.profile_table(step_profile.recorded_profile()).strip()
+    assert shown("docs/own_data.md", "scale") == data_scale.scale_table(data_scale.recorded_scale()).strip()
+    assert shown("docs/instructors.md", "hour") == hour_tables.hour_table(hour_tables.recorded_hour()).strip()
+    assert shown("README.md", "hour") == hour_tables.hour_summary(hour_tables.recorded_hour()).strip()
 
 
 def setup(tmp_path, python: str) -> subprocess.CompletedProcess:

@@ -71,7 +71,7 @@ def free_disk(monkeypatch, gib: float) -> None:
     monkeypatch.setattr(readiness.shutil, "disk_usage", lambda folder: SimpleNamespace(free=gib * GIB))
 
 
-@pytest.mark.parametrize(("profile", "memory", "disk"), [("smoke", 2, 0.6), ("laptop", 4, 2.1)])
+@pytest.mark.parametrize(("profile", "memory", "disk"), [("smoke", 2, 0.6), ("laptop", 2.5, 2.1)])
 def test_too_little_memory_or_disk_says_what_to_do(profile, memory, disk, monkeypatch):
     """What a profile needs is its own: a toy run is not refused for want of a real one's disk."""
     free_disk(monkeypatch, disk - 0.1)
@@ -170,7 +170,7 @@ def test_without_a_limit_or_without_control_groups_there_is_none(v1, tmp_path):
 
 
 def test_a_containers_limit_decides_and_is_named():
-    check = readiness.memory_check("laptop", available=30 * GIB, left=3 * GIB)
+    check = readiness.memory_check("laptop", available=30 * GIB, left=2 * GIB)
     assert not check.ok and "3.0 GiB left under the container's limit" in check.found and "smoke" in check.fix
     assert readiness.memory_check("smoke", available=30 * GIB, left=3 * GIB).ok
     assert "available" in readiness.memory_check("smoke", available=3 * GIB, left=30 * GIB).found

@@ -18,7 +18,7 @@ from helpers.training.profiles import Profile, get_profile
 
 GIB = 2**30
 # GiB by profile, above what `make run` peaks at.
-MEMORY_NEEDED = {"smoke": 2, "laptop": 4}
+MEMORY_NEEDED = {"smoke": 2, "laptop": 2.5}
 # GiB by profile: written to the runs folder (the two models of notebooks 02 and 04 with their adapters; notebook 07
 # writes more), to the cache while the base model is fetched and converted, and to what Hugging Face's libraries keep.
 DISK_NEEDED = {"smoke": (0.3, 0.3, 0.1), "laptop": (1.3, 0.8, 0.3)}

@@ -53,12 +53,39 @@ class Attendee:
         }
         self.environment = kept | {"HOME": str(home), "HF_HUB_OFFLINE": "1"}
 
+    def clone_from(self, repository: Path) -> None:
+        """Clone, into a folder with a space and an accent in its path."""
+        self.clone.parent.mkdir(parents=True)
+        subprocess.run(["git", "clone", "--quiet", str(repository), str(self.clone)], check=True)
+
     def run(self, *command: str, **environment: str) -> str:
         done = subprocess.run(
             command, cwd=self.clone, env=self.environment | environment, capture_output=True, text=True, timeout=900
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout + done.stderr
+
+
+def studio_environment(folder: Path) -> Path:
+    """An environment with Studio's JupyterLab and widgets, and with Playwright; nothing of ours."""
+    subprocess.run([studios_python(), "-m", "venv", str(folder)], check=True)
+    uv = Path(sys.prefix) / "bin" / "uv"
+    fast = [str(uv), "pip", "install", "--quiet", "--python", str(folder / "bin" / "python")]
+    pip = fast if uv.exists() else [str(folder / "bin" / "pip"), "install", "--quiet"]
+    subprocess.run([*pip, *STUDIO, "playwright==1.65.2"], check=True)
+    return folder
+
+
+@contextlib.contextmanager
+def make_home(image: Path, folder: Path):
+    """A home of 5 GB at `folder`; yields False where this user may not mount one, and it is a plain folder."""
+    small = mounted(image, folder)
+    try:
+        yield small
+    finally:
+        if small:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+            image.unlink()
 
 
 def mounted(image: Path, folder: Path) -> bool:
@@ -73,18 +100,27 @@ def mounted(image: Path, folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def jupyterlab(attendee: Attendee):
-    """Studio's JupyterLab, opened on the clone as Studio opens it on the home; its address."""
+def jupyterlab(attendee: Attendee, profile: str = "smoke", group: Path | None = None):
+    """Studio's JupyterLab, opened on the clone as Studio opens it on the home; its address.
+
+    group: the file of a control group that lists its processes, which JupyterLab and its kernels join.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(attendee.python), "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}"]
     command += ["--allow-root", "--ServerApp.port_retries=0", "--IdentityProvider.token="]
     command += ["--LabApp.expose_app_in_browser=True"]
-    environment, url = attendee.environment | {"PROFILE": "smoke"}, f"http://127.0.0.1:{port}"
+    environment, url = attendee.environment | {"PROFILE": profile}, f"http://127.0.0.1:{port}"
     with (attendee.home / "jupyterlab.log").open("w") as log:
         server = subprocess.Popen(
-            command, cwd=attendee.clone, env=environment, stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=attendee.clone,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=lambda: group and group.write_text(str(os.getpid())),
         )
         try:
             wait_for(url)

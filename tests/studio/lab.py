@@ -11,7 +11,7 @@ from pathlib import Path
 
 from playwright.sync_api import Locator, Page
 
-WAIT = 600  # seconds a notebook may take
+WAIT = 600  # seconds a notebook may take at smoke size
 VIEW = 300  # seconds that a view may take to follow
 LAPTOP, PROJECTOR = {"width": 1366, "height": 768}, {"width": 1280, "height": 720}
 PANEL = "window.jupyterapp.shell.currentWidget"
@@ -72,7 +72,12 @@ LOOK = """cell => {
 
 
 class Lab:
-    """A page of JupyterLab. pictures: the folder for what is photographed; `looks` is what was found in each."""
+    """A page of JupyterLab. pictures: the folder for what is photographed; `looks` is what was found in each.
+
+    patience: seconds that a notebook may take.
+    """
+
+    patience = WAIT
 
     def __init__(self, page: Page, url: str, pictures: Path):
         self.page, self.url, self.pictures, self.looks = page, url, pictures, {}
@@ -87,7 +92,7 @@ class Lab:
 
     def wait(self, ready) -> dict:
         """What the notebook shows as soon as `ready`; a TimeoutError says what it showed last."""
-        deadline, seen = time.monotonic() + WAIT, None
+        deadline, seen = time.monotonic() + self.patience, None
         while time.monotonic() < deadline:
             seen = self.page.evaluate(SEEN)
             if seen and ready(seen):
@@ -120,7 +125,7 @@ class Lab:
 
     def finish(self) -> dict:
         """Wait for the end of the cell that was begun; what the notebook shows then."""
-        self.page.wait_for_function("() => window.cellIsDone", timeout=1000 * WAIT)
+        self.page.wait_for_function("() => window.cellIsDone", timeout=1000 * self.patience)
         return self.wait(lambda seen: seen["status"] == "idle")
 
     def run(self, *names: str) -> dict:

@@ -7,14 +7,12 @@ the system's Chromium. One set-up and one visit of the browser serve all tests o
 import json
 import re
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from helpers.files import REPOSITORY
-from tests.studio.attendee import GB, STUDIO, Attendee, chromium, jupyterlab, mounted, studios_python, used
+from tests.studio.attendee import GB, Attendee, chromium, jupyterlab, make_home, studio_environment, used
 
 pytestmark = pytest.mark.slow
 
@@ -26,26 +24,15 @@ def attendee(tmp_path_factory):
     """The environment of Studio, a clone in a home of 5 GB, and `make setup` run there: what it said is in `.said`."""
     place = tmp_path_factory.mktemp("studio")
     chromium()
-    studio, home = place / "conda", place / "home"
-    subprocess.run([studios_python(), "-m", "venv", str(studio)], check=True)
-    uv = Path(sys.prefix) / "bin" / "uv"
-    pip = [str(uv), "pip", "install", "--quiet", "--python"] if uv.exists() else []
-    command = [*pip, str(studio / "bin" / "python")] if pip else [str(studio / "bin" / "pip"), "install", "--quiet"]
-    subprocess.run([*command, *STUDIO, "playwright==1.65.2"], check=True)
-    small = mounted(place / "disk.img", home)
-    try:
+    studio, home = studio_environment(place / "conda"), place / "home"
+    with make_home(place / "disk.img", home) as small:
         attendee = Attendee(home, studio)
         attendee.small = small
-        attendee.clone.parent.mkdir(parents=True)
-        subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(attendee.clone)], check=True)
+        attendee.clone_from(REPOSITORY)
         started = time.monotonic()
         attendee.said = attendee.run("make", "setup")
         attendee.seconds = time.monotonic() - started
         yield attendee
-    finally:
-        if small:
-            subprocess.run(["umount", "--lazy", str(home)], check=True)
-            (place / "disk.img").unlink()
 
 
 def test_set_up_says_what_it_takes_and_takes_no_more(attendee):
