@@ -171,7 +171,7 @@ def test_without_a_limit_or_without_control_groups_there_is_none(v1, tmp_path):
 
 def test_a_containers_limit_decides_and_is_named():
     check = readiness.memory_check("laptop", available=30 * GIB, left=2 * GIB)
-    assert not check.ok and "3.0 GiB left under the container's limit" in check.found and "smoke" in check.fix
+    assert not check.ok and "2.0 GiB left under the container's limit" in check.found and "smoke" in check.fix
     assert readiness.memory_check("smoke", available=30 * GIB, left=3 * GIB).ok
     assert "available" in readiness.memory_check("smoke", available=3 * GIB, left=30 * GIB).found
     assert not readiness.processors_check(0.5).ok and "0.5 of" in readiness.processors_check(0.5).found
