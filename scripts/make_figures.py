@@ -16,7 +16,7 @@ from helpers.runs import provenance_of_runs, read_recorded, recorded_runs
 from helpers.sagemaker import cost_table
 from helpers.show import plot_bench, plot_curves, plot_loss, plot_nodes, plot_plans, plot_ratios, plot_results, stamp
 from helpers.techniques import figures, results, tables
-from scripts import hour_tables, lesson_tables, models, plan_tables, rooms, trl_arguments
+from scripts import lesson_tables, models, plan_tables, rooms, trl_arguments
 from scripts.pages import fill
 
 IMAGES = REPOSITORY / "docs" / "imgs"
@@ -44,13 +44,11 @@ def main() -> None:
     compare_techniques()
     save(plot_plans(plan_tables.example_plans()), "plan_memory.png")
     save(plot_nodes(plan_tables.example_scaling()), "plan_nodes.png")
-    hour = hour_tables.recorded_hour()
     support = read_recorded("laptop-support-seed0.json", "run on the support domain", "make run SOURCE=support")
     made = {
         "README.md": {
             "summary": runs_summary(runs),
             "examples": lesson_tables.examples_table(runs[0]),
-            "hour": hour_tables.hour_summary(hour),
         },
         "CONTRIBUTING.md": {"rooms": rooms.picture()},
         "docs/trl_arguments.md": {"arguments": trl_arguments.table()},
@@ -61,7 +59,6 @@ def main() -> None:
             "support": own_domain(*support),
             "scale": data_scale.scale_table(data_scale.recorded_scale()),
         },
-        "docs/instructors.md": {"hour": hour_tables.hour_table(hour)},
         "docs/results.md": {
             "results": runs_table(runs),
             "controls": lesson_tables.controls_table(runs, controls),

@@ -11,7 +11,6 @@ from helpers.evaluation.tables import runs_summary, runs_table
 from helpers.files import REPOSITORY
 from helpers.preflight.packages import read_pins
 from helpers.runs.recorded import recorded_runs
-from scripts import hour_tables
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
@@ -116,8 +115,6 @@ def test_the_tables_are_what_was_recorded():
     assert shown("docs/results.md", "kinds") == bench_results.kinds_table(bench_results.recorded_kinds()).strip()
     assert shown("docs/results.md", "profile") == step_profile.profile_table(step_profile.recorded_profile()).strip()
     assert shown("docs/own_data.md", "scale") == data_scale.scale_table(data_scale.recorded_scale()).strip()
-    assert shown("docs/instructors.md", "hour") == hour_tables.hour_table(hour_tables.recorded_hour()).strip()
-    assert shown("README.md", "hour") == hour_tables.hour_summary(hour_tables.recorded_hour()).strip()
 
 
 def setup(tmp_path, python: str) -> subprocess.CompletedProcess:
