@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15, help="steps of each method in the main comparison")
     parser.add_argument("--quick", action="store_true", help="the main comparison only, on the smoke model: a try-out")
-    parser.add_argument("--parts", nargs="+", choices=("main", "kinds", "long"), help=f"main and kinds, or some; {LONG}")
+    parser.add_argument("--parts", nargs="+", choices=("main", "kinds", "long"), help=f"main and kinds; {LONG}")
     options = parser.parse_args(arguments)
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     parts = options.parts or (["main"] if options.quick else ["main", "kinds"])
