@@ -1,8 +1,7 @@
 """Pairs a second and peak memory of our ORPO step beside TRL's, Liger-Kernel's and SFT's. `make bench` runs it.
 
 Every method loads in a process of its own; then they take turns, a step each, so that whatever else the machine does
-hits all alike. Recorded in docs/results/bench-cpu.json (or bench-cuda.json), which README and figures read. On a CUDA
-GPU a model of a billion parameters with long rows follows (bench-cuda-long.json).
+hits all alike. Recorded in docs/results/bench-cpu.json (or bench-cuda.json), which README and figures read.
 """
 
 import argparse
@@ -16,6 +15,7 @@ from dataclasses import asdict
 
 import torch
 
+from benchmarks.billion import BILLION
 from benchmarks.methods import Case
 from benchmarks.results import NAMES, kinds_table, long_table, table
 from helpers.files import REPOSITORY, write_json
@@ -33,24 +33,20 @@ KINDS = (
 )
 LORA = {"lora_rank": 16}  # as the notebooks train
 WAYS = (({}, MAIN[:3]), ({"bf16": True}, MAIN[:3]), (LORA, MAIN[:2]), (LORA | {"bf16": True}, MAIN[:2]))
-# Long rows on a GPU, by twos and threes, so that the models fit beside each other
-GROUPS = (("ours", "ours-flex", "liger"), ("ours", "trl"))
+# --parts long, never run: by twos, so that the models fit beside each other on one GPU
+GROUPS = (("ours", "liger"), ("ours", "trl"))
 LENGTHS = (512, 1024, 2048)  # tokens of a prompt and one answer
-BILLION = ("llama-1b", "llama-1b-151k")
+LONG = "long, only if asked for: 1 billion weights in bf16, rows of 512 to 2,048 tokens, for a GPU; it was never run"
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15, help="steps of each method in the main comparison")
     parser.add_argument("--quick", action="store_true", help="the main comparison only, on the smoke model: a try-out")
-    parser.add_argument(
-        "--parts", nargs="+", choices=("main", "kinds", "long"), help="main and kinds; on a CUDA GPU all"
-    )
-    parser.add_argument("--models", nargs="+", default=BILLION, help="the models of the long rows")
+    parser.add_argument("--parts", nargs="+", choices=("main", "kinds", "long"), help=f"main and kinds; {LONG}")
     options = parser.parse_args(arguments)
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    usual = ["main"] if options.quick else ["main", "kinds", *(["long"] if accelerator == "cuda" else [])]
-    parts = options.parts or usual
+    parts = options.parts or (["main"] if options.quick else ["main", "kinds"])
     folder = results_folder()
     if "main" in parts:
         result = main_comparison(options.rounds, options.quick)
@@ -66,7 +62,7 @@ def main(arguments: list[str]) -> None:
         print(kinds_table(result))
     if "long" in parts:
         result = here_and_now() | {"rounds": options.rounds, "long": []}
-        for group in long_rows(options.models, options.rounds):
+        for group in long_rows(BILLION, options.rounds):
             result["long"].append(group)
             write_json(folder / f"bench-{accelerator}-long.json", result)  # kept if a later group fails
         print(long_table(result))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from datasets import Dataset
 
+from benchmarks.billion import BILLION, model_and_tokenizer
 from helpers.data import as_text, load_preferences, random_pairs, sft_features, tokenize_preferences
 from helpers.training import ORPOConfig, ORPOTrainer, find_base_model, load_model, load_tokenizer
 
@@ -31,13 +32,9 @@ class Case:
 
 def make_trainer(case: Case, folder: str):
     """The trainer of a case, its model loaded."""
-    path, _ = find_base_model(case.model)
-    tokenizer = load_tokenizer(path)
+    model, tokenizer = loaded(case)
     dataset = pairs_of(case, tokenizer)
     lora = {"peft_config": adapter(case)} if case.lora_rank else {}
-    model = load_model(path, dtype=getattr(torch, case.weights))
-    if case.method == "ours-flex":
-        model.set_attn_implementation("flex_attention")
     common = {"model": model, "processing_class": tokenizer, **lora}
     settings = settings_of(case, folder)
     if case.method == "sft":
@@ -52,12 +49,21 @@ def make_trainer(case: Case, folder: str):
         make = LigerORPO if case.method == "liger" else TRLTrainer
         arguments = TRLConfig(**settings, beta=1.0, max_prompt_length=case.max_length)
         return make(args=arguments, train_dataset=as_text(dataset, tokenizer), **common)
-    layout = "shared" if case.method in ("ours", "ours-flex") else "rows"
+    layout = "shared" if case.method == "ours" else "rows"
     trainer = ORPOTrainer(args=ORPOConfig(**settings, beta=1.0, layout=layout), train_dataset=dataset, **common)
     trainer.chunked = trainer.chunked and case.method != "textbook"
     if trainer.args.layout != layout:
         raise RuntimeError(f"{case.method}: the layout {layout!r} was refused, so there is nothing to compare")
     return trainer
+
+
+def loaded(case: Case) -> tuple:
+    """The model of a case and its tokenizer."""
+    dtype = getattr(torch, case.weights)
+    if case.model in BILLION:
+        return model_and_tokenizer(case.model, dtype)
+    path, _ = find_base_model(case.model)
+    return load_model(path, dtype=dtype), load_tokenizer(path)
 
 
 def settings_of(case: Case, folder: str) -> dict:

@@ -7,7 +7,6 @@ from helpers.runs import provenance, read_recorded
 
 NAMES = {
     "ours": "**ours**: shared rows, logits in blocks",
-    "ours-flex": "ours with FlexAttention",
     "ours-rows": "ours, two rows a pair, logits in blocks",
     "textbook": "ours, two rows a pair, all logits",
     "trl": "trl.ORPOTrainer",
@@ -135,7 +134,7 @@ def against(ours: dict, other: dict) -> list[str]:
 
 
 def long_table(bench: dict) -> str:
-    """Markdown: ours with SDPA beside each other method of its group, for every model and length."""
+    """Markdown: ours beside each other method of its group, for every model and length of `--parts long`."""
     head = ["model", "tokens a row", "pairs a step", "beside", "ours, pairs a second", "ratio"]
     head.append("peak GiB, ours and theirs")
     rows = []

@@ -20,7 +20,7 @@ from helpers.training.autocast import adapters_cast_once, round_frozen
 def main(case: Case) -> None:
     trainer, optimizer, batches = ready(case)
     memory = Memory()
-    flops = model_flops(case, trainer, batches) if case.method in ("ours", "ours-flex") else None
+    flops = model_flops(case, trainer, batches) if case.method == "ours" else None
     say(ready=True, row_tokens=tokens(batches) / len(batches), flops=flops)
     for number, _ in enumerate(sys.stdin):
         started = time.perf_counter()

@@ -7,14 +7,19 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from transformers import LlamaForCausalLM
 
+from benchmarks import bench as runner
 from benchmarks import results, step_profile
 from benchmarks.bench import compare, kinds_of_pairs, long_rows
-from benchmarks.methods import Case
+from benchmarks.billion import BILLION, config_of
+from benchmarks.methods import Case, loaded
 from benchmarks.worker import model_flops, ready
 from helpers.files import REPOSITORY
 from helpers.runs import here_and_now
 from helpers.show.bench_plot import plot_bench
+from helpers.training.base_model import MADE, SMOKE
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +52,7 @@ def test_lengths_can_be_asked_for(capfd):
 
 
 def test_long_rows_in_bf16_are_measured_by_turns():
-    """As on a CUDA GPU, but for the model's size and for FlexAttention, which trains on none but a GPU."""
+    """As with `--parts long`, but for the model's size."""
     ((ours, trl),) = measured = [*long_rows(["smoke"], 1, [("ours", "trl")], lengths=[128])]
     assert ours["case"]["weights"] == "bfloat16" and ours["case"]["pairs"] == 2
     assert ours["loss"] == pytest.approx(trl["loss"], rel=0.02), "TRL's NLL covers the prompt too, of random words both"
@@ -56,6 +61,39 @@ def test_long_rows_in_bf16_are_measured_by_turns():
     said = results.long_table({"long": measured, "date": "2026-01-02T03:04:05", "rounds": 1, "machine": machine})
     ratio = ours["pairs_per_second"] / trl["pairs_per_second"]
     assert f"| smoke | 64 + 64 | 2 | trl.ORPOTrainer | {ours['pairs_per_second']:.2f} | {ratio:.2f} × |" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "billions", "vocabulary"), [("llama-1b", 1.07, 49_152), ("llama-1b-151k", 1.28, 151_936)]
+)
+def test_the_models_of_the_long_rows_have_their_size(name, billions, vocabulary, monkeypatch):
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config_of(name))
+    assert sum(p.numel() for p in model.parameters()) / 1e9 == pytest.approx(billions, abs=0.01)
+    assert model.config.vocab_size == vocabulary
+    monkeypatch.setitem(BILLION, name, MADE[SMOKE] | {"num_hidden_layers": 1})
+    model, tokenizer = loaded(Case("ours", model=name, weights="bfloat16"))
+    assert model.dtype == torch.bfloat16 and model.config.num_hidden_layers == 1 and len(tokenizer) <= vocabulary
+
+
+def test_long_rows_wait_until_they_are_asked_for(monkeypatch, tmp_path, capsys):
+    """Also where there is a CUDA GPU; the help says that nobody ran them."""
+    measured = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(runner, "results_folder", lambda: tmp_path)
+    monkeypatch.setattr(runner, "here_and_now", dict)
+    monkeypatch.setattr(runner, "main_comparison", lambda *_: measured.append("main") or {})
+    for part, run in (("kinds", "kinds_of_pairs"), ("long", "long_rows")):
+        monkeypatch.setattr(runner, run, lambda *_, part=part: measured.append(part) or [])
+    for table in ("table", "kinds_table", "long_table"):
+        monkeypatch.setattr(runner, table, str)
+    runner.main([])
+    assert measured == ["main", "kinds"]
+    runner.main(["--parts", "long"])
+    assert measured == ["main", "kinds", "long"]
+    with pytest.raises(SystemExit):
+        runner.main(["--help"])
+    assert "it was never run" in " ".join(capsys.readouterr().out.split())
 
 
 def test_kinds_of_pairs_are_measured_and_tabled_in_every_way():

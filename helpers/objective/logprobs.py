@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from helpers.objective.chunked_logprobs import chunked_logps
 from helpers.objective.labels import IGNORE
-from helpers.objective.shared_row import response_index, shared_attention_mask, shared_block_mask
+from helpers.objective.shared_row import response_index, shared_attention_mask
 
 
 @contextmanager
@@ -106,8 +106,6 @@ def _row_logps(model, batch, row: int, chunked: bool) -> tuple[torch.Tensor, tor
     return logps, segments[scored]
 
 
-def row_mask(model, segments: torch.Tensor):
-    """The mask of the "shared" layout for the attention that the model uses: additive, or block-sparse for Flex."""
-    if model.config._attn_implementation == "flex_attention":
-        return shared_block_mask(segments)
+def row_mask(model, segments: torch.Tensor) -> torch.Tensor:
+    """The additive mask of the "shared" layout in the model's number format."""
     return shared_attention_mask(segments, model.dtype)

@@ -97,17 +97,3 @@ def shared_attention_mask(segments: torch.Tensor, dtype: torch.dtype) -> torch.T
     mask = torch.zeros(allowed.shape, dtype=dtype, device=segments.device)
     # Half of the lowest number: under autocast float32's lowest would be −inf in bf16
     return mask.masked_fill(~allowed, torch.finfo(dtype).min / 2)[:, None]
-
-
-def shared_block_mask(segments: torch.Tensor):
-    """The same rule for FlexAttention, which skips blocks of positions that may not look at each other: a BlockMask.
-
-    FlexAttention (arXiv 2412.05496) has no backward pass on a CPU.
-    """
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    def allowed(row, head, query, key):
-        return (query >= key) & may_look(segments[row, query], segments[row, key])
-
-    rows, width = segments.shape
-    return create_block_mask(allowed, rows, None, width, width, device=str(segments.device))

@@ -20,12 +20,6 @@ from helpers.training.profiles import get_profile
 from helpers.training.step_memory import TECHNIQUES
 
 MEASURED = [Case(name, lora_rank=rank) for rank in (0, 16) for name in (*TECHNIQUES, "rlhf")]
-ON_CUDA = [  # a model of real size, prompts of half the length
-    Case(name, lora_rank=rank, model="llama-1b", prompt=length // 2, response=length // 2)
-    for length in (512, 1024)
-    for rank in (0, 16)
-    for name in TECHNIQUES
-]
 
 
 def main() -> None:
@@ -72,10 +66,10 @@ def train_all(comparison: Comparison) -> None:
 
 def record_memory(output: Path, seeds: list[int]) -> None:
     """Measure every stage here; a CUDA GPU's record stands beside the CPU's, which the notebook and README quote."""
-    cases, suffix = (ON_CUDA, "-cuda") if torch.cuda.is_available() else (MEASURED, "")
+    suffix = "-cuda" if torch.cuda.is_available() else ""
     record = here_and_now() | {"cases": []}
     runs_folder().mkdir(parents=True, exist_ok=True)
-    for case in cases:
+    for case in MEASURED:
         record["cases"].append(over_seeds(case, seeds))
         write_json(runs_folder() / f"techniques-memory{suffix}.json", record)  # what is measured outlives a later fault
     write_json(output / f"techniques-memory{suffix}.json", record)

@@ -31,13 +31,9 @@ SMOKE, PACKAGED = "smoke", "packaged"
 HUB_TWIN = "HuggingFaceTB/SmolLM2-135M-Instruct"  # the hub's name of the packaged model
 
 # Llamas of random weights that are made on the spot, with SmolLM2's tokenizer: what their config changes of SmolLM2's.
-LLAMA_1B = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "head_dim": 64}
-LLAMA_1B |= {"num_attention_heads": 32, "num_key_value_heads": 8}  # the shape of Llama 3.2 1B
 MADE = {
     SMOKE: {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "head_dim": 16}
-    | {"num_attention_heads": 4, "num_key_value_heads": 2},
-    "llama-1b": LLAMA_1B,  # for measuring time and memory on a GPU
-    "llama-1b-151k": LLAMA_1B | {"vocab_size": 151_936},  # with the vocabulary of Qwen3
+    | {"num_attention_heads": 4, "num_key_value_heads": 2}
 }
 
 
@@ -136,7 +132,7 @@ def load_base(profile) -> tuple[torch.nn.Module, PreTrainedTokenizerFast]:
 def load_model(source: str, dtype: torch.dtype = torch.float32, seed: int = 0):
     """A causal language model from a path that `find_base_model` returned. `seed` is for models made on the spot."""
     if source in MADE:
-        return made_model(source, seed).to(dtype)
+        return made_model(load_config(source), seed).to(dtype)
     if is_adapter(source):
         refuse_cut_in(adapters_base(Path(source)))
         return AutoPeftModelForCausalLM.from_pretrained(source, dtype=dtype).merge_and_unload()
@@ -187,12 +183,11 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
 
 def smoke_model(seed: int = 0) -> LlamaForCausalLM:
     """A two-layer Llama of random weights (3 million parameters) for tests that take seconds."""
-    return made_model(SMOKE, seed)
+    return made_model(load_config(SMOKE), seed)
 
 
-def made_model(name: str, seed: int = 0) -> LlamaForCausalLM:
-    """A model of `MADE` with random weights, float32."""
-    config = load_config(name)
+def made_model(config: LlamaConfig, seed: int = 0) -> LlamaForCausalLM:
+    """A model of that config with random weights, float32."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config).eval()

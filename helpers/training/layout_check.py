@@ -24,7 +24,7 @@ from helpers.objective.labels import IGNORE
 from helpers.objective.logprobs import next_token_logits, row_mask, token_logps
 from helpers.objective.shared_row import may_look, shared_tokens
 
-ATTENTIONS = ("eager", "sdpa", "flex_attention")  # those that take a mask of ours
+ATTENTIONS = ("eager", "sdpa")  # those that take a mask of ours
 ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}  # as configs call them
 MIXERS = (torch.nn.Conv1d, torch.nn.RNNBase)  # a picture's Conv2d sees no tokens
 WINDOWS = ("window", "window_size", "chunk_size", "floor_scale", "index_topk")  # how the names of such settings end

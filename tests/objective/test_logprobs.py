@@ -1,25 +1,15 @@
 """Log-probs of both layouts against a loop over tokens in plain PyTorch."""
 
 import random
-import shutil
 
 import pytest
 import torch
-from torch.nn.attention.flex_attention import create_mask
 
 from helpers.data.collate import PreferenceCollator
 from helpers.data.tokenize import tokenize_preferences
 from helpers.objective.logprobs import pair_logps
 from helpers.objective.odds_ratio import orpo_loss
-from helpers.objective.shared_row import (
-    CHOSEN,
-    PROMPT,
-    REJECTED,
-    is_part,
-    response_index,
-    shared_attention_mask,
-    shared_block_mask,
-)
+from helpers.objective.shared_row import CHOSEN, PROMPT, REJECTED, is_part, response_index, shared_attention_mask
 from tests.conftest import make_pairs
 
 
@@ -91,34 +81,6 @@ def test_segments_are_told_apart_again():
     parts = {part: is_part(segments, part).nonzero().flatten().tolist() for part in (PROMPT, CHOSEN, REJECTED)}
     assert parts == {PROMPT: [1, 4], CHOSEN: [2, 5], REJECTED: [3, 6]}
     assert response_index(torch.tensor([2, 3, 5, 6]), pairs=2).tolist() == [0, 2, 1, 3]
-
-
-def test_the_block_mask_is_the_same_rule(tokenized):
-    batch = PreferenceCollator(0, "shared", row_tokens=64)(list(tokenized))
-    segments = batch["segment_ids"]
-    rows, width = segments.shape
-    sparse = create_mask(shared_block_mask(segments).mask_mod, rows, 1, width, width, device="cpu")
-    assert rows > 1 and torch.equal(sparse, shared_attention_mask(segments, torch.float32) == 0)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-def test_flex_attention_gives_the_same_log_probs(model, tokenized):
-    """On a CUDA GPU the same gradients too; on a CPU FlexAttention has no backward pass."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.to(device)
-    batch = PreferenceCollator(0, "shared")(list(tokenized)).items()
-    batch = {name: tensor.to(device) for name, tensor in batch}
-    found = {}
-    for attention in ("sdpa", "flex_attention"):
-        model.set_attn_implementation(attention)
-        model.zero_grad()
-        with torch.set_grad_enabled(device == "cuda"):
-            found[attention] = [torch.cat(pair_logps(model, batch, chunked=True))]
-        if device == "cuda":
-            found[attention][0].sum().backward()
-            found[attention] += [p.grad for p in model.parameters()]
-    torch.testing.assert_close(found["flex_attention"], found["sdpa"], rtol=1e-4, atol=1e-5)
 
 
 def test_what_all_prompts_begin_with_is_laid_out_once(tokenizer):

@@ -55,6 +55,13 @@ def test_low_precision_is_no_obstacle(dtype):
         assert shared_row_obstacle(tiny_model(name).to(dtype), [PAIRS], 48) is None
 
 
+def test_an_attention_that_takes_no_mask_of_ours_gets_two_rows():
+    model = tiny_model("Llama")
+    model.set_attn_implementation("flex_attention")
+    told = "its attention (flex_attention) takes no mask of our own"
+    assert shared_row_obstacle(model, [PAIRS], 48) == told
+
+
 def test_positions_by_place_are_found(monkeypatch):
     """A model that takes position ids and counts places all the same."""
     model = tiny_model("Llama", initializer_range=0.02)

@@ -8,14 +8,16 @@ import copy
 
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig
 
+from helpers.data.schema import SIDES
 from helpers.data.tokenize import tokenize_preferences
 from helpers.files import REPOSITORY
 from helpers.training.orpo import ORPOTrainer
 from scripts import models
 from scripts.models import EXPERTS, LONGEST, MODELS, PAIRS, drawn_pairs, tiny_model
-from tests.conftest import make_pairs
+from tests.conftest import make_pairs, trl_orpo
 from tests.training.test_layout_check import config
 
 BETA = 0.7
@@ -23,6 +25,7 @@ REFUSED = {"RecurrentGemma": "keeps the state of one batch for the next"}
 # Their code makes float32 tensors of its own, so that reference and trainer compute in float32
 NO_FLOAT64 = ("XGLM", "MPT", "Gemma 2, window of 16", "DeepSeek-V3", "GLM-4 MoE", "dots.llm1", "Kimi Linear")
 FEW = ("Llama", "GPT-2", "Gemma 3", "Mixtral", "LFM2")
+BESIDE_TRL = (*FEW, "Qwen3", "Phi", "GPT-NeoX", "OPT", "Falcon, rotary", "BLOOM", "Cohere", "Mamba")
 
 
 def reference(model, pairs) -> tuple[float, dict[str, torch.Tensor]]:
@@ -80,14 +83,50 @@ def test_the_page_is_what_the_code_says():
 
 @pytest.mark.parametrize("name", [name for name in models.available() if name not in REFUSED])
 def test_loss_and_gradients_are_those_of_each_answer_alone(name, tmp_path, tokenizer):
-    """In the layout that the trainer picks: all pairs in one row and few, and with all logits and a block at a time."""
+    """In the layout that the trainer picks: all pairs in one row and few, and with all logits and a block at a time.
+
+    Where that is the shared row, in two rows a pair as well.
+    """
     model = tiny_model(name)
     model = model if name in NO_FLOAT64 else model.double()
     expected = reference(model, PAIRS)
     trainer = trainer_of(model, tmp_path, tokenizer)
-    for chunked, row_tokens in ((trainer.chunked, 512), (False, 40)):
-        trainer.chunked, trainer.data_collator.row_tokens = chunked, row_tokens
+    layout, chunked, collate = trainer.args.layout, trainer.chunked, trainer.data_collator
+    ways = [(layout, chunked, 512), (layout, False, 40)] + [("rows", chunked, 0)] * (layout == "shared")
+    for collate.layout, trainer.chunked, collate.row_tokens in ways:
         assert_alike(step(trainer), expected, tolerance=1e-5 if name in NO_FLOAT64 else 2e-6)
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory, tokenizer):
+    """TRL's trainer. Its loss takes any model, so one is enough."""
+    config, trainer = trl_orpo()
+    settings = {"beta": BETA, "max_length": LONGEST, "max_prompt_length": LONGEST, "padding_value": 0}
+    settings |= {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "report_to": []}
+    args = config(output_dir=str(tmp_path_factory.mktemp("trl")), **settings)
+    text = Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}])
+    return trainer(tiny_model("Llama"), args, train_dataset=text, processing_class=tokenizer)
+
+
+@pytest.mark.parametrize("name", BESIDE_TRL)
+@pytest.mark.parametrize("nll_on_prompt", [False, True])
+def test_loss_and_gradients_are_trls(name, nll_on_prompt, theirs, tmp_path, tokenizer):
+    """TRL lays a pair out in two padded rows, and its NLL is a mean over all tokens of a batch, of prompts as well.
+
+    So its own loss is taken one pair at a time; without prompts, its mean log-probs and odds ratio of all pairs.
+    """
+    model = tiny_model(name).double().eval()  # TRL leaves on what dropout attention reads from the config
+    rows = [pair | {f"{side}_attention_mask": [1] * len(pair[f"{side}_input_ids"]) for side in SIDES} for pair in PAIRS]
+    if nll_on_prompt:
+        alone = [theirs.get_batch_loss_metrics(model, theirs.data_collator([row]))[0] for row in rows]
+        loss = torch.stack(alone).mean()
+    else:
+        chosen, rejected, *_ = theirs.concatenated_forward(model, theirs.data_collator(rows))
+        loss = -chosen.mean() - theirs.odds_ratio_loss(chosen, rejected)[0].mean()
+    loss.backward()
+    expected = loss.item(), gradients(model)
+    trainer = trainer_of(model, tmp_path, tokenizer, nll_on_prompt=nll_on_prompt)
+    assert_alike(step(trainer), expected, tolerance=2e-6)
 
 
 @pytest.mark.parametrize("name", REFUSED)
