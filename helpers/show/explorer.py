@@ -90,7 +90,7 @@ class Picture:
         if self.big:
             enlarged(self.figure)
         self.figure.draw_without_rendering()
-        self.figure.set_layout_engine("none")  # what moves changes no place, and to find them takes a third of a drawing
+        self.figure.set_layout_engine("none")  # a move changes no place; finding them takes a third of the time
 
     @styled
     def move(self, chosen: float, rejected: float, beta: float) -> None:

@@ -6,13 +6,32 @@ from html.parser import HTMLParser
 
 from markupsafe import Markup
 
-TAGS = set("b blockquote br code del div em h1 h2 h3 h4 h5 h6 hr i ins kbd li ol p pre s small span strong".split())
-TAGS |= set("sub sup table tbody td tfoot th thead tr u ul".split())
+TAGS = {
+    "b",
+    "blockquote",
+    "br",
+    "code",
+    "del",
+    "div",
+    "em",
+    "hr",
+    "i",
+    "ins",
+    "kbd",
+    "li",
+    "ol",
+    "p",
+    "pre",
+    "s",
+    "small",
+}
+TAGS |= {"h1", "h2", "h3", "h4", "h5", "h6", "span", "strong", "sub", "sup", "u", "ul"}
+TAGS |= {"table", "tbody", "td", "tfoot", "th", "thead", "tr"}
 VOID = {"br", "hr"}
 LEFT_OUT = {"script", "style", "svg", "math", "iframe", "object", "template", "noscript", "select", "textarea", "title"}
 ATTRIBUTES = {"class", "colspan", "rowspan", "scope"}
-PROPERTIES = set("color font-size font-style font-weight line-height margin max-width overflow-wrap".split())
-PROPERTIES |= set("table-layout text-align text-decoration vertical-align white-space width".split())
+PROPERTIES = {"color", "font-size", "font-style", "font-weight", "line-height", "margin", "max-width", "overflow-wrap"}
+PROPERTIES |= {"table-layout", "text-align", "text-decoration", "vertical-align", "white-space", "width"}
 PLAIN_VALUE = re.compile(r"[\w\s.,%#-]+")  # without brackets: no url(…)
 
 
