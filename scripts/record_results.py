@@ -27,6 +27,7 @@ def record(run: Path) -> Path:
         raise ValueError(f"{run}/results.json has no {missing[0]}: run `make run FRESH=1` and record that")
     results["generations"] = results.get("generations", [])[:GENERATIONS_KEPT]
     results["monitor"] = {method: read_lines(run / method / "monitor.jsonl") for method in ("sft", "orpo")}
+    results["losses"] = {method: losses_of(run / method / "log.jsonl") for method in ("sft", "orpo")}
     results["notebook_seconds"] = {
         name: round(entry["seconds"], 1) for name, entry in state.get("done", {}).items() if "seconds" in entry
     }
@@ -35,6 +36,11 @@ def record(run: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     write_json(target, results)
     return target
+
+
+def losses_of(log: Path) -> list[dict]:
+    """Step and loss of each line of a training's log."""
+    return [{"step": line["step"], "loss": line["loss"]} for line in read_lines(log) if "loss" in line]
 
 
 def without_place(results: dict) -> dict:

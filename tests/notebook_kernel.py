@@ -18,7 +18,7 @@ WAIT = 300  # seconds for one cell
 class Cells:
     """A notebook and a fresh kernel of the workshop's for it; a context manager that ends the kernel.
 
-    variables: of the kernel's environment.
+    variables: of the kernel's environment. `shown`: what the last cell displayed, by MIME type.
     """
 
     def __init__(self, number: str, runs: Path, **variables: str):
@@ -71,7 +71,7 @@ class Cells:
 
     def begin(self, source: str) -> "Cells":
         """Start a cell and come back at once."""
-        self.message = self.client.execute(source)
+        self.message, self.shown = self.client.execute(source), []
         return self
 
     def finish(self) -> tuple[str, list[str]]:
@@ -84,6 +84,8 @@ class Cells:
                 continue
             if kind == "stream":
                 said += content["text"]
+            elif kind in ("display_data", "execute_result"):
+                self.shown.append(content["data"])
             elif kind == "error":
                 error = "\n".join(content["traceback"]).splitlines()
             elif kind == "status" and content["execution_state"] == "idle":

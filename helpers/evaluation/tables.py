@@ -6,7 +6,7 @@ from helpers.data.schema import SIDES
 from helpers.evaluation.intervals import interval_text
 from helpers.evaluation.methods import BASELINES, METHODS, RULES, look
 from helpers.runs.machine import clock
-from helpers.runs.recorded import provenance_of_runs
+from helpers.runs.recorded import provenance_of_runs, recorded_label
 
 ROWS = {  # label: key among a method's results, format
     "answers accepted, greedy": ("answers_right", ".0%"),
@@ -52,7 +52,7 @@ def comparison_table(methods: dict[str, dict], baselines: dict[str, dict] | None
     """Aligned Markdown of results.json's `methods`, a column each, 95% intervals in brackets; below it `baselines`.
 
     Measures that none of the methods has are left out. Baselines have few, so that they are a table of their own, and
-    so are methods that were measured on other pairs than the first.
+    so are methods that were measured on other pairs than the first. Recorded methods say when they were recorded.
     """
     tables = []
     for number, group in enumerate(on_same_pairs(methods)):
@@ -64,7 +64,13 @@ def comparison_table(methods: dict[str, dict], baselines: dict[str, dict] | None
         measures = {label: ROWS[label] for label in ("answers accepted, greedy", "preference accuracy")}
         head, *rows = zip(["without a language model", *named], *_measured_rows(named, measures), strict=True)
         tables.append(markdown_table(list(head), [list(row) for row in rows], aligned=True))
-    return "\n\n".join([*tables, *settings_notes(methods)])
+    return "\n\n".join([*tables, *settings_notes(methods), *recorded_notes(*methods.values())])
+
+
+def recorded_notes(*results: dict) -> list[str]:
+    """A line that says when results were recorded, where all of them are from a record."""
+    label = recorded_label(*results)
+    return [f"*{label}*"] if label else []
 
 
 def on_same_pairs(methods: dict[str, dict]) -> list[dict[str, dict]]:
@@ -118,7 +124,8 @@ def difference_table(comparison: dict) -> str:
     """Aligned Markdown of ORPO − SFT (results.json's `orpo_minus_sft`): points with their paired 95% intervals."""
     shares = {label: key for label, (key, form) in ROWS.items() if form.endswith("%") and key in comparison}
     rows = [[label, result_cell(comparison, key, "+.1f", 100)] for label, key in shares.items()]
-    return markdown_table(["held out, points", "ORPO − SFT"], rows, aligned=True)
+    table = markdown_table(["held out, points", "ORPO − SFT"], rows, aligned=True)
+    return "\n\n".join([table, *recorded_notes(comparison)])
 
 
 # ── recorded runs ───────────────────────────────────────────────────────────────────────────────────────────

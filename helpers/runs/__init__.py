@@ -13,6 +13,6 @@ __all__, __getattr__, __dir__ = exports(
         "machine": "clock here_and_now hide_xla machine_info machine_report machine_text matmul_gflops "
         "peak_memory_bytes versions",
         "memory": "Memory",
-        "recorded": "provenance provenance_of_runs read_recorded recorded_runs results_folder",
+        "recorded": "provenance provenance_of_runs read_recorded recorded_label recorded_runs results_folder",
     },
 )

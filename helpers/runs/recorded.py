@@ -22,9 +22,46 @@ def read_recorded(pattern: str, what: str, command: str) -> list[dict]:
 
 
 def recorded_runs(profile: str) -> list[dict]:
-    """The recorded runs of a profile, by seed; a FileNotFoundError says how to record one."""
+    """The recorded runs of a profile, by seed; a FileNotFoundError says how to record one.
+
+    Their parts know where they are from: `recorded_label` of a method's results, or of an answer, tells it.
+    """
     command = "make run, then python scripts/record_results.py runs/latest"
-    return read_recorded(f"{profile}-seed*.json", f"run of {profile}", command)
+    records = read_recorded(f"{profile}-seed*.json", f"run of {profile}", command)
+    return [_labelled(record, when_recorded(record)) for record in records]
+
+
+class RecordedDict(dict):
+    """A part of a record, with its `label`."""
+
+
+class RecordedText(str):
+    """A text of a record, such as an answer, with its `label`."""
+
+
+def when_recorded(record: dict) -> str:
+    """On which machine and when."""
+    return f"recorded on {machine_text(record['machine'])}, {record['date'][:10]}"
+
+
+def recorded_label(*parts) -> str:
+    """What `when_recorded` says of the record that all these parts belong to; "" where one belongs to none."""
+    labels = {getattr(part, "label", "") for part in parts}
+    return " and ".join(sorted(labels)) if all(labels) else ""
+
+
+def _labelled(value, label: str):
+    """The same values, whose dicts and texts have the label."""
+    if isinstance(value, list):
+        return [_labelled(each, label) for each in value]
+    if isinstance(value, dict):
+        value = RecordedDict((key, _labelled(each, label)) for key, each in value.items())
+    elif isinstance(value, str):
+        value = RecordedText(value)
+    else:
+        return value
+    value.label = label
+    return value
 
 
 def provenance(source: str, records: list[dict], *notes: str, machine_note: str = "") -> str:

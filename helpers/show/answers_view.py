@@ -8,6 +8,7 @@ import numpy as np
 from helpers.data.house_style import check_answer
 from helpers.data.schema import references
 from helpers.evaluation.checked import can_check, verdicts
+from helpers.runs.recorded import recorded_label
 from helpers.show.notebook import in_notebook, show_widget, spoken
 from helpers.show.pages import Pages, boxed, escaped
 
@@ -80,6 +81,7 @@ class Comparison:
         self.asked, self.answers, self.speakers = asked, answers, speakers
         self.checked, self.scored = can_check(asked), {}
         self.better = references(asked)
+        self.label = recorded_label(*(text for texts in answers.values() for text in texts))
         told = {label: texts[: len(asked)] for label, texts in answers.items()}
         self.verdicts = {label: verdicts(texts, asked) for label, texts in told.items()} if self.checked else {}
         self.removed = widgets.Checkbox(description="show the words that were taken out", indent=False)
@@ -104,6 +106,8 @@ class Comparison:
         said = (texts[i] for texts in self.answers.values())
         rows.append([marked_answer(self.source(i), answer, self.removed.value) for answer in said])
         legend = f"Underlined: words that the {'draft' if self.checked else 'better answer'} does not have."
+        if self.label:
+            legend += f" Answers {self.label}."
         parts += [columns(self.answers, *rows), f"<p class=note>{legend}</p>", self.scored.get(i, "")]
         return boxed("".join(parts))
 
@@ -130,7 +134,7 @@ class Comparison:
         for label, texts in self.answers.items():
             verdict = f" [{verdict_text(self.verdicts[label][i])}]" if self.checked else ""
             lines.append(f"{label:>6}: {spoken(texts[i])}{verdict}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *([f"answers {self.label}"] if self.label else [])])
 
 
 def compare_answers(asked, answers: dict[str, list[str]], speakers=None) -> Comparison:

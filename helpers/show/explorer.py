@@ -10,7 +10,7 @@ from helpers.runs.recorded import provenance_of_runs, recorded_runs
 from helpers.show.notebook import show_widget
 from helpers.show.objective_plots import draw_loss
 from helpers.show.pages import follow, plain
-from helpers.show.style import BIG_TEXT, GREY, SIDE_COLOUR, enlarged, is_big, panels_of, stamp, styled
+from helpers.show.style import BIG_TEXT, GREY, SIDE_COLOUR, enlarged, is_big, panels_of, smallest_text, stamp, styled
 
 STEP = 0.5  # nats of log-prob that an arrow goes for each nat of gradient
 RATIOS = (0.1, 1000)  # of the axis that compares them
@@ -78,17 +78,19 @@ class Picture:
         }
         ticks = (0, 0.5, 1) if self.big else np.linspace(0, 1, 6)
         self.plane.set(xlabel="p(chosen)", ylabel="p(rejected)", xlim=(0, 1), ylim=(0, 1), xticks=ticks, yticks=ticks)
-        self.plane.legend(loc="upper left", fontsize=10, frameon=True)
+        self.plane.legend(loc="upper left", fontsize=smallest_text(self.figure, DPI), frameon=True)
         self.columns = self.bars.barh(["probability\nratio", "odds\nratio"], [1, 1], left=1, color=[GREY, "black"])
         behind = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}  # a long bar would hide its number
         self.numbers = [self.bars.text(1, i, "", va="center", bbox=behind) for i in range(2)]
         self.bars.set(xscale="log", xlim=RATIOS, xlabel="chosen over rejected")
         self.bars.axvline(1, color=GREY, linewidth=1)
         self.bars.invert_yaxis()
-        stamp(self.figure, source)
+        stamp(self.figure, source, DPI)
         self.move(chosen, rejected, beta)
         if self.big:
             enlarged(self.figure)
+        self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")  # a move changes no place; finding them takes a third of the time
 
     @styled
     def move(self, chosen: float, rejected: float, beta: float) -> None:
@@ -120,7 +122,7 @@ class Picture:
     def png(self) -> bytes:
         """As it stands."""
         buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=BIG_DPI if self.big else DPI)
+        self.figure.savefig(buffer, format="png", dpi=BIG_DPI if self.big else DPI, pil_kwargs={"compress_level": 1})
         return buffer.getvalue()
 
 

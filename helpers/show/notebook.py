@@ -14,7 +14,7 @@ from helpers.evaluation.checked import can_check, verdicts
 from helpers.runs.recorded import provenance
 from helpers.show.pages import sized
 from helpers.show.run_plots import plot_monitor
-from helpers.show.style import enlarged, is_big
+from helpers.show.style import DPI, enlarged, is_big
 
 PAGE_WIDE = "table-layout:fixed;width:100%;max-width:60em;margin:0 0 1em 0"  # columns of like width, text wrapped
 CELL = "text-align:left;vertical-align:top;white-space:normal;overflow-wrap:anywhere"
@@ -34,7 +34,7 @@ def show(figure, alt: str) -> None:
 def figure_image(figure, alt: str) -> Image:
     """The figure as a PNG that carries its alt text into the notebook's output metadata."""
     buffer = io.BytesIO()
-    (enlarged(figure) if is_big() else figure).savefig(buffer, format="png", dpi=110)
+    (enlarged(figure) if is_big() else figure).savefig(buffer, format="png", dpi=DPI)
     plt.close(figure)
     return Image(buffer.getvalue(), format="png", alt=alt)
 
@@ -82,9 +82,10 @@ def draw_monitor(stage, *others):
     def draw(records: list[dict]) -> Image:
         beside = {other.name: other.read_monitor() for other in others if other.name != stage.name}
         beside = {name: lines for name, lines in beside.items() if lines}
+        losses = {each.name: each.read_log() for each in (*others, stage)}
         return figure_image(
-            plot_monitor(beside | {stage.name: records}, faint=tuple(beside)),
-            "Log-probs of chosen and rejected answers of the validation pairs while training",
+            plot_monitor(beside | {stage.name: records}, faint=tuple(beside), losses=losses),
+            "Log-probs of chosen and rejected answers of the validation pairs while training, and the training loss",
         )
 
     return draw

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from helpers.evaluation.methods import METHODS
 from helpers.objective.odds_ratio import log_odds, odds_ratio_loss
-from helpers.show.style import GREY, SERIES_COLOURS, SERIES_LINES, SIDE_COLOUR, panels_of, styled
+from helpers.show.style import GREY, SERIES_COLOURS, SERIES_LINES, SIDE_COLOUR, name_line, panels_of, styled
 
 
 @styled
@@ -14,11 +14,12 @@ def plot_log_odds() -> Figure:
     """Log-prob and log-odds against probability: alike while p is small, far apart as p nears one."""
     figure, (axis,) = panels_of(1, width=8)
     p = torch.linspace(0.005, 0.995, 400)
-    axis.plot(p, p.log(), "--", color=METHODS["sft"].colour, label="log p")
-    axis.plot(p, log_odds(p.log()), "-", color=METHODS["orpo"].colour, label="log-odds = log p − log(1 − p)")
+    (logs,) = axis.plot(p, p.log(), "--", color=METHODS["sft"].colour, label="log p")
+    (odds,) = axis.plot(p, log_odds(p.log()), "-", color=METHODS["orpo"].colour, label="log-odds = log p − log(1 − p)")
     axis.axhline(0, color=GREY, linewidth=1)
     axis.set(xlabel="mean token probability p", ylabel="nats", title="Odds tell 0.9 from 0.99; log p hardly does")
-    axis.legend()
+    name_line(axis, logs, at=300, shift=(4, -16))
+    name_line(axis, odds, at=380, shift=(-16, 0), ha="right")
     return figure
 
 
@@ -35,7 +36,14 @@ def plot_loss(beta: float) -> Figure:
         (-logps[0] + beta * odds_ratio_loss(logps[0], logps[1])).sum().backward()
         right.plot(p, -logps.grad[0], line, color=SIDE_COLOUR["chosen"], label=f"pull on chosen, p(chosen) = {fixed}")
         right.plot(
-            p, logps.grad[1], line, color=SIDE_COLOUR["rejected"], label=f"push on rejected, p(chosen) = {fixed}"
+            p,
+            logps.grad[1],
+            line,
+            color=SIDE_COLOUR["rejected"],
+            marker="o",  # without colours the two sides are as dark as each other
+            markevery=14,
+            markerfacecolor="white",
+            label=f"push on rejected, p(chosen) = {fixed}",
         )
     right.set_yscale("log")
     right.set(xlabel="p(rejected)", ylabel="|gradient| per nat", title="Who is pulled how hard")
@@ -76,7 +84,8 @@ def plot_beta(betas=(0.1, 0.5, 1.0, 2.0)) -> Figure:
     rejected = torch.full_like(chosen, 0.2).log().requires_grad_()
     for beta, line, colour in zip(betas, SERIES_LINES, SERIES_COLOURS, strict=False):
         (gradient,) = torch.autograd.grad(beta * odds_ratio_loss(chosen, rejected).sum(), rejected)
-        axis.plot(chosen.exp(), gradient, line, color=colour, label=f"β = {beta:g}")
+        (curve,) = axis.plot(chosen.exp(), gradient, line, color=colour, label=f"β = {beta:g}")
+        name_line(axis, curve, at=48, shift=(0, 9), ha="left")
     axis.axvline(0.2, color=GREY, linewidth=1)
     axis.annotate("p(chosen) = p(rejected)", (0.2, axis.get_ylim()[1]), xytext=(6, -26), textcoords="offset points")
     axis.set(
@@ -84,5 +93,4 @@ def plot_beta(betas=(0.1, 0.5, 1.0, 2.0)) -> Figure:
         ylabel="push on rejected",
         title="β scales the push; a won pair is left alone",
     )
-    axis.legend()
     return figure

@@ -5,7 +5,7 @@ import threading
 
 from helpers.show.style import is_big
 
-STYLE = """<style>
+LOOK = """
 .workshop-view { line-height: 1.5; max-width: 72em; overflow-wrap: anywhere; }
 .workshop-view table { table-layout: fixed; width: 100%; border-collapse: collapse; margin: 0 0 8px; }
 .workshop-view th, .workshop-view td { text-align: left; vertical-align: top; padding: 3px 12px 3px 0;
@@ -22,7 +22,8 @@ STYLE = """<style>
 .workshop-view u { text-decoration: none; border-bottom: 2px solid #0072B2; margin-right: 2px; }
 .workshop-view .masked { opacity: 0.65; margin-right: 2px; }
 .workshop-view kbd { border: 2px solid; border-radius: 3px; padding: 0 3px; font: inherit; font-weight: 600; }
-</style>"""
+"""
+STYLE = f"<style>{LOOK}</style>"
 
 # Widgets take their sizes from these; a view's own text has them too. 18 points are 24 pixels
 BIG = """<style>

@@ -8,7 +8,7 @@ import math
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
-from helpers.show.style import GREY, SERIES_COLOURS, SERIES_HATCHES, SERIES_LINES, panels_of, styled
+from helpers.show.style import GREY, SERIES_COLOURS, SERIES_HATCHES, SERIES_LINES, panels_of, smallest_text, styled
 
 GIB = 2**30
 PARTS = ("weights", "reference", "optimizer", "gradients", "activations", "logits")
@@ -28,7 +28,8 @@ def plot_plans(plans: dict) -> Figure:
         limit = made.limit / GIB
         axis.plot([place - 0.4, place + 0.4], [limit, limit], "--", color="black", label="" if place else "usable")
         axis.text(place, top, f"{top:.1f}" + ("" if made.fits else "\ndoes not fit"), ha="center", va="bottom")
-    axis.set_xticks(range(len(plans)), [label.replace(", ", ",\n") for label in plans], fontsize=11)
+    axis.set_xticks(range(len(plans)), [label.replace(", ", ",\n") for label in plans])
+    axis.tick_params(axis="x", labelsize=max(11, smallest_text(figure)))
     axis.set_ylabel("GiB of a NeuronCore, on paper")
     axis.set(xlim=(-0.6, len(plans) - 0.4), ylim=(0, 1.2 * max(*bottoms, *(p.limit / GIB for p in plans.values()))))
     axis.grid(axis="x", visible=False)

@@ -4,8 +4,7 @@ import time
 
 from IPython.display import display
 
-from helpers.runs.machine import machine_text
-from helpers.runs.recorded import recorded_runs
+from helpers.runs.recorded import recorded_runs, when_recorded
 from helpers.show.notebook import figure_image, in_notebook, validation_text
 from helpers.show.run_plots import plot_monitor
 from helpers.show.style import stamp
@@ -21,8 +20,8 @@ def replay(recorded=None, method: str = "orpo", speed: float = 20.0, wait=time.s
     """
     if not speed > 0:
         raise ValueError(f"speed is {speed}: give a number above 0, such as 20")
-    name, records, faint, label = what_was_recorded(recorded, method)
-    show = Frames(name, faint, label) if in_notebook() else print_last
+    name, records, faint, losses, label = what_was_recorded(recorded, method)
+    show = Frames(name, faint, losses, label) if in_notebook() else print_last
     before = records[0].get("seconds", 0.0)
     for number, record in enumerate(records, start=1):
         at = record.get("seconds", before)
@@ -40,11 +39,14 @@ def replay(recorded=None, method: str = "orpo", speed: float = 20.0, wait=time.s
 class Frames:
     """One figure that updates in place."""
 
-    def __init__(self, name: str, faint: dict, label: str):
-        self.name, self.faint, self.label, self.handle = name, faint, label, None
+    def __init__(self, name: str, faint: dict, losses: dict | None, label: str):
+        self.name, self.faint, self.losses, self.label, self.handle = name, faint, losses, label, None
 
     def __call__(self, records: list[dict]) -> None:
-        figure = plot_monitor(self.faint | {self.name: records}, faint=tuple(self.faint))
+        losses, last = self.losses, records[-1]["step"]
+        if losses:
+            losses = losses | {self.name: [each for each in losses.get(self.name, []) if each["step"] <= last]}
+        figure = plot_monitor(self.faint | {self.name: records}, faint=tuple(self.faint), losses=losses)
         image = figure_image(stamp(figure, self.label), ALT)
         if self.handle is None:
             self.handle = display(image, display_id=True)
@@ -57,8 +59,8 @@ def print_last(records: list[dict]) -> None:
     print(f"step {records[-1]['step']}  {validation_text(records[-1])}")
 
 
-def what_was_recorded(recorded, method: str) -> tuple[str, list[dict], dict, str]:
-    """(stage, its measurements, {method: measurements} to draw paler, where they are from)."""
+def what_was_recorded(recorded, method: str) -> tuple[str, list[dict], dict, dict | None, str]:
+    """(stage, its measurements, {method: measurements} to draw paler, {method: losses} if kept, where all are from)."""
     if recorded is None:
         recorded = recorded_runs("laptop")[0]
     if isinstance(recorded, dict):
@@ -67,9 +69,10 @@ def what_was_recorded(recorded, method: str) -> tuple[str, list[dict], dict, str
             raise ValueError(f"method {method!r} is not recorded: choose one of {', '.join(monitors)}")
         name, records, about = method, monitors[method], recorded
         earlier = list(monitors)[: list(monitors).index(method)]  # as notebook 04 draws SFT beside ORPO
-        faint = {other: monitors[other] for other in earlier}
+        faint, losses = {other: monitors[other] for other in earlier}, recorded.get("losses")
     else:
         name, records, about, faint = recorded.name, recorded.read_monitor(), recorded.run.results, {}
+        losses = {name: list(recorded.read_log())}
     if not records:
         raise ValueError(f"{name} has no measurements yet: run the cell that trains it first")
-    return name, records, faint, f"recorded on {machine_text(about['machine'])}, {about['date'][:10]}"
+    return name, records, faint, losses, when_recorded(about)

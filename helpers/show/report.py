@@ -14,13 +14,16 @@ from helpers.evaluation.tables import ROWS, labelled, on_same_pairs, result_cell
 from helpers.files import read_json, read_lines, write_text
 from helpers.runs.machine import clock
 from helpers.show.notebook import as_html, figure_image, spoken
+from helpers.show.pages import LOOK
 from helpers.show.report_page import STYLE, TEMPLATE
 from helpers.show.report_words import command_text, facts, question_text, result_text
 from helpers.show.run_plots import plot_monitor, plot_results
+from helpers.show.safe_html import has_text, safe_html
 
 MARKDOWN = mistune.create_markdown(escape=True, plugins=["table"])
 ANSWERS_SHOWN = 12
 CONTENTS = Markup("<!-- contents -->")  # stands for them until the sections are there
+OBJECT = re.compile(r"<IPython\.\S+ object>")  # what IPython says of HTML that it cannot say in a text
 TOLD = ("method", "source", "model", "seed")  # settings that the report tells elsewhere, or that name folders
 
 
@@ -39,7 +42,7 @@ def write_report(run_path: Path) -> Path:
     ]
     page = TEMPLATE.render(
         name=run_path.name,
-        style=Markup(STYLE),
+        style=Markup(STYLE + LOOK),
         contents=CONTENTS,
         question=question_text(results, methods),
         result=result_text(results),
@@ -109,7 +112,7 @@ def each_method(methods: dict, key: str, form: str) -> str:
 
 
 def curves(run_path: Path, methods: dict) -> Markup:
-    """The validation pairs' log-probs while each method trained; nothing where none was recorded."""
+    """The validation pairs' log-probs and the loss while each method trained; nothing where none was recorded."""
     records = {name: list(read_lines(run_path / name / "monitor.jsonl")) for name in methods}
     records = {name: lines for name, lines in records.items() if lines}
     if not records:
@@ -119,9 +122,11 @@ def curves(run_path: Path, methods: dict) -> Markup:
         + ", ".join(f"{side} {lines[0][f'{side}_logp']:.2f} to {lines[-1][f'{side}_logp']:.2f}" for side in SIDES)
         for name, lines in records.items()
     )
-    caption = "Log-probs per token of validation pairs, which are not trained on (left: chosen solid, rejected dashed)"
-    caption += f", and their difference (right). From the first to the last measurement: {ends} nats."
-    return figure_of(plot_monitor(records), caption, f"Two panels of curves over optimizer steps. {ends} nats a token.")
+    losses = {name: read_lines(run_path / name / "log.jsonl") for name in records}
+    caption = "Log-probs per token of validation pairs, which are not trained on (chosen solid, rejected dashed), their"
+    caption += f" difference, and the training loss. From the first to the last measurement: {ends} nats."
+    figure = plot_monitor(records, losses=losses)
+    return figure_of(figure, caption, f"Panels of curves over optimizer steps. {ends} nats a token.")
 
 
 def figure_of(figure, caption: str, alt: str) -> Markup:
@@ -166,14 +171,11 @@ def as_markup(output) -> Markup:
         is_widget = "application/vnd.jupyter.widget-view+json" in data  # its numbers move with sliders: both are shown
         return image + preformatted(data.get("text/plain", "")) if is_widget else image
     if "text/html" in data or "text/markdown" in data:
-        return table_only(data.get("text/html") or MARKDOWN(data["text/markdown"]))
-    return preformatted(data.get("text/plain", ""))
-
-
-def table_only(page: str) -> Markup:
-    """HTML of nothing but tables and text; anything else might load or run something and is left out."""
-    foreign = re.search(r"<(?!/?(table|thead|tbody|tr|th|td|code|p|em|strong)\b)|<[^>]*(\son\w+\s*=|url\()", page)
-    return Markup() if foreign else Markup('<div class="wide">{}</div>').format(Markup(page))
+        page = safe_html(data.get("text/html") or MARKDOWN(data["text/markdown"]))
+        if has_text(page):
+            return Markup('<div class="wide">{}</div>').format(page)
+    text = data.get("text/plain", "")
+    return Markup() if OBJECT.fullmatch(text) else preformatted(text)
 
 
 def preformatted(text: str) -> Markup:

@@ -4,7 +4,8 @@ from jinja2 import Environment
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8882; --link: #0b5cad; }
-@media (prefers-color-scheme: dark) { :root { --link: #7db8f5; } }
+@media (prefers-color-scheme: dark) { :root { --link: #7db8f5; }
+  img { filter: invert(.94) hue-rotate(180deg) brightness(1.3); } } /* light on dark; the hues stay */
 body { font: 16px/1.55 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
 h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); padding-bottom: .2rem; }
 a { color: var(--link); } nav ul { columns: 2; padding-left: 1.2rem; max-width: 40rem; }
@@ -25,6 +26,7 @@ summary { cursor: pointer; font-weight: 600; padding: .4rem 0; } .note { opacity
   :root { color-scheme: light; --line: #bbb; --soft: #f1f1f1; --link: black; }
   body { font-size: 10pt; line-height: 1.4; max-width: none; margin: 0; padding: 0; color: black; background: white; }
   h2 { margin-top: 1.4rem; } h2, h3 { break-after: avoid; }
+  img { filter: none; }
   tr, img, figure, pre, .result { break-inside: avoid; } thead { display: table-header-group; }
   th, td { padding: .2rem .4rem; } .wide { overflow: visible; } .answers table { min-width: 0; font-size: 8.5pt; }
   figcaption, .note { font-size: 9pt; } .screen { display: none; } .paper { display: block; }

@@ -8,18 +8,19 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from helpers.data.schema import SIDES
 from helpers.evaluation.methods import BASELINES, METHODS, look
-from helpers.show.style import GREY, SIDE_COLOUR, SIDE_LINE, STYLE, panels_of, styled
+from helpers.show.style import GREY, SIDE_COLOUR, SIDE_LINE, STYLE, name_ends, panels_of, styled
 
 LOWEST_SHOWN = -6.0  # nats; below it the colour stays the same, the number is written out
 
 
 @styled
-def plot_monitor(records_by_method: dict[str, list[dict]], faint: tuple = ()) -> Figure:
+def plot_monitor(records_by_method: dict[str, list[dict]], faint: tuple = (), losses: dict | None = None) -> Figure:
     """Log-probs of validation pairs and their margin while training: chosen solid, rejected dashed, a colour a method.
 
-    faint: methods to compare with, drawn paler than the one that trains.
+    faint: methods to compare with, drawn paler than the one that trains. losses: {method: records with `step` and
+    `loss`}, a panel of their own.
     """
-    figure, (left, right) = panels_of(2)
+    figure, (left, right, *more) = panels_of(2) if losses is None else panels_of(3, width=12.4 / 3)
     last = max([record["step"] for records in records_by_method.values() for record in records] + [1])
     for method, records in records_by_method.items():
         steps = [record["step"] for record in records]
@@ -31,11 +32,26 @@ def plot_monitor(records_by_method: dict[str, list[dict]], faint: tuple = ()) ->
         right.plot(steps, np.subtract(chosen, rejected), "-", label=label, **style)
     left.set(xlabel="optimizer step", ylabel="log-prob per token (nats)", title="Log-probs of validation pairs")
     right.set(xlabel="optimizer step", ylabel="chosen − rejected (nats)", title="Margin between right and wrong")
-    for axis in (left, right):
-        axis.legend(fontsize=11)
+    for axis in more:
+        _draw_losses(axis, {method: losses.get(method, []) for method in records_by_method}, faint)
+    for axis in (left, right, *more):
         axis.set_xlim(-0.02 * last, 1.02 * last)  # before the first step too, a step is a whole number from 0
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=3 if more else 8, integer=True))
+        name_ends(axis, len(figure.axes))
     return figure
+
+
+def _draw_losses(axis, losses: dict[str, list[dict]], faint: tuple) -> None:
+    """What each method minimises, step by step, with its marker at the end."""
+    for method, records in losses.items():
+        values = [(record["step"], record["loss"]) for record in records if "loss" in record]
+        if values:
+            style = look(method).points | {"alpha": 0.4 if method in faint else 1, "linewidth": 1.4}
+            axis.plot(*zip(*values, strict=True), markevery=[len(values) - 1], label=look(method).label, **style)
+    if not axis.lines:  # before the first step
+        axis.set_yticks([])
+    several = " (each its own)" if len(axis.lines) > 1 else ""
+    axis.set(xlabel="optimizer step", ylabel="loss (nats)", title=f"Training loss{several}")
 
 
 @styled
@@ -65,7 +81,7 @@ def plot_results(*runs: dict[str, dict], baselines: dict[str, dict] | None = Non
         left.axhline(value, color=colour, linestyle=line, linewidth=1.6, zorder=0, label=label)
     if drawn:
         frame = {"frameon": True, "framealpha": 1, "edgecolor": "none", "bbox_to_anchor": (1, 0.06)}  # above guessing
-        left.legend(fontsize=10, loc="lower right", title="without a language model", title_fontsize=10, **frame)
+        left.legend(fontsize=11, loc="lower right", title="without a language model", title_fontsize=11, **frame)
     left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     if checked:
         left.set(
@@ -124,7 +140,7 @@ def plot_token_logps(answers: dict[str, dict[str, list[tuple[str, float]]]]) -> 
                 f"{abs(value):.1f}" if value > -0.05 else f"{value:.1f}",
                 ha="center",
                 va="center",
-                fontsize=9,
+                fontsize=9.5,
                 color=ink,
             )
         axis.set_xticks(range(len(tokens)), tokens, fontsize=10, rotation=30, ha="right")

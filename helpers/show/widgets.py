@@ -43,13 +43,25 @@ class LiveMonitor(TrainerCallback):
         self.started, self.first_step, self.seconds_spent = time.monotonic(), state.global_step, 0.0
         self.pace, self.display = None, None
         self.pairs_a_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        if not any(record["step"] == state.global_step for record in self.stage.read_monitor()):
+        if any(record["step"] == state.global_step for record in self.stage.read_monitor()):
+            self.show_curves()  # of a training that goes on
+        else:
             self.measure(state, model)
 
     def show_recorded(self) -> None:
         """The curves that are in the stage."""
         if self.draw:
             display(self.draw(self.stage.read_monitor()))
+
+    def show_curves(self) -> None:
+        """The figure of this training, or its next state in the same place."""
+        if not self.draw:
+            return
+        image = self.draw(self.stage.read_monitor())
+        if self.display is None:
+            self.display = display(image, display_id=True)
+        else:
+            self.display.update(image)
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
@@ -73,7 +85,7 @@ class LiveMonitor(TrainerCallback):
         self.report(state, record)
 
     def report(self, state, record: dict | None = None) -> None:
-        """Progress on one line that rewrites itself; a measurement stays, and updates the figure."""
+        """Progress on one line that rewrites itself; a measurement stays, and updates the figure above the lines."""
         if self.pace is None:  # the first measurement is done: what follows are steps
             self.pace = Pace("step", state.global_step, state.max_steps)
             self.spent_before = self.seconds_spent
@@ -85,14 +97,10 @@ class LiveMonitor(TrainerCallback):
             line += f", {rate:.1f} pairs/s"
         if record:
             line += f"  {validation_text(record)}\n"
+        if record:
+            self.show_curves()
         sys.stdout.write(f"\r{line:<60}")
         sys.stdout.flush()
-        if record and self.draw:
-            image = self.draw(self.stage.read_monitor())
-            if self.display is None:
-                self.display = display(image, display_id=True)
-            else:
-                self.display.update(image)
 
     def pairs_a_second(self) -> float:
         """How fast it trains, the measurements taken out; 0 where no step was timed yet."""

@@ -89,7 +89,7 @@ def plot_betas(records: list[dict]) -> Figure:
             axis.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.12)
         axis.set(xlabel="optimizer step", title=title)
     axes[0].set_ylabel("validation log-prob per token (nats)")
-    axes[0].legend(fontsize=11, handlelength=3.5)
+    axes[0].legend(fontsize=12, handlelength=3.5)
     return figure
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from helpers.evaluation.tables import runs_table
+from helpers.evaluation.tables import comparison_table, difference_table, runs_table
 from helpers.files import write_json
 from helpers.runs import recorded as results
 from scripts import record_results
@@ -55,6 +55,7 @@ def a_run(folder, seed: int, gain: float, status="finished"):
     for method in ("sft", "orpo"):
         (folder / method).mkdir()
         (folder / method / "monitor.jsonl").write_text('{"step": 0}\n')
+        (folder / method / "log.jsonl").write_text('{"step": 1, "loss": 2.5, "grad_norm": 1}\n{"train_loss": 2}\n')
     return folder
 
 
@@ -70,6 +71,7 @@ def test_record_and_read_back(repository):
     runs = results.recorded_runs("laptop")
     assert [run["seed"] for run in runs] == [0, 1]
     assert runs[0]["monitor"] == {"sft": [{"step": 0}], "orpo": [{"step": 0}]}
+    assert runs[0]["losses"]["orpo"] == [{"step": 1, "loss": 2.5}]
     assert runs[0]["notebook_seconds"] == {"00_a": 1.3} and len(runs[0]["generations"]) == 5
     table = runs_table(runs)
     assert "accepted answers: +15.0 points greedy, +15.0 points sampled, over 2 seeds" in table
@@ -80,6 +82,20 @@ def test_record_and_read_back(repository):
     assert "seeds 0, 1 · A CPU, 2 cores" in table and "2026-01-02" in table
     rows = [line for line in table.splitlines() if line.startswith("| 0 |") or line.startswith("| 1 |")]
     assert len(rows) == 8 and len({row.count("|") for row in rows}) == 1
+
+
+def test_what_is_read_of_a_record_says_where_and_when_it_was_recorded(repository):
+    record_results.record(a_run(repository / "run", 0, 0.1))
+    (run,) = results.recorded_runs("laptop")
+    label = "recorded on A CPU, 2 cores, no accelerator, 2026-01-02"
+    assert comparison_table(run["methods"]).endswith(f"|\n\n*{label}*")
+    assert difference_table(run["orpo_minus_sft"]).endswith(f"|\n\n*{label}*")
+    assert results.recorded_label(*(row["prompt"] for row in run["generations"])) == label
+    assert results.recorded_label("a text of one's own", run["generations"][0]["prompt"]) == ""
+    assert results.recorded_label() == ""
+    live = dict(run["methods"]) | {"orpo": dict(run["methods"]["orpo"])}
+    assert "recorded" not in comparison_table(live), "a column that was measured just now"
+    assert json.dumps(run) == json.dumps(json.loads(json.dumps(run)))
 
 
 def test_an_unfinished_run_is_refused_and_nothing_recorded_says_how(repository):

@@ -12,13 +12,20 @@ RUN = recorded_runs("laptop")[0]
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def losses_drawn():
+    """The losses of each figure."""
+    return []
+
+
+@pytest.fixture
+def drawn(monkeypatch, losses_drawn):
     """What is drawn in a notebook: (the measurements of each figure, by method; its label)."""
     drawn, handle = [], type("Handle", (), {"update": lambda self, image: None})()
     monkeypatch.setattr("helpers.show.recorded_training.in_notebook", lambda: True)
     monkeypatch.setattr("helpers.show.recorded_training.display", lambda image, display_id: handle)
     monkeypatch.setattr(
-        "helpers.show.recorded_training.plot_monitor", lambda by, faint: drawn.append([by, faint]) or Figure()
+        "helpers.show.recorded_training.plot_monitor",
+        lambda by, faint, losses: drawn.append([by, faint]) or losses_drawn.append(losses) or Figure(),
     )
     monkeypatch.setattr("helpers.show.recorded_training.stamp", lambda figure, text: drawn[-1].append(text) or figure)
     return drawn
@@ -56,6 +63,15 @@ def test_a_stage_of_a_run_of_ones_own_is_drawn(tmp_path, drawn):
         stage.write_monitor(record)
     replay(stage, wait=lambda seconds: None)
     assert [len(by["sft"]) for by, *_ in drawn] == [1, 2] and "recorded on AMD EPYC" in drawn[0][2]
+
+
+def test_losses_that_were_recorded_grow_with_the_measurements(drawn, losses_drawn):
+    losses = {name: [{"step": step, "loss": 1.0} for step in range(1, 151)] for name in ("sft", "orpo")}
+    replay(RUN | {"losses": losses}, wait=lambda seconds: None)
+    steps = [record["step"] for record in RUN["monitor"]["orpo"]]
+    assert [len(each["orpo"]) for each in losses_drawn] == steps and all(
+        len(each["sft"]) == 150 for each in losses_drawn
+    )
 
 
 def test_a_terminal_shows_lines_and_where_they_are_from(capsys):

@@ -1,6 +1,8 @@
 """report.html: readable without network, nothing unescaped, every image with a text."""
 
 import base64
+import re
+import subprocess
 from html.parser import HTMLParser
 
 import nbformat
@@ -9,23 +11,29 @@ import pytest
 from helpers.evaluation.scores import PairScores
 from helpers.files import write_json
 from helpers.runs.folder import Run
+from helpers.runs.recorded import recorded_runs
+from helpers.show import browse_pairs, compare_answers, show_answers
 from helpers.show.report import as_markup, last_writes, side_by_side, write_report
 from helpers.show.report_words import command_text, result_text
 from helpers.training.profiles import PROFILES
+from tests.studio.attendee import chromium
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 
 
 class Page(HTMLParser):
-    """All tags with their attributes, and the text."""
+    """All tags with their attributes, their ends, and the text."""
 
     def __init__(self, html: str):
         super().__init__()
-        self.tags, self.text = [], ""
+        self.tags, self.ends, self.text = [], [], ""
         self.feed(html)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        self.ends.append(tag)
 
     def handle_data(self, data):
         self.text += data
@@ -131,20 +139,107 @@ def test_the_command_repeats_the_run_and_names_no_folder():
     assert command_text({"profile": "laptop", "seed": 0}, {}) == "make run PROFILE=laptop SEED=0"
 
 
-def test_tables_are_tables_and_what_might_load_or_run_is_left_out():
-    def shown(**data):
-        return str(
-            as_markup(nbformat.v4.new_output("display_data", {name.replace("_", "/"): d for name, d in data.items()}))
-        )
+def shown(**data) -> str:
+    """What the report makes of an output: text_html stands for text/html."""
+    output = nbformat.v4.new_output("display_data", {name.replace("_", "/"): value for name, value in data.items()})
+    return str(as_markup(output))
 
+
+def test_tables_are_tables():
     table = shown(text_markdown="| a | b |\n|---|---|\n| 1\\* | <script>x</script> |", text_plain="<Markdown object>")
     page = Page(table)
     assert [tag for tag, _ in page.tags].count("td") == 2 and "1*" in page.text and "Markdown object" not in page.text
     assert "script" not in [tag for tag, _ in page.tags]
-    answers = "<table><tr><td style='text-align:left'>it is one = 1 &lt;b&gt; <code>x</code></td></tr></table>"
+    answers = '<table><tr><td style="text-align: left">it is one = 1 &lt;b&gt; <code>x</code></td></tr></table>'
     assert answers in shown(text_html=answers, text_plain="<HTML object>")
-    for bad in ("<script>x</script>", "<table onclick='x'>", "<img src='//a/b'>", "<td style='background:url(//a)'>"):
-        assert shown(text_html=f"<table>{bad}</table>", text_plain="?") == ""
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "<script>x</script>",
+        "<img src='//a/b' onerror='x'>",
+        "<td style='background:url(//a)' onclick='x'>",
+        "<td style='width: expression(x)'>",
+        "<style>@import '//a'</style>",
+        "<svg><script>x</script><text>x</text></svg>",
+        "<a href='javascript:x'>",
+        "<iframe src='//a'></iframe>",
+        "<td class='\"><script>x</script>'>",
+        "<scr<b>ipt>",
+        "</table></div></details></body>",
+        "<!-- <script> -->",
+    ],
+)
+def test_nothing_that_a_cell_showed_loads_runs_or_ends_a_part_of_the_page(bad):
+    page = Page(f"<main>{shown(text_html=f'<table><tr><td>told</td>{bad}</tr></table>')}</main>")
+    assert "told" in page.text and "x" not in page.text
+    assert {tag for tag, _ in page.tags} <= {"main", "div", "table", "tr", "td", "b"}
+    assert {name for _, attributes in page.tags for name in attributes} == {"class"}
+    assert page.ends[-2:] == ["div", "main"] and page.ends.count("div") == 1
+
+
+def test_where_no_html_is_left_its_text_stands():
+    assert shown(text_html="<img src='//a/b'>", text_plain="a <b>") == "<pre>a &lt;b&gt;</pre>"
+    assert shown(text_html="<img src='//a/b'>", text_plain="<IPython.core.display.HTML object>") == ""
+
+
+def outputs_of(monkeypatch, show) -> str:
+    """What the report makes of what a view leaves in a notebook."""
+    shown = []
+    monkeypatch.setattr("helpers.show.notebook.in_notebook", lambda: True)
+
+    def display(what, metadata=None, raw=False):
+        shown.append(what if raw else {"text/html": what.data, "text/plain": "<IPython.core.display.HTML object>"})
+
+    monkeypatch.setattr("helpers.show.notebook.display", display)
+    show()
+    return "".join(as_markup(nbformat.v4.new_output("display_data", data)) for data in shown)
+
+
+def test_answers_pairs_and_widgets_are_shown(monkeypatch, tokenizer, pairs):
+    said = {"base": ["It <i>lists</i> `topics`"] * 4, "ORPO": ["Lists topics."] * 4}
+    answers = Page(outputs_of(monkeypatch, lambda: show_answers(pairs, said)))
+    assert "ListTopics" in answers.text and answers.text.count("It <i>lists</i> topics …") == 4
+    assert {"b", "br", "code", "table"} <= {tag for tag, _ in answers.tags}
+    compared = Page(outputs_of(monkeypatch, lambda: compare_answers(pairs, said)))
+    assert "Lists topics." in compared.text and ("div", {"class": "workshop-view"}) in compared.tags
+    assert "ins" in {tag for tag, _ in compared.tags} and "border-left" not in compared.text
+    browsed = Page(outputs_of(monkeypatch, lambda: browse_pairs(pairs, tokenizer, 64)))
+    assert "ListTopics" in browsed.text and "the loss counts it" in browsed.text
+    assert {"u", "kbd", "span"} <= {tag for tag, _ in browsed.tags}
+
+
+def test_the_views_look_in_the_report_as_in_the_notebook(run):
+    page = write_report(run.path).read_text(encoding="utf-8")
+    assert ".workshop-view ins {" in page.partition("</style>")[0]
+
+
+def test_on_paper_it_is_short_and_has_its_figures(tmp_path):
+    """The recorded laptop run as a PDF, on A4, by the system's Chromium."""
+    browser, recorded = chromium(), recorded_runs("laptop")[0]
+    run = Run(tmp_path / "run", PROFILES["laptop"])
+    run.measure_machine()
+    kept = {name: value for name, value in recorded.items() if name not in ("monitor", "losses", "notebook_seconds")}
+    run.write_results(**kept | {"generations": 3 * recorded["generations"]})
+    for method, records in recorded["monitor"].items():
+        for record in records:
+            run.stage(method).write_monitor(record)
+            run.stage(method).log({"step": record["step"], "loss": 1.0})
+    source = nbformat.v4.new_code_cell("x", outputs=[nbformat.v4.new_output("stream", text="printed\n" * 2000)])
+    (run.path / "notebooks").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=[source]), run.path / "notebooks" / "02_sft_baseline.ipynb")
+    page, paper = write_report(run.path), tmp_path / "report.pdf"
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--no-pdf-header-footer"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={paper}", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert paper.is_file(), done.stderr[-2000:]
+    objects = paper.read_bytes()
+    assert 2 <= len(re.findall(rb"/Type\s*/Page\b", objects)) < 8, "what notebooks printed is for the screen"
+    pictures = re.findall(rb"/Subtype\s*/Image\b", objects)
+    assert len(pictures) >= 2, "the curves, and what each method reaches"
+    style = page.read_text(encoding="utf-8").partition("@media print")[2].partition("</style>")[0]
+    assert re.search(r"\btr,[^{]*\{ break-inside: avoid; \}", style) and "table-header-group" in style
 
 
 def test_a_run_of_the_four_techniques_alone_shows_all_four(run):

@@ -97,10 +97,14 @@ def test_recorded_curves_are_shown_beside_those_of_another_stage(tmp_path, token
     monkeypatch.setattr("helpers.show.widgets.display", shown.append)
     drawn = []
     monkeypatch.setattr(
-        "helpers.show.notebook.plot_monitor", lambda by, faint: drawn.append((list(by), faint)) or Figure()
+        "helpers.show.notebook.plot_monitor",
+        lambda by, faint, losses: drawn.append((list(by), faint, losses)) or Figure(),
     )
+    other.log({"step": 1, "loss": 2.0})
     LiveMonitor([], other, every=2, draw=draw_monitor(other, run.stage("sft"), first, other)).show_recorded()
-    assert drawn == [(["orpo", "variants/orpo-beta-0.1"], ("orpo",))] and shown[0].data.startswith(b"\x89PNG")
+    ((by, faint, losses),) = drawn
+    assert (by, faint) == (["orpo", "variants/orpo-beta-0.1"], ("orpo",)) and shown[0].data.startswith(b"\x89PNG")
+    assert losses[other.name] == [{"step": 1, "loss": 2.0}] and losses["orpo"] == []
 
 
 @pytest.mark.parametrize(
@@ -178,6 +182,49 @@ def test_the_line_says_how_many_pairs_a_second_are_trained_without_the_measureme
     assert monitor.pairs_a_second() == 2.0
     monitor.pace.done, monitor.pace.at = 10, 100.0
     assert monitor.pairs_a_second() == 0
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """What a notebook is shown, in order: "figure" when it appears, "update" when it changes, and lines."""
+    events = []
+    handle = SimpleNamespace(update=lambda image: events.append("update"))
+    monkeypatch.setattr("helpers.show.widgets.in_notebook", lambda: True)
+    monkeypatch.setattr("helpers.show.widgets.display", lambda image, display_id: events.append("figure") or handle)
+    writes = SimpleNamespace(write=events.append, flush=lambda: None)
+    monkeypatch.setattr("helpers.show.widgets.sys", SimpleNamespace(stdout=writes))
+    return events
+
+
+def test_the_figure_stands_above_every_line_of_its_training(tmp_path, tokenized, tokenizer, events):
+    """That of step 0 too, and where a training goes on."""
+    stage = Run(tmp_path, PROFILES["smoke"]).stage("orpo")
+    batches = [PreferenceCollator(tokenizer.pad_token_id)(list(tokenized))]
+    train(stage.checkpoints, tokenized, tokenizer, LiveMonitor(batches, stage, 2, draw=len), steps=4)
+    assert events[0] == "figure" and "step 0/4" in events[1] and events.count("figure") == 1
+    assert events.count("update") == 2 and "step 4/4" in events[-1]
+    events.clear()
+    monitor = LiveMonitor(batches, stage, 2, draw=len)
+    train(stage.checkpoints, tokenized, tokenizer, monitor, steps=6, resume=stage.last_checkpoint())
+    assert events[0] == "figure" and "step 5/6" in events[1] and events.count("figure") == 1
+
+
+def test_the_figure_shows_the_loss_of_every_step_that_was_logged(tmp_path, tokenized, tokenizer, monkeypatch):
+    stage, figures = Run(tmp_path, PROFILES["smoke"]).stage("orpo"), []
+    train(stage.checkpoints, tokenized, tokenizer, monitor_for(stage, tokenized, tokenizer), steps=3)
+    monkeypatch.setattr("helpers.show.notebook.figure_image", lambda figure, alt: figures.append((figure, alt)))
+    draw_monitor(stage)(stage.read_monitor())
+    ((figure, alt),) = figures
+    (line,) = figure.axes[2].lines
+    logged = [(record["step"], record["loss"]) for record in stage.read_log()]
+    assert list(zip(*line.get_data(), strict=True)) == logged and len(logged) == 3
+    assert figure.axes[2].get_title() == "Training loss" and "loss" in alt
+
+
+def test_before_the_first_step_there_is_no_loss_and_without_losses_no_panel():
+    assert len(plot_monitor({"sft": records(0)}).axes) == 2
+    *_, empty = plot_monitor({"sft": records(0)}, losses={"sft": []}).axes
+    assert not empty.lines and not list(empty.get_yticks())
 
 
 def test_pairs_a_second_stand_in_the_line_of_a_step(tmp_path, tokenized, tokenizer, capsys):
