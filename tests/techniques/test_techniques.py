@@ -28,6 +28,7 @@ from helpers.training.base_model import SMOKE, load_model, load_tokenizer
 from helpers.training.profiles import get_profile
 from helpers.training.sizes import Sizes
 from helpers.training.step_memory import TECHNIQUES, activations
+from scripts.lesson_tables import pairs_table
 
 # ── what stops a technique ──────────────────────────────────────────────────────────────────────────────────
 
@@ -409,6 +410,8 @@ class TestRecorded:
     def test_the_results_page_says_what_the_files_say(self):
         page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
         assert tables.readme_text() in page
+        own_data = (REPOSITORY / "docs" / "own_data.md").read_text(encoding="utf-8")
+        assert pairs_table(results.recorded()) in own_data, "run make figures"
 
     def test_the_notebook_writes_no_number_of_its_own(self):
         """Measured numbers stand in the tables that its cells make from the files."""
