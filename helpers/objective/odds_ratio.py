@@ -74,4 +74,7 @@ def orpo_loss(
     """
     if isinstance(beta, str):
         raise ValueError(f"beta is {beta!r}: give a number, without quotes")
-    return torch.as_tensor(chosen_nll).float().mean() + beta * odds_ratio_loss(chosen_mean_logps, rejected_mean_logps).mean()
+    return (
+        torch.as_tensor(chosen_nll).float().mean()
+        + beta * odds_ratio_loss(chosen_mean_logps, rejected_mean_logps).mean()
+    )

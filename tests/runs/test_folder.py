@@ -21,7 +21,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.files import REPOSITORY, append_line, read_json, read_lines, refused, replaced_whole, write_json, write_text
+from helpers.files import (
+    REPOSITORY,
+    append_line,
+    read_json,
+    read_lines,
+    refused,
+    replaced_whole,
+    write_json,
+    write_text,
+)
 from helpers.runs import folder as runs
 from helpers.runs import machine
 from helpers.runs.folder import Run, new_run, open_run
