@@ -1,8 +1,12 @@
 """Markdown of what was recorded about the lesson beside the runs: controls, real documentation, sweeps, examples."""
 
+from helpers.evaluation.intervals import seeds_text
 from helpers.evaluation.methods import METHODS
 from helpers.evaluation.tables import markdown_table, result_cell
 from helpers.runs.recorded import provenance, read_recorded, with_seeds
+from helpers.techniques.budgets import LABELS
+from helpers.techniques.results import provenance_of
+from helpers.techniques.tables import BOUGHT
 
 COMMAND = "python -m scripts.record_controls"
 MEASURES = {  # key: head of a column
@@ -69,3 +73,17 @@ def examples_table(run: dict) -> str:
     about = provenance(f"profile {run['profile']}, seed {run['seed']}", [run])
     note = f"*The first {EXAMPLES} held-out drafts, greedy answers; ✓: the checker accepts it. {about}.*"
     return f"{markdown_table(head, rows)}\n\n{note}"
+
+
+def pairs_table(records: list[dict]) -> str:
+    """Markdown: preference accuracy after fewer and after more pairs, from the recorded comparison of techniques."""
+    rows = []
+    for technique in ("sft", "orpo"):
+        for by_seconds in (False, True):
+            values = []
+            for label in ("pairs seen, all stages", "preference accuracy, %"):
+                value, form, scale = BOUGHT[label]
+                values.append(seeds_text([value(record, technique, by_seconds) for record in records], form, scale))
+            rows.append([LABELS[technique], *values])
+    note = f"*{provenance_of(records)}; {records[0]['heldout_pairs']} held-out pairs of the second domain, aws-api.*"
+    return f"{markdown_table(['trained by', 'pairs seen', 'preference accuracy, %'], rows)}\n\n{note}"

@@ -13,7 +13,7 @@ from benchmarks import results as bench_results
 from helpers.evaluation import comparison_table, runs_summary, runs_table
 from helpers.files import REPOSITORY
 from helpers.runs import provenance_of_runs, read_recorded, recorded_runs
-from helpers.sagemaker import cost_table
+from helpers.sagemaker import cost_table, spaces_table
 from helpers.show import plot_bench, plot_curves, plot_loss, plot_nodes, plot_plans, plot_ratios, plot_results, stamp
 from helpers.techniques import figures, results, tables
 from scripts import lesson_tables, models, plan_tables, rooms, trl_arguments
@@ -53,12 +53,17 @@ def main() -> None:
         "CONTRIBUTING.md": {"rooms": rooms.picture()},
         "docs/trl_arguments.md": {"arguments": trl_arguments.table()},
         "docs/classroom.md": {"costs": cost_table()},
+        "docs/studio.md": {"prices": spaces_table()},
         "docs/models.md": {models.section(): models.table()},
         "docs/planner.md": plan_tables.tables(),
+<<<<<<< HEAD
         "docs/own_data.md": {
             "support": own_domain(*support),
             "scale": data_scale.scale_table(data_scale.recorded_scale()),
         },
+=======
+        "docs/own_data.md": {"support": own_domain(*support), "pairs": lesson_tables.pairs_table(results.recorded())},
+>>>>>>> h22b
         "docs/results.md": {
             "results": runs_table(runs),
             "controls": lesson_tables.controls_table(runs, controls),

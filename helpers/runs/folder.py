@@ -14,7 +14,7 @@ changed and written under a lock, so that two processes that write to it lose no
 import errno
 import json
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from helpers.files import REPOSITORY, DamagedFile, read_json, write_json
 from helpers.runs.lock import Lock
 from helpers.runs.machine import here_and_now
 from helpers.runs.stage import Stage
-from helpers.runs.told import RunFirst
+from helpers.runs.told import RunFirst, writing
 
 NOTEBOOKS = {"base": "01", "sft": "02", "orpo": "04"}  # which one measures a method
 BUILT_IN = "house-style"  # the source of pairs where none is noted
@@ -158,16 +158,19 @@ class Run:
     def changing_results(self):
         """The results, to be changed in a `with` block and written at its end; other processes wait for that.
 
-        What stays as it was is not written again.
+        What stays as it was is not written again. A NotWritten says where the system lets nobody write.
         """
-        self.make()
-        path = self.path / "results.json"
-        with Lock(self.path / ".locks" / path.name).held():
+        with ExitStack() as lock:
+            with writing(self.path):
+                self.make()
+                path = self.path / "results.json"
+                lock.enter_context(Lock(self.path / ".locks" / path.name).held())
             results = self.results
             before = json.dumps(results)
             yield results
             if not path.is_file() or json.dumps(results) != before:
-                write_json(path, results)
+                with writing(self.path):
+                    write_json(path, results)
 
     def write_results(self, **parts) -> None:
         """Merge top-level parts into results.json; dictionaries are merged, everything else replaced."""

@@ -32,7 +32,7 @@ __all__, __getattr__, __dir__ = exports(
         "account": "Account open_account",
         "role": "as_json caller_policy execution_policy how_to_ask_for_quota how_to_create trust_policy",
         "cleanup": "clean_up clean_up_tagged",
-        "classroom": "cost_table",
+        "classroom": "cost_table spaces_table",
         "saved_model": "checked_model merged trained_models",
         "serving": "serve",
         "deploy": "endpoint_request export_command",

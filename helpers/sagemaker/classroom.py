@@ -77,3 +77,11 @@ def cost_table(room: Classroom | None = None) -> str:
     lines += [f"| *if forgotten:* {what} | {how} | {dollars:,.2f} |" for what, how, dollars in room.forgotten()]
     sources = f"spaces: {SPACES_SOURCE}; storage: {STORAGE_SOURCE}; training: {INSTANCES[room.job].source}"
     return "\n".join(lines) + f"\n\n*Prices: {sources}. Check them for your region: {PRICING_PAGE}*"
+
+
+def spaces_table() -> str:
+    """What an hour of a space costs by machine, as Markdown, with where the prices are from."""
+    lines = ["| instance | US dollars an hour |", "|---|---|"]
+    lines += [f"| {machine} | {dollars:.3f} |" for machine, dollars in SPACES_PER_HOUR.items()]
+    sources = f"{SPACES_SOURCE}; storage, ${SPACE_GB_MONTH} for a GB and month: {STORAGE_SOURCE}"
+    return "\n".join(lines) + f"\n\n*{sources}. Check them for your region: {PRICING_PAGE}*"

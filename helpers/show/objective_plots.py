@@ -91,6 +91,6 @@ def plot_beta(betas=(0.1, 0.5, 1.0, 2.0)) -> Figure:
     axis.set(
         xlabel="p(chosen), with p(rejected) = 0.2",
         ylabel="push on rejected",
-        title="β scales the push; a won pair is left alone",
+        title="β scales the push, which fades as the pair is won",
     )
     return figure

@@ -4,6 +4,7 @@ budgets      stages, and what each may use         trainers    one trainer a sta
 comparison   runs the stages, resumes, measures    counting    training that is timed and counted
 guards       settings that must stop               rewards     what a reward model says of answers
 measure      memory in a fresh process             costs       passes, models, memory: counted by hand
+quiet        no bars and red messages of libraries
 results      recorded runs: reading, provenance    tables      the same as tables
 figures      the same as pictures                  __main__    `make techniques` records them
 

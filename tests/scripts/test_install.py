@@ -1,18 +1,27 @@
 """Setting up: the build of torch, the disk, the user's pip settings, and what is checked before it counts as done."""
 
 import functools
+import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 import zipfile
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import jsonschema
 import pytest
+from jupyterlab_server import settings_utils
 from pip._vendor.packaging.requirements import Requirement
 
 from helpers.files import REPOSITORY
+from scripts.install import __main__ as install
 from scripts.install import disk, pins, tools, torch_build
 
 SIX = "six==1.17.0\n"
@@ -75,15 +84,15 @@ def test_an_index_that_does_not_answer_is_said_with_what_comes_in_its_place(linu
     assert "does not answer" in said and "CUDA build" in said and "TORCH_CPU_INDEX" in said
 
 
-def wheel(folder: Path, version: str, *requires: str, source: str = "") -> Path:
-    """A wheel of a made-up torch, with these requirements."""
+def wheel(folder: Path, version: str, *requires: str, source: str = "", name: str = "torch") -> Path:
+    """A wheel of a made-up torch, or another package, with these requirements."""
     folder.mkdir(exist_ok=True)
-    info = f"torch-{version}.dist-info"
-    metadata = "\n".join(["Metadata-Version: 2.1", "Name: torch", f"Version: {version}"])
+    info = f"{name}-{version}.dist-info"
+    metadata = "\n".join(["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"])
     metadata += "".join(f"\nRequires-Dist: {requirement}" for requirement in requires)
-    path = folder / f"torch-{version}-py3-none-any.whl"
+    path = folder / f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as file:
-        file.writestr("torch/__init__.py", source)
+        file.writestr(f"{name}/__init__.py", source)
         file.writestr(f"{info}/METADATA", metadata)
         file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         file.writestr(f"{info}/RECORD", "")
@@ -288,6 +297,208 @@ def test_a_torch_that_cannot_be_imported_is_no_set_up(tmp_path):
     done = set_up(tmp_path, "torch==0.9\n", PIP_ARGS=f"--no-index --find-links '{tmp_path / 'wheels'}'")
     assert done.returncode == 1 and "torch is installed and can't be imported" in done.stderr.splitlines()[-1]
     assert "libcudnn" in done.stderr and not (tmp_path / "my wörkshop" / "venv" / ".ready-x").exists()
+
+
+# ── where people work: a proxy, an interruption, conda, no rights ───────────────────────────────────────────
+
+
+class Index(ThreadingHTTPServer):
+    """A package index on loopback, which is also an http proxy that alone knows the host "index.invalid".
+
+    asked: what was requested. held: a file name that nobody gets before `free` is set; `waiting` says that one waits.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, wheels: Path):
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.wheels, self.asked, self.held = wheels, [], ""
+        self.waiting, self.free = threading.Event(), threading.Event()
+        self.here = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        name = unquote(urlsplit(self.path).path).rstrip("/").rpartition("/")[2]
+        if name == self.server.held:
+            self.server.waiting.set()
+            self.server.free.wait(60)
+        file = self.server.wheels / name
+        project = [path.name for path in self.server.wheels.glob(f"{name}-*.whl")]
+        if file.is_file():
+            self.give(file.read_bytes(), "application/octet-stream")
+        elif project:
+            self.give("".join(f'<a href="/files/{one}">{one}</a>' for one in project).encode(), "text/html")
+        else:
+            self.send_error(404)
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_CONNECT(self):
+        self.server.asked.append(f"CONNECT {self.path}")
+        self.send_error(403)
+
+    def give(self, body: bytes, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "max-age=600" if kind.startswith("application") else "no-cache")
+        self.end_headers()
+        self.wfile.write(body if self.command == "GET" else b"")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def index(tmp_path):
+    """An index with two packages that need nothing."""
+    for name in ("first", "second"):
+        wheel(tmp_path / "wheels", "1.0", name=name)
+    with Index(tmp_path / "wheels") as server:
+        yield server
+        server.free.set()
+        server.shutdown()
+
+
+def plain(**more: str) -> dict[str, str]:
+    """The process's environment without settings of pip's or a proxy, and with these."""
+    names = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "xdg_cache_home", "xdg_config_home")
+    kept = {name: value for name, value in os.environ.items() if name.lower() not in names}
+    return (
+        {name: value for name, value in kept.items() if not name.startswith(("PIP_", "UV_"))}
+        | {
+            "PIP_CONFIG_FILE": os.devnull,
+            "PYTHON": sys.executable,
+        }
+        | more
+    )
+
+
+def clone(folder: Path, requirements: str) -> list[str]:
+    """A clone with scripts/ alone, and the command that sets it up."""
+    folder.mkdir()
+    shutil.copytree(REPOSITORY / "scripts" / "install", folder / "scripts" / "install")
+    shutil.copy(REPOSITORY / "scripts" / "setup.sh", folder / "scripts")
+    (folder / "r.txt").write_text(requirements)
+    return ["bash", "scripts/setup.sh", "venv", "venv/.ready-x", "r.txt"]
+
+
+def modules(folder: Path, *names: str) -> list[bool]:
+    """Which of these modules the environment of a clone can import."""
+    code = "import importlib.util, sys; print(*(bool(importlib.util.find_spec(name)) for name in sys.argv[1:]))"
+    said = subprocess.run([folder / "venv" / "bin" / "python", "-c", code, *names], capture_output=True, text=True)
+    return [word == "True" for word in said.stdout.split()]
+
+
+@pytest.mark.slow
+def test_a_set_up_that_was_killed_goes_on_from_what_it_has(tmp_path, index):
+    """Killed while the second package is on its way: the first is not fetched again, nor the environment made anew."""
+    command = clone(tmp_path / "clone", "first==1.0\nsecond==1.0\n")
+    environment = plain(HOME=str(tmp_path), PIP_INDEX_URL=f"{index.here}/simple/")
+    environment["PIP_TRUSTED_HOST"] = "127.0.0.1"
+    index.held = "second-1.0-py3-none-any.whl"
+    how = {"cwd": tmp_path / "clone", "env": environment, "text": True}
+    killed = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **how
+    )
+    assert index.waiting.wait(60)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    stamp, python = tmp_path / "clone/venv/.ready-x", tmp_path / "clone/venv/bin/python"
+    assert not stamp.exists() and not any(modules(tmp_path / "clone", "first", "second"))
+    made = python.lstat().st_ctime_ns
+    index.free.set()
+    done = subprocess.run(command, capture_output=True, **how)
+    assert done.returncode == 0, done.stderr
+    assert stamp.exists() and all(modules(tmp_path / "clone", "first", "second"))
+    assert python.lstat().st_ctime_ns == made
+    assert sum(path.endswith("first-1.0-py3-none-any.whl") for path in index.asked) == 1
+
+
+def test_the_index_of_cpu_builds_is_asked_through_the_proxy_too(monkeypatch, index):
+    for name in ("no_proxy", "NO_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", index.here)
+    monkeypatch.setenv("https_proxy", index.here)
+    monkeypatch.setattr(torch_build.urllib.request, "_opener", None)  # it keeps the proxies of the first call
+    assert torch_build.answers("http://index.invalid/whl/cpu/first/")
+    assert not torch_build.answers("https://index.invalid/whl/cpu/torch/"), "this proxy lets no https through"
+    assert "CONNECT index.invalid:443" in index.asked
+
+
+@pytest.mark.slow
+def test_with_condas_base_active_behind_a_proxy_only_conda_s_python_is_used_and_only_the_proxy_asked(tmp_path, index):
+    """As in a terminal of Studio: conda's python3 is first on PATH, and its variables point to its base. The proxy
+    alone can resolve the index's name.
+    """
+    base, command = tmp_path / "conda", clone(tmp_path / "clone", "first==1.0\n")
+    (base / "conda-meta").mkdir(parents=True)
+    stand_in(base / "bin", "python3", f'echo "$1" >> "{tmp_path}/asked"; exec "{sys.executable}" "$@"\n')
+    stand_in(base / "bin", "pip", f'echo pip >> "{tmp_path}/asked"; exit 1\n')
+    conda = {"CONDA_PREFIX": str(base), "CONDA_DEFAULT_ENV": "base", "CONDA_SHLVL": "1", "HOME": str(tmp_path)}
+    proxy = {"http_proxy": index.here, "https_proxy": index.here, "PIP_TRUSTED_HOST": "index.invalid"}
+    proxy["PIP_INDEX_URL"] = "http://index.invalid/simple/"
+    environment = plain(PATH=f"{base}/bin:{os.environ['PATH']}", **conda, **proxy)
+    del environment["PYTHON"]
+    before = sorted(base.rglob("*"))
+    done = subprocess.run(command, cwd=tmp_path / "clone", env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and modules(tmp_path / "clone", "first") == [True], done.stderr
+    assert set((tmp_path / "asked").read_text().split()) == {"-c", "-m"}, "its version, then venv; not its pip"
+    assert sorted(base.rglob("*")) == before
+    assert "http://index.invalid/files/first-1.0-py3-none-any.whl" in index.asked
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write everywhere")
+def test_nothing_is_written_outside_clone_and_home(index, tmp_path):
+    """By a user who owns these two alone; temporary files go where TMPDIR says, here into the home."""
+    with tempfile.TemporaryDirectory() as place:
+        home = Path(place) / "home"
+        command = clone(Path(place) / "clone", "first==1.0\n")
+        (home / "tmp").mkdir(parents=True)
+        environment = plain(HOME=str(home), TMPDIR=str(home / "tmp"), PIP_INDEX_URL=f"{index.here}/simple/")
+        started = time.time()
+        if os.geteuid() == 0:  # as a user to whom nothing else belongs
+            Path(place).chmod(0o755)
+            for path in (home, Path(place) / "clone", *home.rglob("*"), *(Path(place) / "clone").rglob("*")):
+                os.chown(path, NOBODY, NOBODY)
+            command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *command]
+            environment["PYTHON"] = python_for_others()
+        done = subprocess.run(command, cwd=Path(place) / "clone", env=environment, capture_output=True, text=True)
+        assert done.returncode == 0 and modules(Path(place) / "clone", "first") == [True], done.stderr
+        assert list((home / "tmp").iterdir()) == []
+        theirs = Path("/tmp").iterdir() if os.geteuid() == 0 else []
+        assert not [path for path in theirs if path.lstat().st_uid == NOBODY and path.lstat().st_mtime > started]
+
+
+NOBODY = 65534
+
+
+def python_for_others() -> str:
+    """An interpreter that any user can reach and run."""
+    there = [str(Path(sys.executable).resolve()), *(f"/usr/bin/python3.{minor}" for minor in (11, 12, 13))]
+    for python in map(Path, there):
+        if python.exists() and all(folder.stat().st_mode & 0o001 for folder in (python, *python.parents)):
+            return str(python)
+    pytest.skip("every Python here is root's alone")
+
+
+def test_jupyterlab_reads_from_what_set_up_writes_that_nobody_is_asked_about_news(tmp_path, monkeypatch):
+    """By JupyterLab's own reader and its own schema, which would take no other value."""
+    schemas = Path(sys.prefix) / "share" / "jupyter" / "lab" / "schemas"
+    monkeypatch.setattr(install.sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(install, "has", lambda name: True)
+    install.quiet_lab()
+    folder = tmp_path / "share" / "jupyter" / "lab" / "settings"
+    name = "@jupyterlab/apputils-extension:notification"
+    read, _ = settings_utils.get_settings(str(folder), str(schemas), str(tmp_path), schema_name=name)
+    found = {key: value["default"] for key, value in read["schema"]["properties"].items()}
+    assert (found["fetchNews"], found["checkForUpdates"]) == ("false", False)
+    jsonschema.validate(json.loads((folder / "overrides.json").read_text())[name], read["schema"])
 
 
 # ── a Python that is fetched ────────────────────────────────────────────────────────────────────────────────

@@ -1,14 +1,17 @@
 """The four techniques beside each other: what stops them, what they cost by hand and by count, and what is recorded."""
 
 import json
+import logging
 import math
 import re
+import warnings
 from dataclasses import asdict, replace
 
 import nbformat
 import numpy as np
 import pytest
 import torch
+from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerControl, TrainerState
 
 from helpers.data.synthetic import random_pairs
@@ -18,16 +21,18 @@ from helpers.files import REPOSITORY
 from helpers.runs.folder import Run
 from helpers.runs.recorded import results_folder
 from helpers.techniques import __main__ as techniques
-from helpers.techniques import costs, figures, results, tables
+from helpers.techniques import costs, figures, results, tables, trainers
 from helpers.techniques.budgets import BUDGETS, STAGES
 from helpers.techniques.comparison import Comparison
 from helpers.techniques.guards import RefuseOtherReference, StopOnKL, refuse_unlearned_reward
 from helpers.techniques.measure import Case, measured
+from helpers.techniques.quiet import quiet_libraries
 from helpers.techniques.rewards import pair_rewards, rewards_of
 from helpers.training.base_model import SMOKE, load_model, load_tokenizer
 from helpers.training.profiles import get_profile
 from helpers.training.sizes import Sizes
 from helpers.training.step_memory import TECHNIQUES, activations
+from scripts.lesson_tables import pairs_table
 
 # ── what stops a technique ──────────────────────────────────────────────────────────────────────────────────
 
@@ -65,8 +70,6 @@ def test_kl_that_is_no_number_ends_the_training(kl):
 
 def test_a_reference_of_another_model_ends_dpo(comparison, tmp_path):
     """Reference log-probs that come with the data are taken as they are: here those of no model at all."""
-    from helpers.techniques import trainers
-
     job = comparison._job("dpo", load_model(comparison.path("sft")), Run(tmp_path, comparison.profile).stage("dpo"))
     job.callbacks.append(RefuseOtherReference())
     trainer = trainers.dpo_trainer(job, precompute=False)
@@ -181,8 +184,6 @@ def test_counted_passes_are_those_by_hand(comparison):
 
 def test_dpo_starts_at_log_two_with_either_reference(comparison, tmp_path):
     """Precomputed or live, the reference's log-probs are the same, so the losses are."""
-    from helpers.techniques import trainers
-
     losses = {}
     for precompute in (True, False):
         stage = Run(tmp_path / str(precompute), comparison.profile).stage("dpo")
@@ -203,6 +204,31 @@ def test_a_finished_stage_is_kept_and_a_changed_one_trained_anew(comparison, cap
     other = Comparison(comparison.run, comparison.profile, replace(comparison.budget, dpo_beta=0.5))
     assert other._settings("dpo", None) != again._settings("dpo", None)
     assert comparison.results() == before
+
+
+def test_libraries_show_neither_bars_nor_warnings_above_the_line_of_a_stage(comparison, tmp_path, capsys):
+    """Of SFT, and of DPO with the bars of its preparation; what they would show stands in the second half."""
+    Comparison(Run(tmp_path / "quiet", comparison.profile), comparison.profile, comparison.budget).dpo()
+    assert capsys.readouterr().err == ""
+    stage = Run(tmp_path / "loud", comparison.profile).stage("dpo")
+    trainers.dpo_trainer(comparison._job("dpo", load_model(comparison.path("sft")), stage)).get_train_dataloader()
+    assert "reference log probs" in capsys.readouterr().err
+
+
+def test_quiet_libraries_are_as_before_afterwards(capsys, caplog):
+    logger = logging.getLogger("trl.trainer.dpo_trainer")
+    with pytest.raises(KeyboardInterrupt), quiet_libraries():
+        list(tqdm([1], disable=False))
+        logger.warning("kept back")
+        logger.error("told")
+        warnings.warn("kept back", stacklevel=1)
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "" and [record.message for record in caplog.records] == ["told"]
+    list(tqdm([1]))
+    logger.warning("told")
+    with pytest.warns(UserWarning, match="told"):
+        warnings.warn("told", stacklevel=1)
+    assert "1/1" in capsys.readouterr().err and caplog.records[-1].levelname == "WARNING"
 
 
 def test_memory_is_recorded_over_seeds_and_what_was_measured_outlives_a_fault(tmp_path, monkeypatch):
@@ -409,6 +435,8 @@ class TestRecorded:
     def test_the_results_page_says_what_the_files_say(self):
         page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
         assert tables.readme_text() in page
+        own_data = (REPOSITORY / "docs" / "own_data.md").read_text(encoding="utf-8")
+        assert pairs_table(results.recorded()) in own_data, "run make figures"
 
     def test_the_notebook_writes_no_number_of_its_own(self):
         """Measured numbers stand in the tables that its cells make from the files."""
