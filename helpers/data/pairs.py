@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from helpers.data.columns import Layout, starts_with_question
 from helpers.data.messages import conversation, reread
+from helpers.data.row_checks import RowError
 from helpers.data.schema import ABOUT, SIDES, TEMPLATE
 
 GOOD = ("1", "true", "good", "up", "yes", "positive", "thumbs up", "thumbs_up", "👍", "desirable", "like")
@@ -26,14 +27,6 @@ BAD = (
 )
 TEXTS = ("content", "text", "response", "output", "answer", "completion")  # of an answer that is an object
 POINTS = ("score", "rating", "overall_score", "reward")
-
-
-class RowError(ValueError):
-    """What is wrong with a row, in which column, and the fix."""
-
-    def __init__(self, column: str, wrong: str, fix: str, is_missing: bool = False):
-        super().__init__(f"{column}: {wrong}; {fix}")
-        self.column, self.wrong, self.fix, self.is_missing = column, wrong, fix, is_missing
 
 
 @dataclass

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from helpers.data import set_warnings
 from helpers.data.load import DOMAINS, load_preferences
+from helpers.data.near_copies import near_copies, sketched
 from helpers.data.pair_warnings import plain
-from helpers.data.set_warnings import longer_wins, near_copies
+from helpers.data.set_warnings import longer_wins
 from helpers.data.validate import validate_preferences
 from tests.conftest import make_pairs
 from tests.data.test_own_data import assistant, user
@@ -197,8 +198,11 @@ def test_near_copies_are_told_from_texts_of_one_form():
     other = (
         "how do i change the address of an order that has been paid but not yet been packed by the people in the depot"
     )
-    assert near_copies([text, other, f"{text} please", other.replace("paid", "sent")]) == [(2, 0)]
-    assert near_copies(["what does `A` do", "what does `B` do"] * 2) == []
+    assert near_copies(sketched([text, other, f"{text} please", other.replace("paid", "sent")])) == [(2, 0)]
+    assert near_copies(sketched([f"{text} please", other]), sketched([other, text])) == [(0, 1)], (
+        "an equal text is none"
+    )
+    assert near_copies(sketched(["what does `A` do", "what does `B` do"] * 2)) == []
 
 
 def test_answers_in_two_languages_are_found():
@@ -234,6 +238,36 @@ def test_one_sided_groups_are_found():
         "'a' is the group of 95% of the rows"
         in kinds(numbered(20, group=lambda i: "b" if i == 3 else "a"))["imbalance"][1]
     )
+
+
+@pytest.mark.parametrize("column", ["source", "rejected_kind"])
+def test_a_column_that_is_kept_from_a_file_is_looked_at_for_imbalance(tmp_path, column):
+    rows = [{"prompt": f"q{i}", "chosen": "yes", "rejected": "no"} | {column: "a" if i else "b"} for i in range(20)]
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert (
+        f"'a' is the {column} of 95% of the rows"
+        in kinds(load_preferences(tmp_path / "d.jsonl").to_list())["imbalance"]
+    )
+
+
+def test_prompts_that_are_almost_held_out_prompts_are_found():
+    """Thirteen words in a row they do not share, which would tell them too."""
+    words = (
+        "the customer wants to know whether the parcel that was sent on monday has arrived at the depot in the north"
+    )
+    asked = words.replace("monday", "friday")
+    rows = [
+        answer("Yes.") | {"prompt": [user(text)]} for text in (asked, words, "something else that nobody asks twice")
+    ]
+    leaks = {finding.wrong: finding.rows for finding in report_of(rows, rows[1:2]) if finding.kind == "leaks"}
+    assert leaks == {
+        "1 training prompts are held-out prompts too": [1],
+        "1 training prompts are almost a held-out prompt": [0],
+    }
+
+
+def report_of(rows, heldout):
+    return validate_preferences(Dataset.from_list(rows), heldout=Dataset.from_list(heldout)).findings
 
 
 def test_training_rows_that_give_held_out_rows_away_are_found():
