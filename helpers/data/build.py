@@ -20,7 +20,7 @@ from helpers.data.messages import MESSAGE_KEYS
 from helpers.data.pairs import Counts, LabelledAnswers, pairs_of_row
 from helpers.data.read import Rows
 from helpers.data.row_checks import Problem, RowError, put_system, row_problems
-from helpers.data.schema import ABOUT, COLUMNS, SIDES, TEMPLATE, encoded, system_text_first
+from helpers.data.schema import ABOUT, COLUMNS, SIDES, SOURCE, TEMPLATE, encoded, system_text_first
 from helpers.data.splits import TIME, place_of, places_by_time, prompt_text, split_column, split_of_place
 from helpers.data.validate import ValidationReport
 from helpers.files import cache_folder, make_atomically, read_json, write_json, write_text
@@ -110,6 +110,7 @@ class Reading:
                     self._set_aside(file, number, row, found, problems)
                     continue
                 self._note(pair)
+                self.counts.note_source(row)
                 yield pair
             if self.options.strict:
                 ValidationReport(file.name, rows, problems).raise_if_invalid()
@@ -230,7 +231,7 @@ class Reading:
         share = f" of {self.total}, the split {self.split!r} by {self.options.split_by}" if self.split else ""
         lines = [f"{files[0]}: {kept} pairs{share} ({layout})" for layout, files in list(self.layouts.items())[:1]]
         lines += [f"{files[0]}: read as ({layout})" for layout, files in list(self.layouts.items())[1:]]
-        known = {*self.read, *(ours for ours in (*TEMPLATE, *ABOUT) if self._kept_column(ours))}
+        known = {*self.read, SOURCE, *(ours for ours in (*TEMPLATE, *ABOUT) if self._kept_column(ours))}
         left_out = sorted({str(column) for column in self.columns} - known)
         left_out += [f"{key} of messages" for key in self.keys if key not in MESSAGE_KEYS]
         if left_out:

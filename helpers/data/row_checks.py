@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from helpers.data.columns import SYSTEMS
 from helpers.data.messages import MESSAGE_KEYS, conversation, is_transcript
-from helpers.data.schema import ABOUT, COLUMNS, FOR_CHECKER, ROLES, SIDES, TEMPLATE
+from helpers.data.schema import ABOUT, COLUMNS, FOR_CHECKER, ROLES, SIDES, SOURCE, TEMPLATE
 
 TEXT_KEYS = ("name", "tool_call_id", "reasoning_content", "thinking")  # of a message; text where they are there
 CHECKED: set[str] = set()  # fingerprints of data sets whose rows were checked in this process
@@ -165,7 +165,7 @@ def _messages(column: str, value):
 
 def tell_left_out(dataset) -> None:
     """Print which columns, and which keys of messages, nothing reads."""
-    known = {*COLUMNS, *TEMPLATE, *ABOUT, *FOR_CHECKER, system_column(dataset.column_names)}
+    known = {*COLUMNS, *TEMPLATE, *ABOUT, *FOR_CHECKER, SOURCE, system_column(dataset.column_names)}
     left_out = sorted({*dataset.column_names} - known)
     left_out += [f"{key} of messages" for key in message_keys(dataset) if key not in MESSAGE_KEYS]
     if left_out:

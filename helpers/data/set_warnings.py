@@ -9,7 +9,7 @@ import numpy as np
 
 from helpers.data.near_copies import Sketches, near_copies, sketched
 from helpers.data.pair_warnings import plain, text_of
-from helpers.data.schema import COLUMNS, SIDES
+from helpers.data.schema import COLUMNS, ONE_SIDED, SIDES, SOURCE
 
 NGRAM = 13  # words in a row that two texts share only if one was copied, as in the GPT-3 paper's appendix C
 BATCH, NEAR_ROWS = 1000, 100_000  # rows read at once; prompts that are searched for near-copies
@@ -21,7 +21,6 @@ TEACHES = {
     "sampled": "they teach style as much as facts: compare with the baselines that need no model",
 }
 PHRASE_WORDS, PHRASE = 5, 0.05  # a run of so many words in more of the held-out rows is an instruction, no leak
-ONE_SIDED = 0.9  # a value that so many rows share
 KINDS = 8  # of rejected answers that are named
 TELLS = 0.7  # how often length alone may be right before it is a short cut
 
@@ -149,7 +148,7 @@ def longer_wins(dataset) -> float:
 
 
 def _one_sided(dataset) -> Iterator[tuple[str, list[int], str, str]]:
-    for column in ("group", "service", "source", "rejected_kind"):
+    for column in ("group", "service", SOURCE, "rejected_kind"):
         if column in dataset.column_names:
             counts = Counter(dataset[column])
             value, count = counts.most_common(1)[0]

@@ -240,34 +240,26 @@ def test_one_sided_groups_are_found():
     )
 
 
-@pytest.mark.parametrize("column", ["source", "rejected_kind"])
-def test_a_column_that_is_kept_from_a_file_is_looked_at_for_imbalance(tmp_path, column):
-    rows = [{"prompt": f"q{i}", "chosen": "yes", "rejected": "no"} | {column: "a" if i else "b"} for i in range(20)]
-    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert (
-        f"'a' is the {column} of 95% of the rows"
-        in kinds(load_preferences(tmp_path / "d.jsonl").to_list())["imbalance"]
-    )
+def test_one_sided_sources_are_told_by_validation_and_when_a_file_is_loaded(tmp_path, capsys):
+    rows = [{"prompt": f"q{i}", "chosen": "yes", "rejected": "no", "source": "a" if i else "b"} for i in range(20)]
+    data = load_preferences(rows)
+    told = "'a' is the source of 95% of the "
+    assert f"the data set: {told}pairs; add rows of the others, or judge each by itself\n" in capsys.readouterr().out
+    assert told in kinds(data.add_column("source", [row["source"] for row in rows]).to_list())["imbalance"][1]
+    load_preferences(rows[:5])
+    assert "source" not in capsys.readouterr().out
 
 
 def test_prompts_that_are_almost_held_out_prompts_are_found():
-    """Thirteen words in a row they do not share, which would tell them too."""
-    words = (
-        "the customer wants to know whether the parcel that was sent on monday has arrived at the depot in the north"
-    )
-    asked = words.replace("monday", "friday")
-    rows = [
-        answer("Yes.") | {"prompt": [user(text)]} for text in (asked, words, "something else that nobody asks twice")
-    ]
-    leaks = {finding.wrong: finding.rows for finding in report_of(rows, rows[1:2]) if finding.kind == "leaks"}
-    assert leaks == {
+    """They are too short to share 13 words in a row, which would tell them too."""
+    asked = "has the parcel arrived that was sent to the north on monday"
+    texts = (f"{asked} please", asked, "something else that nobody who is in their right mind asks twice")
+    rows = [answer("Yes.") | {"prompt": [user(text)]} for text in texts]
+    found = validate_preferences(Dataset.from_list(rows), heldout=Dataset.from_list(rows[1:2])).findings
+    assert {finding.wrong: finding.rows for finding in found if finding.kind == "leaks"} == {
         "1 training prompts are held-out prompts too": [1],
         "1 training prompts are almost a held-out prompt": [0],
     }
-
-
-def report_of(rows, heldout):
-    return validate_preferences(Dataset.from_list(rows), heldout=Dataset.from_list(heldout)).findings
 
 
 def test_training_rows_that_give_held_out_rows_away_are_found():
