@@ -159,7 +159,10 @@ def rows_with(**changes) -> Dataset:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"chosen": [*ROWS[2]["chosen"], *ROWS[1]["prompt"], *ROWS[1]["chosen"]]}, "chosen: has a turn of the role 'user'"),
+        ({"chosen": [*ROWS[2]["chosen"], *ROWS[1]["prompt"], *ROWS[1]["chosen"]]}, "chosen: has a turn of the role .user"),
+            {"chosen": [*ROWS[2]["chosen"], *ROWS[1]["prompt"], *ROWS[1]["chosen"]]},
+            "chosen: has a turn of the role 'user'",
+        ),
         ({"prompt": [{"role": "human", "content": "Why?"}]}, "prompt: has the role 'human'; write one of system, "),
         ({"rejected": ROWS[2]["chosen"]}, "rejected: equals the chosen response; a pair needs two different answers"),
     ],
