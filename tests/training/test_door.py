@@ -159,7 +159,7 @@ def rows_with(**changes) -> Dataset:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"chosen": [*ROWS[2]["chosen"], *ROWS[1]["prompt"], *ROWS[1]["chosen"]]}, "chosen: has a turn of the role .user"),
+        (
             {"chosen": [*ROWS[2]["chosen"], *ROWS[1]["prompt"], *ROWS[1]["chosen"]]},
             "chosen: has a turn of the role 'user'",
         ),
