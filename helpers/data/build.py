@@ -17,11 +17,12 @@ from datasets.arrow_writer import ArrowWriter
 
 from helpers.data.columns import Layout, recognise
 from helpers.data.messages import MESSAGE_KEYS
-from helpers.data.pairs import Counts, LabelledAnswers, RowError, pairs_of_row
+from helpers.data.pairs import Counts, LabelledAnswers, pairs_of_row
 from helpers.data.read import Rows
-from helpers.data.schema import ABOUT, COLUMNS, SIDES, TEMPLATE, encoded, system_text_first
+from helpers.data.row_checks import Problem, RowError, put_system, row_problems
+from helpers.data.schema import ABOUT, COLUMNS, SIDES, SOURCE, TEMPLATE, encoded, system_text_first
 from helpers.data.splits import TIME, place_of, places_by_time, prompt_text, split_column, split_of_place
-from helpers.data.validate import Problem, ValidationReport, row_problems
+from helpers.data.validate import ValidationReport
 from helpers.files import cache_folder, make_atomically, read_json, write_json, write_text
 
 SAMPLE = 100  # rows that columns are recognised by
@@ -109,6 +110,7 @@ class Reading:
                     self._set_aside(file, number, row, found, problems)
                     continue
                 self._note(pair)
+                self.counts.note_source(row)
                 yield pair
             if self.options.strict:
                 ValidationReport(file.name, rows, problems).raise_if_invalid()
@@ -154,7 +156,7 @@ class Reading:
         try:
             if found := list(row_problems(number, pair, SIDES[:1] if self.options.answers_only else SIDES)):
                 return found
-            _put_system(pair)
+            put_system(pair)
             if self.options.system_in_user:
                 pair["prompt"], before = system_text_first(pair["prompt"]), pair["prompt"]
                 self.counts.system_moved += pair["prompt"] != before
@@ -229,7 +231,7 @@ class Reading:
         share = f" of {self.total}, the split {self.split!r} by {self.options.split_by}" if self.split else ""
         lines = [f"{files[0]}: {kept} pairs{share} ({layout})" for layout, files in list(self.layouts.items())[:1]]
         lines += [f"{files[0]}: read as ({layout})" for layout, files in list(self.layouts.items())[1:]]
-        known = {*self.read, *(ours for ours in (*TEMPLATE, *ABOUT) if self._kept_column(ours))}
+        known = {*self.read, SOURCE, *(ours for ours in (*TEMPLATE, *ABOUT) if self._kept_column(ours))}
         left_out = sorted({str(column) for column in self.columns} - known)
         left_out += [f"{key} of messages" for key in self.keys if key not in MESSAGE_KEYS]
         if left_out:
@@ -247,18 +249,6 @@ class Reading:
         write_text(path, "".join(json.dumps(row, default=str) + "\n" for row in self.bad))
         causes = ", ".join(f"{cause} ({count})" for cause, count in self.causes.most_common(3))
         return [f"{name}: {len(self.bad)} bad rows set aside in {path}: {causes}"]
-
-
-def _put_system(pair: dict) -> None:
-    """The text of the system column as the first message of the prompt."""
-    system = pair.pop("system", None)
-    if system is None or system == "":
-        return
-    if not isinstance(system, str):
-        raise RowError("system", f"is {type(system).__name__}", "write a string")
-    if pair["prompt"][0]["role"] == "system":
-        raise RowError("system", "the prompt has a system message too", "keep one of them")
-    pair["prompt"] = [{"role": "system", "content": system}, *pair["prompt"]]
 
 
 def _cells(pair: dict, features: Features) -> dict:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from helpers.data.messages import is_question_transcript, is_transcript, reread
-from helpers.data.schema import ABOUT, SIDES, TEMPLATE
+from helpers.data.schema import ABOUT, SIDES, SOURCE, TEMPLATE
 
 PROMPTS = ("prompt", "question", "instruction", "query", "input", "conversations", "conversation", "messages")
 SYSTEMS = ("system", "system_prompt")
@@ -27,7 +27,7 @@ LABELS = ("label", "thumbs", "feedback", "liked", "rating", "score")
 OURS = ("prompt", "chosen", "rejected", "system", "answers", "scores", "answer", "label", *TEMPLATE)
 
 EVERY_NAME = {*PROMPTS, *SYSTEMS, *(name for pair in PAIRS for name in pair)}
-EVERY_NAME |= {*LISTS, *SCORES, *SINGLES, *LABELS, *TEMPLATE, *ABOUT}
+EVERY_NAME |= {*LISTS, *SCORES, *SINGLES, *LABELS, *TEMPLATE, *ABOUT, SOURCE}
 
 
 @dataclass(frozen=True)

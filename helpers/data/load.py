@@ -12,6 +12,7 @@ from helpers.data.build import Options, read_pairs
 from helpers.data.columns import EVERY_NAME
 from helpers.data.locate import KINDS, Splits, find_splits, name_of_split
 from helpers.data.rejected import Way, add_rejected, ways_named
+from helpers.data.row_checks import checked
 from helpers.data.splits import SHARES, split_column
 from helpers.files import REPOSITORY
 
@@ -67,7 +68,7 @@ def load_preferences(
         dataset = _own(source, split, options)
     if limit is not None and limit < len(dataset):
         dataset = dataset.shuffle(seed=seed).select(range(limit))
-    return dataset if rejected is None else add_rejected(dataset, ways)
+    return checked(dataset) if rejected is None else add_rejected(dataset, ways)
 
 
 # ── the built-in domains ──

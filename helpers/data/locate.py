@@ -11,6 +11,7 @@ import datasets
 
 from helpers.aws import told
 from helpers.data.read import PACKED_SUFFIXES, SUFFIXES, Rows, read_file, suffix_of
+from helpers.data.spool import spooled
 from helpers.files import cache_folder, number_in, refused
 
 ALIASES = {
@@ -52,11 +53,22 @@ def name_of_split(splits: Splits, split: str) -> str | None:
 def _of_path(path: Path, wanted: set[str]) -> Splits:
     if path.is_file():
         rows = functools.partial(_of_files, [path], wanted)
-        named = [name for split, others in ALIASES.items() for name in (split, *others) if name in path.name]
-        return dict.fromkeys(["train", *named], rows)
+        return dict.fromkeys(["train", *_splits_named(path)], rows)
     if any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json", "state.json")):
         return find_splits(_saved(path), wanted)
     return {name: functools.partial(_of_files, files, wanted) for name, files in _files_by_split(path).items()}
+
+
+def _splits_named(path: Path) -> list[str]:
+    """What a file's name says of its split: a part of it, such as the second of "faq-test_2.jsonl", not of a word.
+
+    A name that tells of two splits, or of training, says nothing.
+    """
+    parts = set(re.split(r"[\W\d_]+", _stem(path).lower()))
+    found = {
+        split: names for split, others in ALIASES.items() if (names := [n for n in (split, *others) if n in parts])
+    }
+    return next(iter(found.values())) if len(found) == 1 and "train" not in parts else []
 
 
 def _of_files(files: list[Path], wanted: set[str]) -> list[Rows]:
@@ -64,7 +76,8 @@ def _of_files(files: list[Path], wanted: set[str]) -> list[Rows]:
 
 
 def _files_by_split(folder: Path) -> dict[str, list[Path]]:
-    """Of each split one whole file, else its parts in order. Files that name no known split are all for training."""
+    """Of each split one whole file, else its parts in order. Where no file is called as a split is, a part of its name
+    may say it (orders_test.csv); what says nothing is for training."""
     there = sorted(file for file in folder.glob("*") if file.is_file() and suffix_of(file) in SUFFIXES)
     found: dict[str, list[Path]] = {}
     for split in dict.fromkeys(_stem(file).partition("-")[0] for file in there):
@@ -73,7 +86,8 @@ def _files_by_split(folder: Path) -> dict[str, list[Path]]:
         first = min(map(_rank, whole or parts))
         found[split] = [file for file in whole or parts if _rank(file) == first]
     if there and not any(name_of_split(found, split) for split in ALIASES):
-        found["train"] = there
+        for file in there:
+            found.setdefault((_splits_named(file) or ["train"])[0], []).append(file)
     return found
 
 
@@ -105,6 +119,8 @@ def _of_dataset(data, name: str, wanted: set[str]) -> list[Rows]:
                 raise ValueError(f"{name}: row {number} is {type(row).__name__}; give dicts")
             yield f"row {number}", row
 
+    if isinstance(data, datasets.IterableDataset):
+        return [spooled(name, read(), columns, wanted)]
     size = data.data.nbytes if isinstance(data, datasets.Dataset) else 0
     key = None if isinstance(data, list) else lambda: data._fingerprint
     return [Rows(name, read, columns, size, key)]

@@ -4,7 +4,7 @@ import ast
 import json
 import re
 
-from helpers.data.schema import as_messages, encoded, without_nulls
+from helpers.data.schema import ROLES, as_messages, encoded, without_nulls
 
 FROM = {  # ShareGPT's names of the speakers
     "system": "system",
@@ -24,21 +24,52 @@ TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 MESSAGE_KEYS = ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "thinking")
 
 
+# Messages that were stored as text begin with an object, or a list of them, and name a speaker and what was said
+OBJECT = re.compile(r"\s*(?:\[\s*)?\{")
+SPEAKER, SAID = (re.compile(rf"(['\"])(?:{keys})\1\s*:") for keys in ("role|from", "content|value"))
+IN_QUOTES_OR_BETWEEN = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|(\})\s+(?=\{)", re.DOTALL)
+
+
 def reread(value):
-    """A list or object that was stored as text (JSON, or as pandas writes it to CSV), read again; else the value."""
-    if isinstance(value, str) and value.lstrip()[:2] in ("[{", "[\n", "[ "):
-        for read in (json.loads, ast.literal_eval):
-            try:
-                found = read(value.strip())
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
-                continue
-            if isinstance(found, list) and all(map(_is_message, found)):
-                return found
+    """Messages that were stored as text (JSON, or as pandas writes lists and NumPy's arrays to CSV); else the value."""
+    if isinstance(value, str) and OBJECT.match(value) and SPEAKER.search(value):
+        found = _parsed(value.strip())
+        if (isinstance(found, list) and all(map(_is_message, found))) or _is_whole_message(found):
+            return found
     return value
+
+
+def _parsed(text: str):
+    """What a text of JSON, of Python, or of NumPy's arrays holds; None for any other."""
+    for read in (json.loads, ast.literal_eval, _read_array):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return None
+
+
+def _read_array(text: str):
+    """A list as NumPy prints it, without commas between its objects."""
+    return ast.literal_eval(IN_QUOTES_OR_BETWEEN.sub(lambda found: "}, " if found[1] else found[0], text))
 
 
 def _is_message(value) -> bool:
     return isinstance(value, dict) and ("role" in value or "from" in value)
+
+
+def _is_whole_message(value) -> bool:
+    """Whether an object is one message, and no answer that is JSON."""
+    if not isinstance(value, dict):
+        return False
+    return set(value) == {"from", "value"} or ({"role", "content"} <= set(value) and value["role"] in ROLES)
+
+
+def _is_unreadable(value) -> bool:
+    """Whether a text looks like stored messages, and can't be read as such."""
+    if not (isinstance(value, str) and OBJECT.match(value) and value.strip()[0] + value.strip()[-1] == "[]"):
+        return False
+    return bool(SPEAKER.search(value) and SAID.search(value)) and _parsed(value.strip()) is None
 
 
 def conversation(column: str, value, transcript: bool = False):
@@ -48,6 +79,11 @@ def conversation(column: str, value, transcript: bool = False):
     be read.
     """
     value = reread(value)
+    if _is_unreadable(value):
+        raise ValueError(
+            f"holds messages as text that can't be read ({value.strip()[:40]!r}); write them as JSON, or keep the "
+            "table as Parquet or JSON Lines"
+        )
     if transcript and isinstance(value, str):
         return turns(value)
     if isinstance(value, dict) and "from" in value:

@@ -2,12 +2,14 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from helpers.data.columns import Layout, starts_with_question
 from helpers.data.messages import conversation, reread
-from helpers.data.schema import ABOUT, SIDES, TEMPLATE
+from helpers.data.row_checks import RowError
+from helpers.data.schema import ABOUT, ONE_SIDED, SIDES, SOURCE, TEMPLATE
 
 GOOD = ("1", "true", "good", "up", "yes", "positive", "thumbs up", "thumbs_up", "👍", "desirable", "like")
 BAD = (
@@ -26,14 +28,7 @@ BAD = (
 )
 TEXTS = ("content", "text", "response", "output", "answer", "completion")  # of an answer that is an object
 POINTS = ("score", "rating", "overall_score", "reward")
-
-
-class RowError(ValueError):
-    """What is wrong with a row, in which column, and the fix."""
-
-    def __init__(self, column: str, wrong: str, fix: str, is_missing: bool = False):
-        super().__init__(f"{column}: {wrong}; {fix}")
-        self.column, self.wrong, self.fix, self.is_missing = column, wrong, fix, is_missing
+MOST_SOURCES = 1000  # that are counted
 
 
 @dataclass
@@ -44,6 +39,23 @@ class Counts:
     unpaired: int = 0
     other_prompt: int = 0
     system_moved: int = 0
+    sources: Counter = field(default_factory=Counter)  # of rows that gave a pair
+
+    def note_source(self, row: dict) -> None:
+        """Count where a row is from; of very many sources the first ones, since one of most rows is looked for."""
+        source = row.get(SOURCE)
+        if isinstance(source, str) and (source in self.sources or len(self.sources) < MOST_SOURCES):
+            self.sources[source] += 1
+
+    def one_sided(self) -> list[str]:
+        """A line where nearly all pairs are from one source."""
+        (source, most), *others = self.sources.most_common(2) or [("", 0)]
+        if not others or most <= ONE_SIDED * self.sources.total():
+            return []
+        share = most / self.sources.total()
+        return [
+            f"{source!r} is the {SOURCE} of {share:.0%} of the pairs; add rows of the others, or judge each by itself"
+        ]
 
     def lines(self) -> list[str]:
         """A line for each kind that happened."""
@@ -53,7 +65,7 @@ class Counts:
             "rows have their system text put in front of the first user message": self.system_moved,
             "rows have other text in `prompt` than in their conversations, which are used": self.other_prompt,
         }
-        return [f"{count} {what}" for what, count in said.items() if count]
+        return [f"{count} {what}" for what, count in said.items() if count] + self.one_sided()
 
 
 def pairs_of_row(row: dict, layout: Layout, min_gap: float | None, counts: Counts) -> Iterator[dict]:

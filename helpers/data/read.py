@@ -42,7 +42,7 @@ class Rows:
     """Rows of one file or data set, which can be read more than once.
 
     read: gives (place, row), the place as a message names it: "line 3". columns: all that there are, where the format
-    names them once; a row may lack those that nobody asked for. bytes: its size on disk. key: a digest of what it
+    names them once; a row may lack those that nobody asked for. bytes: its size, unpacked. key: a digest of what it
     holds, where there is one.
     """
 
@@ -55,14 +55,14 @@ class Rows:
 
 def read_file(path: Path, wanted: set[str] | None = None) -> Rows:
     """The rows of a file. `wanted`: the only columns that are read where the format can leave out others."""
-    kind = _kind(path)
-    about = {"bytes": path.stat().st_size, "key": functools.partial(sha256_of, path)}
+    kind, key = _kind(path), functools.partial(sha256_of, path)
     if kind in (".parquet", ".arrow"):
         columns = _arrow_columns(path, kind)
         kept = columns if wanted is None else [name for name in columns if name in wanted]
-        return Rows(path.name, functools.partial(_arrow_rows, path, kind, kept), columns, **about)
+        size = _parquet_bytes(path, kept) if kind == ".parquet" else path.stat().st_size
+        return Rows(path.name, functools.partial(_arrow_rows, path, kind, kept), columns, size, key)
     reader = {".csv": _csv_rows, ".tsv": _csv_rows, ".json": _json_rows}.get(kind, _json_lines)
-    return Rows(path.name, functools.partial(reader, path), **about)
+    return Rows(path.name, functools.partial(reader, path), bytes=_text_bytes(path), key=key)
 
 
 def suffix_of(path: Path) -> str:
@@ -97,6 +97,14 @@ def _unpacked(path: Path) -> Iterator[io.BufferedReader]:
             yield io.BufferedReader(unpacked)
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{path.name}: not a whole {pack} file ({error}); pack it again") from error
+
+
+def _text_bytes(path: Path) -> int:
+    """The size of a file once it is unpacked, found by unpacking it: neither gzip nor zstd has to note it."""
+    with _unpacked(path) as file:
+        if file.raw.__class__ is io.FileIO:
+            return path.stat().st_size
+        return sum(map(len, iter(functools.partial(file.read, 1 << 20), b"")))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -212,6 +220,14 @@ def _arrow_columns(path: Path, kind: str) -> list[str]:
             return pyarrow.parquet.read_schema(path).names
         with _arrow_reader(path) as reader:
             return reader.schema.names
+
+
+def _parquet_bytes(path: Path, kept: list[str]) -> int:
+    """The size of the columns that are read, unpacked."""
+    with _arrow_errors(path, ".parquet"):
+        about = pyarrow.parquet.read_metadata(path)
+        chunks = (about.row_group(i).column(j) for i in range(about.num_row_groups) for j in range(about.num_columns))
+        return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.partition(".")[0] in kept)
 
 
 def _arrow_reader(path: Path):

@@ -7,6 +7,9 @@ SIDES = ("chosen", "rejected")
 REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")  # DPO's, made by helpers.training.dpo_reference
 TEMPLATE = ("tools", "chat_template_kwargs")  # TRL's names for what else changes the prompt
 ABOUT = ("group", "service", "operation", "rejected_kind", "rejected_from")  # what a row is about, for evaluation
+SOURCE = "source"  # where a row is from: counted, not kept
+ONE_SIDED = 0.9  # share of the rows that one group, or one source, should not have
+FOR_CHECKER = ("draft", "summary")  # of a built-in domain: by these the house style's checker judges answers
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 

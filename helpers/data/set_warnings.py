@@ -1,18 +1,17 @@
 """What may be wrong with a set of pairs as a whole: copies, contradictions, leaks into the held-out set, short cuts."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
-from itertools import islice
 
 import numpy as np
 
+from helpers.data.near_copies import Sketches, near_copies, sketched
 from helpers.data.pair_warnings import plain, text_of
-from helpers.data.schema import COLUMNS, SIDES
+from helpers.data.schema import COLUMNS, ONE_SIDED, SIDES, SOURCE
 
 NGRAM = 13  # words in a row that two texts share only if one was copied, as in the GPT-3 paper's appendix C
-SHINGLE, SKETCH, BANDS, ALIKE = 4, 128, 16, 0.8  # words; hashes and bands of a MinHash; share that near-copies share
 BATCH, NEAR_ROWS = 1000, 100_000  # rows read at once; prompts that are searched for near-copies
 LANGUAGE_ROWS, LANGUAGE_SAMPLE = 2000, 300  # pairs whose languages are looked at, and characters of each answer
 LANGUAGE_LETTERS, LANGUAGE_SURE = 60, 0.99  # shorter texts tell no language; probability from which one is named
@@ -22,7 +21,7 @@ TEACHES = {
     "sampled": "they teach style as much as facts: compare with the baselines that need no model",
 }
 PHRASE_WORDS, PHRASE = 5, 0.05  # a run of so many words in more of the held-out rows is an instruction, no leak
-ONE_SIDED = 0.9  # a value that so many rows share
+KINDS = 8  # of rejected answers that are named
 TELLS = 0.7  # how often length alone may be right before it is a short cut
 
 
@@ -32,13 +31,14 @@ def set_warnings(dataset, heldout=None) -> Iterator[tuple[str, list[int], str, s
     Each check reads the columns that it needs, row by row, and keeps numbers: the set may be larger than memory.
     """
     yield from _copies(dataset)
-    yield from _near_copies(dataset)
+    prompts, looked_at = _prompts(dataset)
+    yield from _near_copies(dataset, prompts, looked_at)
     yield from _length(dataset)
     yield from _languages(dataset)
     yield from _made_answers(dataset)
     yield from _one_sided(dataset)
     if heldout is not None:
-        yield from _leaks(dataset, heldout)
+        yield from _leaks(dataset, heldout, prompts)
 
 
 def _texts(dataset, column: str) -> Iterator[str]:
@@ -72,43 +72,20 @@ def _copies(dataset) -> Iterator[tuple[str, list[int], str, str]]:
         yield "conflicts", conflicts, what, "decide which answer is better"
 
 
-def _near_copies(dataset) -> Iterator[tuple[str, list[int], str, str]]:
+def _prompts(dataset) -> tuple[Sketches, int]:
+    """What the prompts of the set look like, of a very large one every n-th, and how many were looked at."""
     rows = _every(len(dataset), NEAR_ROWS)
     looked_at = dataset.select(rows) if len(rows) < len(dataset) else dataset
-    near = [rows[row] for row, _ in near_copies(map(plain, _texts(looked_at, "prompt")))]
-    if near:
-        of = "" if looked_at is dataset else f" of {len(rows)} that were looked at"
+    found = sketched(map(plain, _texts(looked_at, "prompt")))
+    found.rows = [rows[row] for row in found.rows]
+    return found, len(rows)
+
+
+def _near_copies(dataset, prompts: Sketches, looked_at: int) -> Iterator[tuple[str, list[int], str, str]]:
+    if near := [row for row, _ in near_copies(prompts)]:
+        of = "" if looked_at == len(dataset) else f" of {looked_at} that were looked at"
         wrong = f"{len(near)} prompts{of} are almost an earlier prompt"
         yield "near-duplicates", near, wrong, "keep one of them, or keep them in one split (split_by a column)"
-
-
-def near_copies(texts: Iterable[str]) -> list[tuple[int, int]]:
-    """(row, earlier row) of texts that share 80% of their shingles, as MinHash estimates it (by rensa).
-
-    Equal texts are not among them, nor texts too short to be told apart from others of the same form.
-    """
-    from rensa import RMinHash, RMinHashLSH
-
-    rows, keys, sketches = [], [], []
-    long = ((row, text) for row, text in enumerate(texts) if text.count(" ") >= 2 * SHINGLE - 1)
-    while some := list(islice(long, BATCH)):
-        rows += [row for row, _ in some]
-        keys += [hash(text) for _, text in some]
-        sketches += RMinHash.from_token_sets([_shingles(text) for _, text in some], SKETCH, 0)
-    index = RMinHashLSH(ALIKE, SKETCH, BANDS)
-    index.insert_many(sketches)
-    found = []
-    for number, sketch in enumerate(sketches):
-        earlier = (other for other in sorted(index.query(sketch)) if other < number and keys[other] != keys[number])
-        near = next((other for other in earlier if sketch.jaccard(sketches[other]) >= ALIKE), None)
-        if near is not None:
-            found.append((rows[number], rows[near]))
-    return found
-
-
-def _shingles(text: str) -> list[str]:
-    words = text.split()
-    return [" ".join(words[at : at + SHINGLE]) for at in range(len(words) - SHINGLE + 1)]
 
 
 def _languages(dataset) -> Iterator[tuple[str, list[int], str, str]]:
@@ -147,11 +124,13 @@ def language(text: str) -> str | None:
 
 
 def _made_answers(dataset) -> Iterator[tuple[str, list[int], str, str]]:
-    """The shares of rejected answers that were made for this set, and what they teach."""
+    """The shares of the kinds of rejected answers, and what each teaches; one that is not known breaks a rule."""
     kinds = Counter(dataset["rejected_kind"]) if "rejected_kind" in dataset.column_names else Counter()
-    if made := [kind for kind in kinds if kind in TEACHES]:
-        shares = ", ".join(f"{kind} {kinds[kind] / len(dataset):.0%}" for kind in made)
-        yield "made answers", [], f"rejected answers were made ({shares})", "; ".join(TEACHES[kind] for kind in made)
+    if most := kinds.most_common(KINDS):
+        shares = ", ".join(f"{kind} {count / len(dataset):.0%}" for kind, count in most)
+        others = f", and {len(kinds) - KINDS} more" if len(kinds) > KINDS else ""
+        teaches = [TEACHES.get(kind, f"{kind}: they teach the rule that it breaks") for kind, _ in most]
+        yield "made answers", [], f"rejected answers were made ({shares}{others})", "; ".join(teaches)
 
 
 def _length(dataset) -> Iterator[tuple[str, list[int], str, str]]:
@@ -169,7 +148,7 @@ def longer_wins(dataset) -> float:
 
 
 def _one_sided(dataset) -> Iterator[tuple[str, list[int], str, str]]:
-    for column in ("group", "service", "rejected_kind"):
+    for column in ("group", "service", SOURCE, "rejected_kind"):
         if column in dataset.column_names:
             counts = Counter(dataset[column])
             value, count = counts.most_common(1)[0]
@@ -178,7 +157,7 @@ def _one_sided(dataset) -> Iterator[tuple[str, list[int], str, str]]:
                 yield "imbalance", [], wrong, "add rows of the others, or judge each by itself"
 
 
-def _leaks(dataset, heldout) -> Iterator[tuple[str, list[int], str, str]]:
+def _leaks(dataset, heldout, prompts: Sketches) -> Iterator[tuple[str, list[int], str, str]]:
     """Held-out rows that training rows give away. rows are those of the training set."""
     asked = set(_keys(heldout, "prompt").tolist())
     rows = list(zip(_texts(heldout, "prompt"), _texts(heldout, "chosen"), strict=True))
@@ -196,6 +175,11 @@ def _leaks(dataset, heldout) -> Iterator[tuple[str, list[int], str, str]]:
     if shared:
         wrong = f"{len(shared)} training rows share {NGRAM} words in a row with a held-out one"
         yield "leaks", shared, wrong, "split by a column that keeps such rows together"
+    given_away = {*same, *shared}
+    near = [row for row, _ in near_copies(prompts, _prompts(heldout)[0]) if row not in given_away]
+    if near:
+        wrong = f"{len(near)} training prompts are almost a held-out prompt"
+        yield "leaks", near, wrong, "keep one of them, or split by a column that keeps them together"
 
 
 def ngrams(*texts: str, length: int = NGRAM, phrases: set[int] = frozenset()) -> set[int]:

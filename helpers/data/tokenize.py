@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow
 from datasets import Dataset
 
+from helpers.data.row_checks import checked, is_checked, readable_pair, system_column, tell_left_out
 from helpers.data.schema import COLUMNS, SIDES
 from helpers.data.template import in_row, render_rows
 from helpers.files import cache_folder
@@ -56,12 +57,18 @@ def tokenize_preferences(
     Returns `chosen_input_ids`, `chosen_labels`, `rejected_input_ids`, `rejected_labels` (lists of int; labels are
     −100 on the prompt), `prompt_length` (tokens; the same prompt starts both rows), `length` (tokens of the longer
     row), `prompt_cut`, `chosen_cut`, `rejected_cut` (tokens lost to truncation) and `row` (the position in `dataset`).
-    EOS is kept whatever is cut. A row that can't be rendered or tokenised raises a ValueError that names it.
+    EOS is kept whatever is cut. Rows that did not come from `load_preferences` are checked as it does, and what nothing
+    reads is told. A row that can't be trained on, rendered or tokenised raises a ValueError that names it.
     """
     _check_arguments(dataset, tokenizer, max_length, max_prompt_length)
+    known, system = is_checked(dataset), system_column(dataset.column_names)
+    if not known:
+        tell_left_out(dataset)
 
     def tokenize(batch: dict, rows: list[int]) -> pyarrow.Table:
         examples = [dict(zip(batch, cells, strict=True)) for cells in zip(*batch.values(), strict=True)]
+        if system or not known:
+            examples = [readable_pair(row, example, system) for row, example in zip(rows, examples, strict=True)]
         fitted = tokenize_rows(examples, rows, tokenizer, max_length, max_prompt_length)
         return pyarrow.table({name: [each[name] for each in fitted] for name in fitted[0]})  # lists are slow to store
 
@@ -69,7 +76,9 @@ def tokenize_preferences(
     kept = _kept_at(dataset, tokenizer, max_length, max_prompt_length)
     # The cache of `datasets` does not see a change of the functions called here, and would return what they once made
     where = {"cache_file_name": kept} if kept else {"load_from_cache_file": False}
-    return dataset.map(tokenize, desc="Tokenising", num_proc=processes, **how, **where)
+    tokens = dataset.map(tokenize, desc="Tokenising", num_proc=processes, **how, **where)
+    checked(dataset)
+    return tokens
 
 
 def tokenize_rows(examples, rows, tokenizer, max_length: int, max_prompt_length: int | None = None) -> list[dict]:
@@ -151,6 +160,10 @@ def _check_arguments(dataset, tokenizer, max_length: int, max_prompt_length: int
     if not isinstance(dataset, Dataset):
         raise ValueError(
             f"{type(dataset).__name__} can't be tokenised: for a stream, take its rows with Dataset.from_list(list(…))"
+        )
+    if missing := [column for column in COLUMNS if column not in dataset.column_names]:
+        raise ValueError(
+            f"column {missing[0]} is missing: give each row {', '.join(COLUMNS)}, as load_preferences does"
         )
     if max_length < SHORTEST_PROMPT + 2:
         raise ValueError(f"max_length is {max_length}: give at least {SHORTEST_PROMPT + 2} tokens")

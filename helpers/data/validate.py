@@ -3,34 +3,18 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets import Dataset
 
 from helpers.data.pair_warnings import warnings_of
-from helpers.data.schema import COLUMNS, ROLES, SIDES
+from helpers.data.row_checks import Problem, checked, row_problems
+from helpers.data.schema import COLUMNS
 from helpers.data.set_warnings import set_warnings
 from helpers.data.template import render
 from helpers.data.tokenize import tokenize_preferences
 from helpers.files import write_text
-
-TEXT_KEYS = ("name", "tool_call_id", "reasoning_content", "thinking")  # of a message; text where they are there
-
-
-@dataclass
-class Problem:
-    """One thing wrong with one row, and how to fix it. kind: what such things are called in the report."""
-
-    row: int
-    column: str
-    wrong: str
-    fix: str
-    kind: str = "unusable"
-
-    def __str__(self) -> str:
-        return f"row {self.row}, {self.column}: {self.wrong}; {self.fix}"
 
 
 @dataclass
@@ -166,75 +150,8 @@ def _check_tokens(report: ValidationReport, kept: Dataset, good: list[int], toke
         except ValueError as error:
             wrong, _, fix = str(error).rpartition("; ")
             report.problems.append(Problem(good[index], "prompt", wrong, fix, "chat template"))
-    for tokens in tokenize_preferences(kept.select(fits), tokenizer, max_length) if fits else ():
+    for tokens in tokenize_preferences(checked(kept.select(fits)), tokenizer, max_length) if fits else ():
         for column in COLUMNS:
             if cut := tokens[f"{column}_cut"]:
                 row, wrong = good[fits[tokens["row"]]], f"loses {cut} tokens at max_length {max_length}"
                 report.warnings.append(Problem(row, column, wrong, "shorten it, or raise max_length", "too long"))
-
-
-def row_problems(row: int, example: dict, sides: tuple[str, ...] = SIDES) -> Iterator[Problem]:
-    """What is wrong with one row, which may be any dict that has the prompt and the answers named in `sides`."""
-    columns = ("prompt", *sides)
-    malformed = [Problem(row, column, *wrong) for column in columns if (wrong := _malformed(column, example[column]))]
-    if malformed:
-        yield from malformed
-        return
-    yield from _template_problems(row, example)
-    prompt = example["prompt"][-1]["content"].strip()
-    for column in sides:
-        text = _text(example[column])
-        if not text.strip():
-            yield Problem(row, column, "the response is empty", "write an answer or drop the row", "empty")
-        elif len(prompt.split()) >= 4 and prompt in text:
-            yield Problem(
-                row, column, "repeats the prompt inside the response", "keep only the answer in it", "prompt in it"
-            )
-    if sides == SIDES and _text(example["chosen"]).strip() == _text(example["rejected"]).strip():
-        yield Problem(
-            row, "rejected", "equals the chosen response", "a pair needs two different answers", "equal answers"
-        )
-
-
-def _template_problems(row: int, example: dict) -> Iterator[Problem]:
-    """What is wrong with the columns that go to the chat template."""
-    for column, kind, name in (("tools", list, "list of tools"), ("chat_template_kwargs", dict, "dict")):
-        value = example.get(column)
-        if isinstance(value, str) and value.strip():
-            try:
-                value = json.loads(value)
-            except ValueError:
-                yield Problem(row, column, "is text that is no JSON", f"give a {name}, or its JSON")
-                continue
-        if value not in (None, "") and not isinstance(value, kind):
-            yield Problem(row, column, f"is {type(value).__name__}", f"give a {name}")
-
-
-def _malformed(column: str, messages) -> tuple[str, str] | None:
-    wanted = 'a list of {"role", "content"} messages'
-    if not isinstance(messages, list) or not messages:
-        return f"is {type(messages).__name__} or empty", f"give {wanted}"
-    for message in messages:
-        if not isinstance(message, dict) or not all(isinstance(message.get(k), str) for k in ("role", "content")):
-            return f"holds {str(message)[:60]!r}", f"give {wanted}, both strings"
-        if key := next((k for k in TEXT_KEYS if not isinstance(message.get(k) or "", str)), None):
-            return f"has a message whose {key} is {type(message[key]).__name__}", "write a string"
-        if message["role"] not in ROLES:
-            return f"has the role {message['role']!r}", f"write one of {', '.join(ROLES)}"
-    if column == "prompt" and messages[-1]["role"] == "assistant":
-        return "ends with the assistant's message", "move that message into chosen and rejected"
-    if column != "prompt" and messages[0]["role"] != "assistant":
-        return (
-            f"starts with the role {messages[0]['role']!r}",
-            "a response holds the assistant's messages only",
-        )
-    if column != "prompt" and (other := next((m["role"] for m in messages if m["role"] != "assistant"), None)):
-        return (
-            f"has a turn of the role {other!r}, which would be learnt as the assistant's",
-            "move all turns before the last answer into the prompt",
-        )
-    return None
-
-
-def _text(messages: list[dict]) -> str:
-    return "\n".join(message["content"] for message in messages)

@@ -12,6 +12,7 @@ from collections import Counter
 
 import numpy as np
 
+from helpers.data.door import as_conversations
 from helpers.data.house_style import edit_by_rule
 from helpers.data.schema import SIDES
 from helpers.data.words import ACTIONS_OF, STOP_WORDS, stem
@@ -99,6 +100,7 @@ def evaluate_baselines(run, train, heldout) -> dict[str, dict]:
     Each has `n`, `preference_accuracy` and its 95% interval, as the methods have, and `ties`, the share of pairs that
     it cannot decide. Where the checker can judge answers, the rule editor's are measured as a model's are.
     """
+    train, heldout = as_conversations(train), as_conversations(heldout)
     results, groups = {}, groups_of(heldout)
     for name, margins in baseline_margins(train, heldout).items():
         results[name] = accuracy(margins, run.profile.seed, groups) | {"ties": float((margins == 0).mean())}

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from helpers.data.collate import PreferenceCollator
+from helpers.data.door import as_conversations
 from helpers.data.load import DOMAINS
 from helpers.data.schema import COLUMNS, messages_of, references, template_arguments
 from helpers.data.tokenize import tokenize_preferences
@@ -61,7 +62,7 @@ def evaluate(run, method: str, model, tokenizer, heldout, profile) -> dict:
     What its training took and with which settings is stored with them. A stage that was measured in the same way is not
     measured again. Raises RuntimeError for a model that this stage did not train.
     """
-    stage = run.stage(method)
+    stage, heldout = run.stage(method), as_conversations(heldout)
     if (name := trained_as(model)) and name != method:
         raise Refused(
             f"this is the model of {name}, not of {method}: run the cell that loads the model of {method} first"

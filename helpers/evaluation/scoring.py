@@ -8,6 +8,7 @@ like documentation gains nothing by that.
 import numpy as np
 from datasets import Dataset
 
+from helpers.data.row_checks import checked
 from helpers.data.schema import SIDES
 from helpers.data.tokenize import response_tokens, tokenize_preferences
 from helpers.evaluation.methods import RULES
@@ -17,7 +18,8 @@ from helpers.evaluation.scores import PairScores, accuracy
 def without_question(dataset: Dataset) -> Dataset:
     """The same answers to an empty question: the last message of each prompt has no text."""
     fresh = {"load_from_cache_file": False, "desc": "Without the question"}
-    return dataset.map(lambda row: {"prompt": [*row["prompt"][:-1], row["prompt"][-1] | {"content": ""}]}, **fresh)
+    unasked = dataset.map(lambda row: {"prompt": [*row["prompt"][:-1], row["prompt"][-1] | {"content": ""}]}, **fresh)
+    return checked(unasked)  # the rows were, when they had their questions
 
 
 def answer_lengths(dataset: Dataset, tokenizer, max_length: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from optimum.neuron import NeuronTrainer, NeuronTrainingArguments
 from optimum.neuron.peft import get_peft_model
 
 from helpers.data.collate import PreferenceCollator
+from helpers.data.door import as_conversations
 from helpers.data.tokenize import tokenize_preferences
 from helpers.neuron.changes import Changed
 from helpers.neuron.refusals import refuse_arguments, refuse_unsupported
@@ -83,7 +84,7 @@ class NeuronPreferenceTrainer(Changed, NeuronTrainer):
             model = get_peft_model(model, peft_config)
         if "chosen_input_ids" not in train_dataset.column_names:
             train_dataset = tokenize_preferences(
-                train_dataset, processing_class, args.max_length, args.max_prompt_length
+                as_conversations(train_dataset), processing_class, args.max_length, args.max_prompt_length
             )
         self.response_length = response_length(args, train_dataset)
         if args.layout == "shared":

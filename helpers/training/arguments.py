@@ -4,15 +4,11 @@ The names are those of TRL's ORPOTrainer; `UNFOLLOWED` holds those that are not 
 """
 
 import inspect
-import itertools
-import re
 
 from datasets import Dataset, IterableDataset
 from transformers import Trainer
 
-from helpers.data.load import load_preferences
-from helpers.data.messages import is_transcript
-from helpers.data.schema import COLUMNS, SIDES
+from helpers.data.door import as_conversations
 from helpers.data.tokenize import tokenize_preferences
 from helpers.training.base_model import find_base_model, load_tokenizer
 from helpers.training.config import PreferenceConfig
@@ -110,37 +106,6 @@ def prepare_pairs(dataset, tokenizer, args, name: str):
         )
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-
-
-def as_conversations(dataset: Dataset) -> Dataset:
-    """Rows with `prompt`, `chosen` and `rejected` as lists of messages; `load_preferences` reads what is not so yet."""
-    missing = [column for column in SIDES if column not in dataset.column_names]
-    if missing:
-        raise ValueError(f"column {missing[0]} is missing: give each row {', '.join(COLUMNS)}")
-    first = dataset[0]
-    in_words = all(isinstance(first[side], str) and not is_transcript(first[side]) for side in SIDES)
-    if in_words and "prompt" not in first:
-        dataset = dataset.map(with_common_beginning, with_indices=True, load_from_cache_file=False)
-    if all(are_messages(dataset.features.get(column)) for column in COLUMNS):
-        return dataset
-    return load_preferences(dataset)
-
-
-def are_messages(feature) -> bool:
-    """True for a column that can hold lists of messages alone."""
-    inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
-    return isinstance(inner, dict) and "role" in inner and "content" in inner
-
-
-def with_common_beginning(example: dict, row: int) -> dict:
-    """The words with which both texts begin as `prompt`, as TRL has it, and what follows them as the answers."""
-    words = [re.findall(r"\s*\S+", example[side]) for side in SIDES]
-    common = list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*words, strict=False)))
-    prompt = "".join(word for word, _ in common)
-    answers = {side: example[side][len(prompt) :] for side in SIDES}
-    if not prompt.strip() or not all(answer.strip() for answer in answers.values()):
-        raise ValueError(f"row {row}: chosen and rejected have no beginning in common, or nothing else: give a prompt")
-    return {"prompt": prompt.strip()} | {side: answer.strip() for side, answer in answers.items()}
 
 
 def refuse_unreadable_rows(model, tokenized: Dataset, name: str) -> None:

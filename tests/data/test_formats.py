@@ -1,16 +1,25 @@
 """Preference data as it is published and kept: what is recognised, what is said about it, and what it means."""
 
 import csv
+import gc
 import gzip
 import json
+import random
+import string
+import threading
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+from urllib.parse import urlsplit
 
 import pyarrow
 import pyarrow.parquet
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, IterableDataset
 
 from helpers.data.load import load_preferences
 from helpers.data.messages import turns
+from helpers.data.read import read_file
 
 
 def user(text):
@@ -325,3 +334,143 @@ def test_a_source_larger_than_memory_should_hold_is_read_twice_and_kept_on_disk(
         assert capsys.readouterr().out == told
     lines(path, GOOD)
     assert load_preferences(path).to_list() == [MEANS], "a changed file is read again"
+
+
+PACKED = {
+    "d.jsonl.gz": gzip.compress,
+    "d.jsonl.zst": lambda data: pyarrow.compress(data, codec="zstd", asbytes=True),
+    "d.jsonl": bytes,
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_a_file_counts_as_large_by_what_it_holds(tmp_path, name):
+    content = (json.dumps(GOOD) + "\n").encode() * 2000
+    (tmp_path / name).write_bytes(PACKED[name](content))
+    assert read_file(tmp_path / name).bytes == len(content)
+
+
+def test_a_parquet_file_counts_with_the_columns_that_are_read(tmp_path):
+    texts = ["".join(random.Random(row).choices(string.ascii_letters, k=500)) for row in range(200)]
+    table = pyarrow.table({"chosen": texts, "scan": [text * 9 for text in texts]})
+    pyarrow.parquet.write_table(table, tmp_path / "d.parquet", compression="zstd")
+    assert 100_000 < read_file(tmp_path / "d.parquet", {"chosen"}).bytes < 150_000
+    assert read_file(tmp_path / "d.parquet").bytes > 1_000_000 > (tmp_path / "d.parquet").stat().st_size
+
+
+def test_a_packed_file_that_is_large_once_unpacked_is_kept_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
+    content = "\n".join(json.dumps(GOOD | {"prompt": f"q{i}"}) for i in range(500)).encode()
+    (tmp_path / "d.jsonl.gz").write_bytes(gzip.compress(content))
+    assert (tmp_path / "d.jsonl.gz").stat().st_size < len(content) / 4
+    assert not load_preferences(tmp_path / "d.jsonl.gz").cache_files
+    monkeypatch.setattr("helpers.data.build.LARGE", len(content) // 2)
+    assert load_preferences(tmp_path / "d.jsonl.gz").cache_files
+
+
+def test_a_stream_is_taken_once_row_by_row_and_kept_on_disk_where_it_is_large(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
+    taken = []
+
+    def rows():
+        for number in range(300):
+            taken.append(number)
+            yield GOOD | {"prompt": f"q{number}", "when": datetime(2026, 1, 1), "id": 10**30}
+
+    stream = IterableDataset.from_generator(rows)
+    in_memory = load_preferences(stream)
+    told = capsys.readouterr().out
+    assert told == (
+        "the data set: 300 pairs (prompt from prompt, answers from chosen and rejected)\n"
+        "the data set: nothing reads id, when; left out\n"
+    )
+    monkeypatch.setattr("helpers.data.build.LARGE", 0)
+    taken.clear()
+    on_disk = load_preferences(stream)
+    assert taken == list(range(300)), "read twice, asked for once"
+    assert on_disk.to_list() == in_memory.to_list() and on_disk.cache_files and not in_memory.cache_files
+    assert capsys.readouterr().out == told
+    assert [row["prompt"][0]["content"] for row in on_disk] == [f"q{number}" for number in range(300)]
+    gc.collect()
+    assert not list((tmp_path / "cache").glob("stream-*")), "what was kept of the stream is gone"
+
+
+def test_a_bad_row_of_a_stream_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
+    stream = Dataset.from_list([GOOD, GOOD | {"chosen": " "}]).to_iterable_dataset()
+    with pytest.raises(ValueError, match="the data set: row 1, chosen: the response is empty"):
+        load_preferences(stream)
+
+
+# ── over http, from a server on loopback ──
+
+
+class Files(BaseHTTPRequestHandler):
+    """Serves what `served` holds; /moved leads on; what is not there is a 404, /secret a 403."""
+
+    served: ClassVar[dict[str, bytes]] = {}
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        path = urlsplit(self.path).path
+        self.asked.append(self.command + path)
+        data = self.served.get(path)
+        self.send_response(302 if path == "/moved.jsonl" else 403 if path == "/secret.jsonl" else 200 if data else 404)
+        if path == "/moved.jsonl":
+            self.send_header("Location", "/d.jsonl")
+        self.send_header("Content-Length", str(len(data or b"")))
+        self.end_headers()
+        if data and self.command == "GET":
+            self.wfile.write(data)
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKSHOP_CACHE", str(tmp_path / "cache"))
+    Files.served, Files.asked = {}, []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Files) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{http.server_port}"
+        http.shutdown()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_kind_of_file_is_fetched_over_http(server, tmp_path, name):
+    FILES[name](tmp_path / name)
+    Files.served[f"/{name}"] = (tmp_path / name).read_bytes()
+    means = MEANS | {"chosen": [assistant(UGLY["chosen"])]}
+    assert load_preferences(f"http://{server}/{name}?token=secret").to_list() == [means, means]
+
+
+def test_a_file_is_fetched_once_and_its_name_says_its_split(server):
+    Files.served["/faq-test.jsonl"] = json.dumps(GOOD).encode()
+    for _ in range(2):
+        assert load_preferences(f"http://{server}/faq-test.jsonl", split="heldout").to_list() == [MEANS]
+    assert Files.asked.count("GET/faq-test.jsonl") == 1
+    Files.served["/d.jsonl"] = json.dumps(GOOD).encode()
+    assert load_preferences(f"http://{server}/moved.jsonl").to_list() == [MEANS]
+
+
+@pytest.mark.parametrize("name", ["none.jsonl", "secret.jsonl"])
+def test_what_a_server_refuses_is_one_line_without_secrets(server, name):
+    with pytest.raises(ConnectionError, match=rf"http://127\.0\.0\.1/{name}: can't be fetched .*check") as error:
+        load_preferences(f"http://ann:hunter2@{server}/{name}?token=abc")
+    assert "\n" not in str(error.value) and "hunter2" not in str(error.value) and "abc" not in str(error.value)
+
+
+def test_a_server_that_is_not_there_is_one_line(server):
+    with pytest.raises(ConnectionError, match=r"http://127\.0\.0\.1/d\.jsonl: can't be fetched") as error:
+        load_preferences("http://127.0.0.1:9/d.jsonl")
+    assert "\n" not in str(error.value)
+
+
+def test_a_bad_row_that_was_fetched_is_named_with_its_file(server):
+    Files.served["/d.jsonl"] = json.dumps(GOOD | {"chosen": " "}).encode()
+    with pytest.raises(ValueError, match=r"d\.jsonl: row 0, chosen: the response is empty"):
+        load_preferences(f"http://{server}/d.jsonl")

@@ -276,3 +276,158 @@ def test_training_rows_are_not_returned_as_held_out(tmp_path):
     ):
         load_preferences(path, split="heldout")
     assert len(load_preferences(write(tmp_path / "heldout.jsonl", GOOD), split="heldout")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("latest.jsonl", None),
+        ("contest.jsonl", None),
+        ("device_faq.jsonl", None),
+        ("medieval.jsonl", None),
+        ("invalid.jsonl", None),
+        ("train_test.jsonl", None),
+        ("dev-test.jsonl", None),
+        ("faq-test.jsonl", "heldout"),
+        ("faq.Test2.jsonl", "heldout"),
+        ("test_prefs.jsonl", "heldout"),
+        ("2026_heldout.jsonl", "heldout"),
+        ("my dev.jsonl", "validation"),
+        ("faq_eval_1.jsonl", "validation"),
+    ],
+)
+def test_a_part_of_a_file_s_name_says_its_split_and_a_part_of_a_word_does_not(tmp_path, name, split):
+    path = write(tmp_path / name, GOOD)
+    for asked in ("heldout", "validation"):
+        if asked == split:
+            assert len(load_preferences(path, split=asked)) == 1
+            continue
+        with pytest.raises((ValueError, FileNotFoundError), match=f"the split .{asked}|no split .{asked}"):
+            load_preferences(path, split=asked)
+    assert len(load_preferences(path)) == 1
+
+
+def test_files_of_a_folder_are_for_the_split_that_a_part_of_their_name_says(tmp_path):
+    for number, name in enumerate(("shop_train.jsonl", "contest.jsonl", "shop_test.jsonl")):
+        write(tmp_path / name, *[GOOD] * (number + 1))
+    assert len(load_preferences(tmp_path)) == 3 and len(load_preferences(tmp_path, split="heldout")) == 3
+    assert len(load_preferences(tmp_path, split="test")) == 3
+
+
+def test_message_lists_that_pandas_wrote_to_csv_from_parquet_are_read_again(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    said = [user("It's \"a} {b\", isn't it?\n[x]"), assistant("y} {'role': 'user'}"), user("a\\'b} {"), assistant("z")]
+    rows = [{"prompt": said[:3], "chosen": said[3:], "rejected": "[not a list]"}] * 2
+    Dataset.from_list([row | {"rejected": [assistant(row["rejected"])]} for row in rows]).to_parquet(
+        tmp_path / "d.parquet"
+    )
+    pandas.read_parquet(tmp_path / "d.parquet").to_csv(tmp_path / "d.csv", index=False)
+    assert "}\n {" in (tmp_path / "d.csv").read_text()
+    assert load_preferences(tmp_path / "d.csv").to_list() == load_preferences(tmp_path / "d.parquet").to_list()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[{'role': 'user', 'content': array(['x'], dtype=object)}]",
+        "[{'role': 'user', 'content': 'x'} ... {'role': 'user', 'content': 'y'}]",
+        "[{'from': 'human', 'value': nan}]",
+    ],
+)
+def test_stored_messages_that_can_not_be_read_are_refused_with_row_and_fix(tmp_path, text):
+    fix = "write them as JSON, or keep the table as Parquet or JSON Lines"
+    with pytest.raises(ValueError, match=rf"d\.jsonl: row 1, prompt: holds messages as text that .* {fix}$") as error:
+        load_preferences(write(tmp_path / "d.jsonl", GOOD, GOOD | {"prompt": text}))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"value": 3}, {"value": 4}]',
+        '{"role": "admin", "content": "*"}',
+        "{'from': 'Rome'}",
+        "[{not a list",
+        "[ ]",
+        "{",
+    ],
+)
+def test_answers_that_are_json_or_look_like_it_stay_text(tmp_path, text):
+    assert load_preferences(write(tmp_path / "d.jsonl", GOOD | {"chosen": text}))[0]["chosen"] == [assistant(text)]
+
+
+def test_one_message_that_was_stored_as_text_is_read_as_the_object_is(tmp_path):
+    rows = [GOOD | {"chosen": {"from": "gpt", "value": "Yes."}}, GOOD | {"chosen": "{'from': 'gpt', 'value': 'Yes.'}"}]
+    data = load_preferences(write(tmp_path / "d.jsonl", *rows))
+    assert data["chosen"][:] == [[assistant("Yes.")]] * 2
+    with pytest.raises(ValueError, match="row 0, chosen: is dict or empty"):
+        load_preferences(write(tmp_path / "e.jsonl", GOOD | {"chosen": str(assistant("Yes."))}))
+
+
+# ── pairs that were not loaded, and go to the tokens at once ──
+
+
+def messages(**changes):
+    sides = {"prompt": [user("What is S3?")], "chosen": [assistant("Object storage.")], "rejected": [assistant("No.")]}
+    return sides | changes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"chosen": [assistant("a"), user("b"), assistant("c")]}, "chosen: has a turn of the role 'user', which would"),
+        ({"prompt": [{"role": "human", "content": "hi"}]}, "prompt: has the role 'human'; write one of system"),
+        ({"prompt": [{"role": "User", "content": "hi"}]}, "prompt: has the role 'User'; write one of"),
+        ({"rejected": [assistant("Object storage.")]}, "rejected: equals the chosen response; a pair needs two"),
+        ({"chosen": [assistant("  ")]}, "chosen: the response is empty; write an answer or drop the row"),
+        ({"prompt": [user("a"), assistant("b")]}, "prompt: ends with the assistant's message; move that message"),
+        ({"chosen": [assistant(None)]}, "chosen: holds"),
+        ({"chosen": []}, "chosen: is list or empty"),
+    ],
+)
+def test_a_bad_row_that_was_not_loaded_is_named_as_a_loaded_one(tokenizer, change, message):
+    rows = Dataset.from_list([messages(), messages(**change)])
+    for read in (lambda: tokenize_preferences(rows, tokenizer, 128), lambda: load_preferences(rows)):
+        with pytest.raises(ValueError, match=f"row 1, {message}") as error:
+            read()
+        assert "\n" not in str(error.value)
+
+
+def test_text_that_was_not_loaded_is_read_or_refused(tokenizer):
+    stored = {column: str(said) for column, said in messages().items()}
+    whole, text = (tokenize_preferences(Dataset.from_list([row]), tokenizer, 128)[0] for row in (messages(), stored))
+    assert text == whole
+    talk = GOOD | {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}
+    with pytest.raises(ValueError, match=r"row 0, chosen: is a Human/Assistant transcript; .* load_preferences"):
+        tokenize_preferences(Dataset.from_list([talk]), tokenizer, 128)
+    with pytest.raises(ValueError, match="column prompt is missing: give each row prompt, chosen, rejected"):
+        tokenize_preferences(Dataset.from_list([talk]).remove_columns("prompt"), tokenizer, 128)
+
+
+@pytest.mark.parametrize("column", ["system", "system_prompt"])
+def test_a_system_column_that_was_not_loaded_reaches_the_prompt(tokenizer, column):
+    rows = Dataset.from_list([messages(**{column: "You are a pirate."}), messages(**{column: None})])
+    tokens = tokenize_preferences(rows, tokenizer, 128)
+    assert tokens.to_list() == tokenize_preferences(load_preferences(rows), tokenizer, 128).to_list()
+    assert "You are a pirate." in tokenizer.decode(tokens[0]["chosen_input_ids"])
+    assert tokenize_preferences(rows, tokenizer, 128).to_list() == tokens.to_list(), "checked, and read as before"
+
+
+def test_columns_that_nothing_reads_are_told_once_before_rows_are_tokenised(tokenizer, capsys):
+    more = {"margin": 1.0, "images": "x.png", "weight": 2, "source": "a"}
+    rows = Dataset.from_list([messages(prompt=[user("q") | {"weight": 0}], **more)])
+    tokenize_preferences(rows, tokenizer, 128)
+    said = "the data set: nothing reads images, margin, weight, weight of messages; left out\n"
+    assert capsys.readouterr().out == said
+    tokenize_preferences(rows, tokenizer, 128)
+    assert capsys.readouterr().out == ""
+
+
+def test_rows_that_were_loaded_are_not_checked_again(tokenizer, monkeypatch, tmp_path):
+    rows = load_preferences(write(tmp_path / "d.jsonl", GOOD, GOOD), limit=1)
+    built_in = load_preferences("aws-api", limit=2)
+    monkeypatch.setattr("helpers.data.tokenize.readable_pair", None)
+    for data in (rows, built_in):
+        tokenize_preferences(data, tokenizer, 512)
+    with pytest.raises(TypeError):
+        tokenize_preferences(rows.add_column("more", ["x"]), tokenizer, 128)

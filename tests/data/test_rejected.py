@@ -144,3 +144,15 @@ def test_pairs_are_stored_and_loaded_again_as_they_were(tmp_path):
     pairs.to_json(tmp_path / "pairs.jsonl")
     again = load_preferences(tmp_path / "pairs.jsonl")
     assert isinstance(again, Dataset) and again.to_list() == pairs.to_list()
+
+
+def test_a_rule_of_one_s_own_has_its_share_and_what_it_teaches(capsys):
+    """So has one that a file names in its column `rejected_kind`."""
+    ways = {"numbers": other_numbers, "rude": lambda prompts, right: ["Go!"] * len(right)}
+    pairs = load_preferences(ROWS, rejected=ways)
+    for data in (pairs, load_preferences(pairs)):
+        found = {finding.kind: finding for finding in validate_preferences(data).findings}
+        assert str(found["made answers"]) == (
+            "made answers: rejected answers were made (numbers 50%, rude 50%); they teach numbers and nothing else; "
+            "rude: they teach the rule that it breaks"
+        )

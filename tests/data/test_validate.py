@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from helpers.data import set_warnings
 from helpers.data.load import DOMAINS, load_preferences
+from helpers.data.near_copies import near_copies, sketched
 from helpers.data.pair_warnings import plain
-from helpers.data.set_warnings import longer_wins, near_copies
+from helpers.data.set_warnings import longer_wins
 from helpers.data.validate import validate_preferences
 from tests.conftest import make_pairs
 from tests.data.test_own_data import assistant, user
@@ -197,8 +198,11 @@ def test_near_copies_are_told_from_texts_of_one_form():
     other = (
         "how do i change the address of an order that has been paid but not yet been packed by the people in the depot"
     )
-    assert near_copies([text, other, f"{text} please", other.replace("paid", "sent")]) == [(2, 0)]
-    assert near_copies(["what does `A` do", "what does `B` do"] * 2) == []
+    assert near_copies(sketched([text, other, f"{text} please", other.replace("paid", "sent")])) == [(2, 0)]
+    assert near_copies(sketched([f"{text} please", other]), sketched([other, text])) == [(0, 1)], (
+        "an equal text is none"
+    )
+    assert near_copies(sketched(["what does `A` do", "what does `B` do"] * 2)) == []
 
 
 def test_answers_in_two_languages_are_found():
@@ -234,6 +238,28 @@ def test_one_sided_groups_are_found():
         "'a' is the group of 95% of the rows"
         in kinds(numbered(20, group=lambda i: "b" if i == 3 else "a"))["imbalance"][1]
     )
+
+
+def test_one_sided_sources_are_told_by_validation_and_when_a_file_is_loaded(tmp_path, capsys):
+    rows = [{"prompt": f"q{i}", "chosen": "yes", "rejected": "no", "source": "a" if i else "b"} for i in range(20)]
+    data = load_preferences(rows)
+    told = "'a' is the source of 95% of the "
+    assert f"the data set: {told}pairs; add rows of the others, or judge each by itself\n" in capsys.readouterr().out
+    assert told in kinds(data.add_column("source", [row["source"] for row in rows]).to_list())["imbalance"][1]
+    load_preferences(rows[:5])
+    assert "source" not in capsys.readouterr().out
+
+
+def test_prompts_that_are_almost_held_out_prompts_are_found():
+    """They are too short to share 13 words in a row, which would tell them too."""
+    asked = "has the parcel arrived that was sent to the north on monday"
+    texts = (f"{asked} please", asked, "something else that nobody who is in their right mind asks twice")
+    rows = [answer("Yes.") | {"prompt": [user(text)]} for text in texts]
+    found = validate_preferences(Dataset.from_list(rows), heldout=Dataset.from_list(rows[1:2])).findings
+    assert {finding.wrong: finding.rows for finding in found if finding.kind == "leaks"} == {
+        "1 training prompts are held-out prompts too": [1],
+        "1 training prompts are almost a held-out prompt": [0],
+    }
 
 
 def test_training_rows_that_give_held_out_rows_away_are_found():

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from datasets import Dataset
 
 from helpers.data.load import BUILT_IN, load_preferences
 from helpers.data.tokenize import tokenize_preferences
@@ -74,3 +75,24 @@ def test_what_is_asked_in_evaluation_has_the_row_s_tools(tmp_path):
     prompts, arguments = prompts_of(load_preferences([row, {"prompt": "x", "chosen": "a", "rejected": "b"}]))
     assert prompts == [asked, [{"role": "user", "content": "x"}]]
     assert arguments == [{"tools": [{"name": "f"}]}, {}]
+
+
+def test_rows_that_were_not_loaded_are_evaluated_as_loaded_ones(own_file, tmp_path, tokenizer):
+    """A data set as people hand it over: plain text, and a system text in a column of its own."""
+    loaded = load_preferences(own_file, split="heldout", split_by="prompt")
+    texts = [{side: messages[-1]["content"] for side, messages in row.items() if side != "group"} for row in loaded]
+    raw = Dataset.from_list([row | {"system": "Be brief."} for row in texts])
+    system = {"role": "system", "content": "Be brief."}
+    with_system = loaded.map(lambda row: {"prompt": [system, *row["prompt"]]}, load_from_cache_file=False)
+    runs = [Run(tmp_path / name, PROFILES["smoke"]) for name in ("raw", "loaded")]
+    results = [
+        evaluate(run, "orpo", smoke_model(), tokenizer, rows, run.profile)
+        for run, rows in zip(runs, (raw, with_system), strict=True)
+    ]
+    same = ("n", "chosen_logp", "rejected_logp", "preference_accuracy", "chrf", "scoring")
+    assert {name: results[0][name] for name in same} == {name: results[1][name] for name in same}
+    baselines = [evaluate_baselines(runs[0], rows, rows) for rows in (raw, with_system)]
+    assert baselines[0] == baselines[1]
+    bad = Dataset.from_list([*with_system, with_system[0] | {"rejected": with_system[0]["chosen"]}])
+    with pytest.raises(ValueError, match=f"row {len(loaded)}, rejected: equals the chosen response"):
+        evaluate(Run(tmp_path / "bad", PROFILES["smoke"]), "orpo", smoke_model(), tokenizer, bad, runs[0].profile)

@@ -517,3 +517,28 @@ def test_a_message_that_comes_after_a_later_one_is_not_lost(runner):
     assert runner.run()[0] == 0
     for cell in runner.executed("00_a").cells:
         assert [output.output_type for output in cell.outputs] == ["stream", "execute_result"]
+
+
+@pytest.mark.slow
+def test_the_notebooks_of_the_hour_run_on_a_file_of_one_s_own(tmp_path):
+    """First with a bad row, which stops notebook 01 in one line; then 01, 02, 04 and the report on the mended file."""
+    mine, runner = tmp_path / "mine.jsonl", Runner(tmp_path)
+    runner.folder = REPOSITORY / "notebooks"
+    arguments = ("--profile", "smoke", "--notebooks", "01 02 04", "--source", str(mine))
+    rows = [
+        {"prompt": f"How do I return order {i}?", "chosen": f"Open order {i} and press Return.", "rejected": "Call us."}
+        for i in range(120)
+    ]
+    mine.write_text("\n".join(map(json.dumps, [*rows, rows[0] | {"chosen": " "}])))
+    code, said = runner.run(*arguments)
+    (failed,) = [line for line in said.splitlines() if line.startswith("FAILED")]
+    bad = "ValueError: mine.jsonl: row 120, chosen: the response is empty; write an answer or drop the row"
+    assert code == 1 and re.match(rf"FAILED: 01_domain_data\.ipynb, cell \d+: {re.escape(bad)}", failed), said
+    mine.write_text("\n".join(map(json.dumps, rows)))
+    code, said = runner.run(*arguments)
+    assert code == 0, said
+    results = json.loads((runner.runs / "latest" / "results.json").read_text())
+    data = results["data"]
+    assert data["source"] == "mine.jsonl" and 0 < data["heldout_pairs"] < data["train_pairs"] < len(rows)
+    assert {results["methods"][method]["n"] for method in ("base", "sft", "orpo")} == {data["heldout_pairs"]}
+    assert "mine.jsonl" in (runner.runs / "latest" / "report.html").read_text()

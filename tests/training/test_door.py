@@ -149,3 +149,43 @@ def test_the_order_of_pairs_is_that_of_a_plain_trainer(tmp_path, tokenizer):
         assert [row for batch in loader for row in batch["row"].tolist()] == list(order)
     order.set_epoch(0)  # as accelerate says after a resume
     assert order.epoch == 2 and len(list(SequentialSampler(order))) == 9
+
+
+def rows_with(**changes) -> Dataset:
+    """Two good rows, and one with these changes."""
+    return Dataset.from_list([*ROWS.select([0, 1]), ROWS[2] | changes])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"chosen": [*ROWS[2]["chosen"], *ROWS[1]["prompt"], *ROWS[1]["chosen"]]},
+            "chosen: has a turn of the role 'user'",
+        ),
+        ({"prompt": [{"role": "human", "content": "Why?"}]}, "prompt: has the role 'human'; write one of system, "),
+        ({"rejected": ROWS[2]["chosen"]}, "rejected: equals the chosen response; a pair needs two different answers"),
+    ],
+)
+@pytest.mark.parametrize("side", ["train_dataset", "eval_dataset"])
+def test_a_bad_row_among_messages_is_one_line(tmp_path, tokenizer, changes, says, side):
+    sets = {"train_dataset": ROWS, "eval_dataset": ROWS} | {side: rows_with(**changes)}
+    with pytest.raises(ValueError, match=f"^{side}: row 2, {says}") as error:
+        ORPOTrainer(smoke_model(0), config(tmp_path), processing_class=tokenizer, **sets)
+    assert "\n" not in str(error.value)
+
+
+def test_a_system_column_is_trained_on_and_what_nothing_reads_is_told(tmp_path, tokenizer, capsys):
+    more = {"system": ["Be brief."] * 4, "margin": [1.0] * 4, "images": ["x"] * 4, "group": ["a"] * 4}
+    rows = ROWS
+    for name, values in more.items():
+        rows = rows.add_column(name, values)
+    trainer = ORPOTrainer(smoke_model(0), config(tmp_path), rows, processing_class=tokenizer)
+    assert all("Be brief." in tokenizer.decode(ids) for ids in trainer.train_dataset["chosen_input_ids"])
+    assert "the data set: nothing reads images, margin; left out\n" in capsys.readouterr().out
+
+
+def test_conversations_that_begin_with_their_prompt_are_read_though_it_has_a_column_too(tmp_path, tokenizer):
+    whole = ROWS.map(lambda row: {side: row["prompt"] + row[side] for side in ("chosen", "rejected")})
+    made = [ORPOTrainer(smoke_model(0), config(tmp_path), rows, processing_class=tokenizer) for rows in (ROWS, whole)]
+    assert made[0].train_dataset.to_list() == made[1].train_dataset.to_list()
