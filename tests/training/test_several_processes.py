@@ -52,10 +52,7 @@ def test_two_processes_train_as_one(both, way):
         assert ours == pytest.approx(reference, rel=1e-4, abs=1e-5)
         assert ours["loss"] == pytest.approx(reference["loss"], rel=0, abs=1e-5)
     assert two["eval"] == pytest.approx(one["eval"], rel=1e-5, abs=1e-5)
-    assert two["best"] == pytest.approx(one["best"], rel=1e-5, abs=1e-5)
-    assert (
-        second["eval"] == two["eval"] and second["best"] == two["best"]
-    )  # or early stopping would end one process alone
+    assert second["eval"] == two["eval"]  # or early stopping would end one process alone
     (saved,) = (folder / "one" / way / "model").glob("*.safetensors")
     base = smoke_model(0).state_dict()
     theirs = load_file(folder / "two" / way / "model" / saved.name)

@@ -87,7 +87,8 @@ def run(folder: str, method: str, lora: bool = False, rows: int = 10, stops: boo
     trainer.save_model(f"{folder}/model")
     lines = [{name: line[name] for name in LOGGED[method]} for line in trainer.state.log_history if "loss" in line]
     lines = [line | {"loss": loss} for line, loss in zip(lines, losses, strict=True)]
-    return {"train": lines, "eval": evaluated(trainer), "best": trainer.state.best_metric}
+    best = {"best": trainer.state.best_metric} if stops else {}
+    return {"train": lines, "eval": evaluated(trainer) | best}
 
 
 def evaluated(trainer) -> dict:
