@@ -49,6 +49,7 @@ from helpers.runs import Run, peak_memory_bytes
 from helpers.runs.stage import damaged_file
 from helpers.runs.told import Refused
 from helpers.training import PROFILES, find_base_model, load_config, load_tokenizer
+from helpers.training.base_model import is_adapter
 from helpers.training.callbacks import Bar, StepLog
 from helpers.training.recipe import lora_config
 from scripts.train_arguments import ScriptArguments, parse, precision, refuse_overwriting, settle
@@ -122,6 +123,8 @@ def train(script: ScriptArguments, backend, args) -> None:
             stage.reserve()
         trainer.train(resume_from_checkpoint=checkpoint)
         if not precompiling:
+            if script.lora_rank and is_adapter(path):
+                merge(trainer)
             finish(script, backend, trainer, run)
     if backend.fixed_shapes and trainer.is_world_process_zero():
         print(f"XLA compiled {compiled_graphs()} graphs", flush=True)
@@ -210,6 +213,12 @@ def linear_layers(backend):
 def features_of(method: str, tokenized):
     """The pairs in the columns that the method's trainer reads: SFT's are the chosen half."""
     return sft_features(tokenized) if method == "sft" else tokenized
+
+
+def merge(trainer) -> None:
+    """Make the adapter's model whole: it was put on a base with an earlier adapter in it, which no folder holds."""
+    print("Saved whole: the earlier adapter is part of the new one's base", flush=True)
+    trainer.model = trainer.model.merge_and_unload()
 
 
 def finish(script, backend, trainer, run: Run) -> None:

@@ -144,9 +144,17 @@ def load_model(source: str, dtype: torch.dtype = torch.float32, seed: int = 0):
         return made_model(load_config(source), seed).to(dtype)
     if is_adapter(source):
         refuse_cut_in(adapters_base(Path(source)))
-        return AutoPeftModelForCausalLM.from_pretrained(source, dtype=dtype).merge_and_unload()
+        return merged(AutoPeftModelForCausalLM.from_pretrained(source, dtype=dtype))
     with files_of(source, "weights"):
         return AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+
+
+def merged(model):
+    """The base with what its adapter has learned; it can be trained. It has no name, as it is in no folder."""
+    model = model.merge_and_unload().requires_grad_(True)
+    vars(model).pop("peft_config", None)  # or PEFT warns of a second adapter
+    model.name_or_path = None
+    return model
 
 
 @contextmanager

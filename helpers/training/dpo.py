@@ -80,8 +80,7 @@ class DPOTrainer(PreferenceTrainer):
 
     def _prepared(self, dataset):
         prepared = super()._prepared(dataset)
-        columns = getattr(prepared, "column_names", REFERENCE)
-        if not set(REFERENCE) <= set(columns) and not isinstance(prepared, dict):
+        if not set(REFERENCE) <= set(getattr(prepared, "column_names", REFERENCE)):
             if self.state.global_step:
                 raise ValueError(
                     "eval_dataset has no reference log-probs, and the model is no longer the reference: give it to "

@@ -66,6 +66,13 @@ def first_draws(trainer, size: int) -> int:
     return min(max(left - args.train_batch_size * args.process_index, 0), size)
 
 
+def first_evaluated(trainer, size: int) -> int:
+    """The same of the `size` rows of an evaluation's batch."""
+    args, state = trainer.args, trainer.accelerator.gradient_state
+    left = state.remainder if state.end_of_dataloader else 0
+    return min(max(left - size * args.process_index, 0), size) if left > 0 else size
+
+
 def refuse_other_ways_of_drawing(args) -> None:
     """Raise a ValueError for what several processes would draw in an order or number that can't be told here."""
     ways = args.accelerator_config.to_dict() if args.accelerator_config else {}

@@ -7,7 +7,7 @@ import transformers
 from peft import PeftConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from helpers.training.base_model import MADE, find_base_model, is_adapter, load_model
+from helpers.training.base_model import MADE, find_base_model, is_adapter, load_model, merged
 
 NO_LIMIT = 1_000_000  # tokens
 FAILURES = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, AssertionError)
@@ -84,8 +84,11 @@ def with_adapter(model, peft_config):
     if not isinstance(peft_config, PeftConfig):
         raise ValueError(f"peft_config is {type(peft_config).__name__}: give one of PEFT's, such as LoraConfig(r=16)")
     refuse_prompt_learning(peft_config)
+    if is_peft(model):
+        print("The earlier adapter is merged into the base: save trainer.model.merge_and_unload(), not the new one")
+        model = merged(model)
     try:
-        return get_peft_model(model.merge_and_unload() if is_peft(model) else model, peft_config)
+        return get_peft_model(model, peft_config)
     except ValueError as error:
         raise ValueError(f"peft_config: {' '.join(str(error).split())}") from error
 

@@ -195,7 +195,11 @@ class PreferenceTrainer(Trainer):
     def _prepared(self, dataset):
         if dataset is None or isinstance(dataset, str):
             return dataset
-        return prepare_pairs(dataset, self.processing_class, self.args, "eval_dataset")
+        if isinstance(dataset, dict):  # `evaluate` takes each apart
+            raise ValueError(f"a dict of data sets ({', '.join(dataset)}) to predict: give one of them")
+        prepared = prepare_pairs(dataset, self.processing_class, self.args, "eval_dataset")
+        refuse_unreadable_rows(self.model, prepared, "eval_dataset")
+        return prepared
 
 
 def refuse_unknown_metric(trainer) -> None:

@@ -17,6 +17,7 @@ from helpers.training.draws import (
     draws_at_random,
     epoch_order,
     first_draws,
+    first_evaluated,
     refuse_other_ways_of_drawing,
     refuse_too_few,
 )
@@ -68,17 +69,39 @@ class SFTTrainer(TRLsTrainer):
         """TRL's loss; what is logged of a micro-batch is a mean over the tokens of all processes."""
         if self.chunked and model.training and not return_outputs and inputs.keys() == TEXT:
             return self._loss_of_labels(model, inputs, num_items_in_batch)
+        if self.args.world_size == 1:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if not model.training:
+            loss, outputs = self._evaluated(model, inputs)
+            return (loss, outputs) if return_outputs else loss
         before = self._total_train_tokens
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if self.args.world_size > 1 and model.training:
-            with torch.no_grad():
-                mask = inputs["attention_mask"] * (inputs["labels"] != IGNORE).any()
-                sums = torch.stack([(entropy_from_logits(outputs.logits) * mask).sum(), mask.sum().float()])
-                entropies, tokens = self.accelerator.reduce(sums, "sum").tolist()
-            self._total_train_tokens = before + tokens
-            self._metrics["train"]["entropy"][-1] = entropies / tokens
-            self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        mask = inputs["attention_mask"] * (inputs["labels"] != IGNORE).any()
+        self._total_train_tokens = before + self._note_entropy(outputs, mask, "train")
+        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return (loss, outputs) if return_outputs else loss
+
+    def _evaluated(self, model, inputs):
+        """(the mean loss of the labelled tokens of all processes, the outputs), without rows that came twice."""
+        labels, new = inputs["labels"], first_evaluated(self, len(inputs["labels"]))
+        labels = labels.index_fill(0, torch.arange(new, len(labels), device=labels.device), IGNORE)
+        loss, outputs = super().compute_loss(model, inputs | {"labels": labels}, True)  # of this process's labels
+        labelled = (labels[:, 1:] != IGNORE).sum()
+        total = torch.where(labelled > 0, loss.detach().float() * labelled, 0.0)
+        total, labelled = self.accelerator.reduce(torch.stack([total, labelled.float()]), "sum")
+        mask = inputs["attention_mask"].clone()
+        mask[new:] = 0
+        self._note_entropy(outputs, mask, "eval")
+        return total / labelled, outputs
+
+    def _note_entropy(self, outputs, mask: torch.Tensor, part: str) -> int:
+        """Correct TRL's last entropy of "train" or "eval"; returns the number of tokens over all processes."""
+        with torch.no_grad():
+            entropies = entropy_from_logits(outputs.logits) * mask
+            sums = torch.stack([entropies.sum().float(), mask.sum().float()])
+        entropy, tokens = self.accelerator.reduce(sums, "sum").tolist()
+        self._metrics[part]["entropy"][-1] = entropy / tokens
+        return int(tokens)
 
     def _loss_of_labels(self, model, inputs, items) -> torch.Tensor:
         """The loss from the logits of labelled tokens alone; `entropy` and `mean_token_accuracy` are logged of them."""

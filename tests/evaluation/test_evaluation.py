@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import sacrebleu
 import torch
+from transformers import LlamaForCausalLM
 
 from helpers.data.collate import PreferenceCollator
 from helpers.data.load import load_preferences
@@ -152,6 +153,30 @@ def test_sampled_answers_follow_the_seed_and_leave_the_random_state(model, pairs
     assert cold == generate_answers(model, tokenizer, prompts, 6), "near temperature 0 it is greedy"
     with pytest.raises(ValueError, match="temperature is -1"):
         generate_answers(model, tokenizer, prompts, 6, temperature=-1)
+
+
+class Says(LlamaForCausalLM):
+    """Says the tokens of `script`, whatever it is asked."""
+
+    script: tuple[int, ...] = ()
+
+    def forward(self, input_ids=None, **given):
+        output = super().forward(input_ids=input_ids, **given)
+        output.logits.fill_(0)[:, -1, self.script[min(self.said, len(self.script) - 1)]] = 1
+        self.said += 1
+        return output
+
+
+@pytest.mark.parametrize("stops", ["list", "one", "none"])
+def test_an_answer_ends_at_every_stop_token_of_the_model_and_at_the_tokenizers(model, tokenizer, stops):
+    """As Gemma, Llama 3 and Qwen's base end a turn with another token than the tokenizer's EOS."""
+    turn_end, says = tokenizer.convert_tokens_to_ids("<repo_name>"), Says(model.config)
+    own = {"list": [tokenizer.eos_token_id, turn_end], "one": turn_end, "none": None}[stops]
+    says.generation_config.eos_token_id = own
+    words = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("Paris.", " And then")]
+    says.script, says.said = (*words[0], turn_end, *words[1], tokenizer.eos_token_id, *words[1]), 0
+    (answer,) = generate_answers(says, tokenizer, [[{"role": "user", "content": "Capital?"}]], 24)
+    assert answer == ("Paris. And then" if stops == "none" else "Paris.")
 
 
 ANSWERS = ["Lists the topics.", "Deletes a queue now.", "", "Starts a job run in the catalog."]

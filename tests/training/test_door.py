@@ -1,35 +1,35 @@
 """What people give a trainer of pairs: taken where TRL takes it, else one line before anything is trained."""
 
+import os
+
 import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
-from torch.utils.data import SequentialSampler
 from transformers import (
+    AutoModelForCausalLM,
     BertConfig,
     BertForMaskedLM,
     BertLMHeadModel,
     LlamaForSequenceClassification,
     LlamaModel,
-    Trainer,
     TrainingArguments,
     default_data_collator,
 )
 
-from helpers.training.base_model import smoke_model
-from helpers.training.dpo import DPOConfig, DPOTrainer
-from helpers.training.draws import EpochOrder
+from helpers.training.base_model import SMOKE, load_tokenizer, smoke_model
+from helpers.training.config import MEMORY
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
-from tests.conftest import make_pairs
+from tests.conftest import make_pairs, trl_orpo
 
 ROWS = make_pairs()
 PROMPT_TUNING = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
 
 
-def config(folder, kind=ORPOConfig, **changes):
+def config(folder, **changes):
     plain = {"per_device_train_batch_size": 2, "max_length": 96, "save_strategy": "no", "report_to": []}
     plain |= {"max_steps": 1, "disable_tqdm": True, "use_cpu": True, "logging_steps": 1, "learning_rate": 1e-3}
-    return kind(output_dir=str(folder), **plain | changes)
+    return ORPOConfig(output_dir=str(folder), **plain | changes)
 
 
 def texts(*rows: tuple[str, str]) -> Dataset:
@@ -101,6 +101,15 @@ def bert(kind):
             "4 rows, fewer than a batch of 9",
         ),
         ({"changes": {"metric_for_best_model": "rewards/wrong"}}, "metric_for_best_model is 'rewards/wrong'"),
+        (
+            {"train_dataset": ROWS.to_iterable_dataset()},
+            "train_dataset is a stream: take its rows with Dataset.from_list",
+        ),
+        (
+            {"eval_dataset": ROWS.to_iterable_dataset()},
+            "eval_dataset is a stream: take its rows with Dataset.from_list",
+        ),
+        ({"processing_class": None}, "processing_class is missing and the model has no name to find it by"),
         ({"train_dataset": texts(("A", "B"))}, "row 0: chosen and rejected have no beginning in common"),
         ({"train_dataset": Dataset.from_list([{"prompt": 1, "chosen": 2, "rejected": 3}])}, "row 0, prompt: is int"),
         ({"train_dataset": Dataset.from_list([{"chosen_input_ids": [1]}])}, "has no column chosen_labels"),
@@ -122,33 +131,10 @@ def test_what_can_not_be_read_is_one_line(tmp_path, tokenizer, given, says):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("kind", "layout"), [("orpo", "shared"), ("orpo", "rows"), ("dpo", "shared")])
-def test_a_run_resumed_within_its_second_epoch_is_the_whole_run(tmp_path, tokenizer, kind, layout):
-    settings, trainer = {"orpo": (ORPOConfig, ORPOTrainer), "dpo": (DPOConfig, DPOTrainer)}[kind]
-    pairs = make_pairs({f"Question {i}": ("yes " * (i + 1), "no " * (9 - i)) for i in range(8)})
-    changes = {"max_steps": 8, "save_strategy": "steps", "save_steps": 6, "layout": layout}
-
-    def losses(checkpoint=None) -> list[float]:
-        args = config(tmp_path, settings, **changes)
-        run = trainer(smoke_model(0), args, pairs, processing_class=tokenizer)
-        run.train(resume_from_checkpoint=checkpoint)
-        return [line["loss"] for line in run.state.log_history if "loss" in line]
-
-    assert losses() == losses(str(tmp_path / "checkpoint-6"))
-
-
-def test_the_order_of_pairs_is_that_of_a_plain_trainer(tmp_path, tokenizer):
-    plain = {"report_to": [], "use_cpu": True, "per_device_train_batch_size": 2, "remove_unused_columns": False}
-    args = TrainingArguments(str(tmp_path), seed=3, **plain)
-    numbers = Dataset.from_list([{"row": i} for i in range(9)])
-    loader = Trainer(smoke_model(0), args, default_data_collator, numbers).get_train_dataloader()
-    order = EpochOrder(9, seed=3)
-    for epoch in range(3):
-        loader.set_epoch(epoch)
-        order.set_epoch(epoch)
-        assert [row for batch in loader for row in batch["row"].tolist()] == list(order)
-    order.set_epoch(0)  # as accelerate says after a resume
-    assert order.epoch == 2 and len(list(SequentialSampler(order))) == 9
+def without_pad_token():
+    tokenizer = load_tokenizer(SMOKE)
+    tokenizer.pad_token = None
+    return tokenizer
 
 
 def rows_with(**changes) -> Dataset:
@@ -189,3 +175,52 @@ def test_conversations_that_begin_with_their_prompt_are_read_though_it_has_a_col
     whole = ROWS.map(lambda row: {side: row["prompt"] + row[side] for side in ("chosen", "rejected")})
     made = [ORPOTrainer(smoke_model(0), config(tmp_path), rows, processing_class=tokenizer) for rows in (ROWS, whole)]
     assert made[0].train_dataset.to_list() == made[1].train_dataset.to_list()
+
+
+def test_a_tokenizer_without_a_pad_token_is_one_line_and_a_padding_value_does(tmp_path):
+    with pytest.raises(ValueError, match=r"no pad token: set tokenizer.pad_token = tokenizer.eos_token$"):
+        ORPOTrainer(smoke_model(0), config(tmp_path), ROWS, processing_class=without_pad_token())
+    args = config(tmp_path, padding_value=7, layout="rows")
+    trainer = ORPOTrainer(smoke_model(0), args, ROWS, processing_class=without_pad_token())
+    batch = trainer.data_collator(list(trainer.train_dataset))
+    assert set(batch["input_ids"][batch["attention_mask"] == 0].tolist()) == {7}
+    trainer.train()
+
+
+def test_the_tokenizer_may_have_its_older_name(tmp_path, tokenizer):
+    assert ORPOTrainer(smoke_model(0), config(tmp_path), ROWS, tokenizer=tokenizer).processing_class is tokenizer
+
+
+@pytest.mark.parametrize("given", ["its folder", "the model"])
+def test_a_tokenizer_that_is_left_out_is_found_beside_the_model(tmp_path, tokenizer, given):
+    folder = str(tmp_path / "model")
+    smoke_model(0).save_pretrained(folder)
+    model = folder if given == "its folder" else AutoModelForCausalLM.from_pretrained(folder)
+    with pytest.raises(ValueError, match=f"processing_class is missing, and there is none at {folder} .*: give it$"):
+        ORPOTrainer(model, config(tmp_path), ROWS)
+    tokenizer.save_pretrained(folder)
+    found, expected = (ORPOTrainer(model, config(tmp_path), ROWS, processing_class=each) for each in (None, tokenizer))
+    assert found.train_dataset["chosen_input_ids"] == expected.train_dataset["chosen_input_ids"]
+    assert found.pad_token_id == expected.pad_token_id
+
+
+def test_without_a_max_length_nothing_is_cut(tmp_path, tokenizer):
+    rows = make_pairs({"Why? " * 300: ("yes " * 1500, "no"), "And?": ("yes", "no " * 1100)})
+    for limit, cut in ((None, False), (64, True)):
+        trainer = ORPOTrainer(smoke_model(0), config(tmp_path, max_length=limit), rows, processing_class=tokenizer)
+        lengths = [max(map(len, trainer.train_dataset[f"{side}_input_ids"])) for side in ("chosen", "rejected")]
+        columns = ("prompt_cut", "chosen_cut", "rejected_cut")
+        assert any(sum(trainer.train_dataset[column]) for column in columns) == cut
+        assert (max(lengths) > 1500) != cut and (max(lengths) <= 64) == cut
+
+
+def test_what_differs_from_trls_defaults_is_told_in_one_line(tmp_path, tokenizer, capsys):
+    for changes in ({}, {"bf16": True, "gradient_checkpointing": True, "max_prompt_length": 512}):
+        os.environ.pop("ACCELERATE_MIXED_PRECISION", None)  # which transformers leaves behind
+        ORPOTrainer(smoke_model(0), config(tmp_path, **changes), ROWS, processing_class=tokenizer)
+        said = [line for line in capsys.readouterr().out.splitlines() if "TRL" in line]
+        usual = "bf16 False (True), gradient_checkpointing False (True), max_prompt_length None (512)"
+        assert said == ([] if changes else [f"Unlike TRL's defaults (in brackets): {usual}"])
+    trls = trl_orpo()[0](str(tmp_path), use_cpu=True, report_to=[])
+    for name in MEMORY.keys() & vars(trls).keys():  # TRL 1 has no max_prompt_length
+        assert getattr(trls, name) == MEMORY[name]
