@@ -180,7 +180,7 @@ def load_config(source: str) -> PretrainedConfig:
 
 
 def load_tokenizer(source: str, **how) -> PreTrainedTokenizerFast:
-    """The tokenizer, with a pad token that is not EOS wherever the vocabulary offers one. `how`: `from_pretrained`'s."""
+    """The tokenizer, with a pad token that is not EOS wherever the vocabulary offers one. `how`: as for loading."""
     with files_of(source, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(packaged_model() if source in MADE else source, **how)
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:

@@ -42,7 +42,7 @@ MEMORY = {"bf16": True, "gradient_checkpointing": True, "max_prompt_length": 512
 class PreferenceConfig(TrainingArguments):
     """TrainingArguments and what preference pairs add to them."""
 
-    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]  # may be JSON
+    _VALID_DICT_FIELDS = (*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs")  # may be JSON
 
     learning_rate: float = field(default=1e-6, metadata={"help": "TRL's default; LoRA wants more, such as 1e-4"})
     logging_steps: float = field(default=10, metadata={"help": "steps between two log lines"})

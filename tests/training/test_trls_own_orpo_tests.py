@@ -3,9 +3,9 @@
 The calls are those of its test suite (0.24 and 1.16): only the import differs. Each passes, or is refused for a reason.
 
 - Pass: training on each kind of rows, of a model and with LoRA; the tokenizer left out; a model's own code refused and
-  taken; a model given by name, with its dtype, evaluation or gradient checkpointing; tags, without and with PEFT; the arguments
-  of 0.24's `test_trainers_args` that are followed.
-- Refused: T5, `compute_metrics`, the arguments of 0.24 that are not followed; a step from weights in float16 that are no
+  taken; a model given by name, with its dtype, evaluation or gradient checkpointing; tags, without and with PEFT;
+  the arguments of 0.24's `test_trainers_args` that are followed.
+- Refused: T5, `compute_metrics`, the arguments of 0.24 that are not followed; a step from float16 weights that are no
   longer numbers.
 """
 
