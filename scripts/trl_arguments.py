@@ -25,6 +25,7 @@ OURS = {  # where our default is another one than TRL's, and why
     "bf16": "off: spare memory only if you ask",
     "gradient_checkpointing": "off: spare memory only if you ask",
     "max_prompt_length": "no limit of its own: max_length cuts",
+    "model_init_kwargs": "None: weights are float32",
 }
 
 

@@ -20,6 +20,7 @@ PINNED = ("helpers/neuron/", "helpers/techniques/", "benchmarks/", "tests/rehear
 OF_TRAINER = (  # what our trainers override or call that isn't in Trainer's documentation
     "_get_num_items_in_batch",
     "_get_train_sampler",
+    "_inner_training_loop",
     "_load_from_checkpoint",
     "_prepare_inputs",
     "evaluation_loop",

@@ -13,7 +13,7 @@ from helpers.data.tokenize import tokenize_preferences
 from helpers.training.base_model import find_base_model, load_tokenizer
 from helpers.training.config import PreferenceConfig
 from helpers.training.draws import refuse_other_ways_of_drawing
-from helpers.training.policy import NO_LIMIT, readable_tokens
+from helpers.training.policy import NO_LIMIT, hub_options, readable_tokens
 
 # What `tokenize_preferences` makes, and a trainer reads
 TOKENISED = ("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels", "prompt_length", "row")
@@ -43,6 +43,10 @@ def refuse_unfollowed(args, kwargs: dict, name: str):
             raise ValueError(f"{given} can't be followed: {name} computes its own loss and returns no predictions")
     if args.n_gpu > 1:
         raise ValueError(f"{args.n_gpu} GPUs in one process: set CUDA_VISIBLE_DEVICES=0, or start with torchrun")
+    if args.world_size > 1 and not args.average_tokens_across_devices:
+        raise ValueError(
+            "average_tokens_across_devices=False can't be followed: the mean is over all processes' pairs; leave it out"
+        )
     refuse_other_ways_of_drawing(args)
     return args
 
@@ -58,7 +62,7 @@ def tokenizer_of(model, processing_class, args):
         if not name:
             raise ValueError("processing_class is missing and the model has no name to find it by: give the tokenizer")
         try:
-            tokenizer = load_tokenizer(find_base_model(name)[0])
+            tokenizer = load_tokenizer(find_base_model(name)[0], **hub_options(args))
         except (OSError, ValueError) as error:
             said = " ".join(str(error).split())
             raise ValueError(f"processing_class is missing, and there is none at {name} ({said}): give it") from error

@@ -138,15 +138,18 @@ def load_base(profile) -> tuple[torch.nn.Module, PreTrainedTokenizerFast]:
     return load_model(path, seed=0), load_tokenizer(path)
 
 
-def load_model(source: str, dtype: torch.dtype = torch.float32, seed: int = 0):
-    """A causal language model from a path that `find_base_model` returned. `seed` is for models made on the spot."""
+def load_model(source: str, dtype: torch.dtype = torch.float32, seed: int = 0, **how):
+    """A causal language model from a path that `find_base_model` returned. `seed` is for models made on the spot.
+
+    `how`: more of what `from_pretrained` takes, for the others; an adapter is merged into its base.
+    """
     if source in MADE:
         return made_model(load_config(source), seed).to(dtype)
     if is_adapter(source):
         refuse_cut_in(adapters_base(Path(source)))
-        return merged(AutoPeftModelForCausalLM.from_pretrained(source, dtype=dtype))
+        return merged(AutoPeftModelForCausalLM.from_pretrained(source, dtype=dtype, **how))
     with files_of(source, "weights"):
-        return AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **how)
 
 
 def merged(model):
@@ -188,10 +191,10 @@ def load_config(source: str) -> PretrainedConfig:
     return config
 
 
-def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
-    """The tokenizer, with a pad token that is not EOS wherever the vocabulary offers one."""
+def load_tokenizer(source: str, **how) -> PreTrainedTokenizerFast:
+    """The tokenizer, with a pad token that is not EOS wherever the vocabulary offers one. `how`: as for loading."""
     with files_of(source, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(packaged_model() if source in MADE else source)
+        tokenizer = AutoTokenizer.from_pretrained(packaged_model() if source in MADE else source, **how)
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         # Labels are masked by length, never by token id, so even pad = EOS would not hide EOS. Distinct is clearer.
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token

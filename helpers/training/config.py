@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+# accelerate 1.8 and 1.15 make a run FSDP's for accelerators alone (state.py, AcceleratorState.__init__): with gloo on a
+# CPU they train with DDP and say nothing
 FSDP = "accelerate splits no model on a CPU, and on GPUs it is untried here; start with torchrun alone"
+NO_METRICS = "nothing is computed from predictions; leave it out"
 # Arguments that can't be followed: {name: (the values that ask for nothing, why not and what to do)}
 REFUSED = {
     "label_smoothing_factor": ((0.0,), "the loss of pairs has no smoothed labels; leave it out"),
@@ -22,6 +25,15 @@ REFUSED = {
     "deepspeed": ((None,), "it is untried here; leave it out"),
     "use_liger_kernel": ((False,), "log-probs come from the hidden states already; leave it out"),
     "remove_unused_columns": ((False,), "the collator reads columns by name; leave it out"),
+    "parallelism_config": ((None,), "it is untried here; leave it out"),
+    "jit_mode_eval": ((False,), "what it traces makes logits, which are left out here; leave it out"),
+    "use_legacy_prediction_loop": ((False,), "the older loop would leave out the rewards; leave it out"),
+    "past_index": ((-1,), "no state is kept from one batch to the next; leave it out"),
+    "label_names": ((None, [], ["labels"]), "the collator names them; leave it out"),
+    "length_column_name": (("length",), "lengths are counted in tokens here; leave it out"),
+    "include_inputs_for_metrics": ((False,), NO_METRICS),
+    "include_for_metrics": (([],), NO_METRICS),
+    "batch_eval_metrics": ((False,), NO_METRICS),
 }
 MEMORY = {"bf16": True, "gradient_checkpointing": True, "max_prompt_length": 512}  # TRL's defaults
 
@@ -29,6 +41,8 @@ MEMORY = {"bf16": True, "gradient_checkpointing": True, "max_prompt_length": 512
 @dataclass
 class PreferenceConfig(TrainingArguments):
     """TrainingArguments and what preference pairs add to them."""
+
+    _VALID_DICT_FIELDS = (*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs")  # may be JSON
 
     learning_rate: float = field(default=1e-6, metadata={"help": "TRL's default; LoRA wants more, such as 1e-4"})
     logging_steps: float = field(default=10, metadata={"help": "steps between two log lines"})

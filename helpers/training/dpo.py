@@ -50,6 +50,8 @@ class DPOTrainer(PreferenceTrainer):
     model's; without them they are computed here, before the first step.
     """
 
+    _tag_names = ("trl", "dpo")
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         if self.train_dataset is not None:

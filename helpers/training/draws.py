@@ -40,7 +40,7 @@ def epoch_order(trainer, grouped: bool = False) -> EpochOrder:
     seed = args.seed if args.data_seed is None else args.data_seed
     if not grouped:
         return EpochOrder(len(rows), seed)
-    together = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    together = trainer._train_batch_size * args.gradient_accumulation_steps * args.world_size
     return EpochOrder(len(rows), seed, list(rows["length"]), together)
 
 
@@ -51,19 +51,24 @@ def draw_as_a_whole_run(trainer) -> None:
 
 
 def draws_at_random(args) -> bool:
-    """True unless another order was asked for; transformers 5 has another name for it than 4."""
-    return getattr(args, "train_sampling_strategy", "random") == "random" and not getattr(
-        args, "group_by_length", False
-    )
+    """True unless another order was asked for."""
+    return way_of_drawing(args) == "random"
+
+
+def way_of_drawing(args) -> str:
+    """'random', 'group_by_length' or, in transformers 5, another; transformers 4 has another name for it."""
+    by_length = getattr(args, "group_by_length", False)
+    return "group_by_length" if by_length else getattr(args, "train_sampling_strategy", "random")
 
 
 def first_draws(trainer, size: int) -> int:
     """How many of the `size` rows that were drawn last, in this process, were not there already in this epoch."""
     args, state = trainer.args, trainer.accelerator.gradient_state
-    left = len(trainer.train_dataset) % (args.train_batch_size * args.world_size)
+    batch = trainer._train_batch_size  # not the config's where a checkpoint has another
+    left = len(trainer.train_dataset) % (batch * args.world_size)
     if args.world_size == 1 or args.dataloader_drop_last or not left or not state.end_of_dataloader:
         return size
-    return min(max(left - args.train_batch_size * args.process_index, 0), size)
+    return min(max(left - batch * args.process_index, 0), size)
 
 
 def first_evaluated(trainer, size: int) -> int:
@@ -82,6 +87,11 @@ def refuse_other_ways_of_drawing(args) -> None:
             raise ValueError(
                 f"accelerator_config: {name}={value} can't be followed with several processes: leave it out"
             )
+    if args.world_size > 1 and args.auto_find_batch_size:
+        raise ValueError(
+            "auto_find_batch_size can't be followed with several processes, of which each would find its own: lower "
+            "per_device_train_batch_size"
+        )
 
 
 def refuse_too_few(trainer) -> None:

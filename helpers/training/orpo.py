@@ -41,6 +41,8 @@ class ORPOConfig(PreferenceConfig):
 class ORPOTrainer(PreferenceTrainer):
     """Train on preference pairs (`prompt`, `chosen`, `rejected`), or on the output of `tokenize_preferences`."""
 
+    _tag_names = ("trl", "orpo")
+
     def pair_losses(self, model, inputs):
         """L_ORPO of each pair; stops training by naming the row whose loss is not finite."""
         if self.args.nll_on_prompt:

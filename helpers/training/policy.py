@@ -1,20 +1,22 @@
 """The model that a trainer of preference pairs is given: opened as TRL does, or refused before anything is trained."""
 
 import inspect
+from pathlib import Path
 
 import torch
 import transformers
 from peft import PeftConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from helpers.files import DamagedFile
 from helpers.training.base_model import MADE, find_base_model, is_adapter, load_model, merged
 
 NO_LIMIT = 1_000_000  # tokens
 FAILURES = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, AssertionError)
 
 
-def open_model(model, args, peft_config=None):
-    """The model to train: loaded if it is a name, an adapter put on, dropout off, all of it as TRL does.
+def open_model(model, args, peft_config=None, tags=()):
+    """The model to train: loaded if it is a name, an adapter put on, dropout off, tagged, all of it as TRL does.
 
     Raises ValueError for a model that can't be trained on pairs in one row.
     """
@@ -38,29 +40,51 @@ def open_model(model, args, peft_config=None):
         raise ValueError(
             "every parameter of the model is frozen: give a peft_config, or load its adapter with is_trainable=True"
         )
+    model.add_model_tags(list(tags))  # by which the hub lists it, once it is pushed
     return model
 
 
 def named_model(name: str, how: dict):
-    """The model of a folder or of the hub, as TRL loads it; an adapter is merged into its base."""
+    """The model of a folder or of the hub, in float32 unless `how` has a dtype; an adapter is merged into its base.
+
+    Raises ValueError where it can't be loaded so.
+    """
     path, _ = find_base_model(name)
-    if path in MADE or is_adapter(path):
-        return load_model(path)
-    return AutoModelForCausalLM.from_pretrained(path, **how)
+    if path in MADE and how.keys() - {"trust_remote_code"}:
+        raise ValueError(f"model_init_kwargs can't be followed: {name} is made on the spot; make it yourself")
+    if how.get("revision") and Path(path).is_dir():
+        raise ValueError(f"model_init_kwargs: a folder has no revision, and {name} is read from {path}: leave it out")
+    dtype = how.pop("torch_dtype", torch.float32)  # its older name
+    how = {"dtype": dtype} | how
+    try:
+        if path in MADE or is_adapter(path):
+            return load_model(path, **how)
+        return AutoModelForCausalLM.from_pretrained(path, **how)
+    except (*FAILURES, OSError) as error:
+        if isinstance(error, DamagedFile | torch.OutOfMemoryError):
+            raise
+        raise ValueError(f"model {name} can't be loaded: {' '.join(str(error).split())}") from error
 
 
-def model_maker(model, model_init, args, peft_config):
+def hub_options(args) -> dict:
+    """What a model's own tokenizer is loaded with, as the model is."""
+    given = args.model_init_kwargs or {}
+    revision = {"revision": given["revision"]} if given.get("revision") else {}
+    return revision | {"trust_remote_code": given.get("trust_remote_code", args.trust_remote_code)}
+
+
+def model_maker(model, model_init, args, peft_config, tags=()):
     """(the model to train, None), or (None, what makes it): one of the two that were given, opened by `open_model`."""
     if model is None and model_init is None:
         raise ValueError("model is missing: give a model, a folder or a hub id")
     if model_init is None:
-        return open_model(model, args, peft_config), None
+        return open_model(model, args, peft_config, tags), None
     if model is not None:
         raise ValueError("model and model_init are both given: leave one of them out")
 
     def make(trial):
         made = model_init(trial) if inspect.signature(model_init).parameters else model_init()
-        return open_model(made, args, peft_config)
+        return open_model(made, args, peft_config, tags)
 
     return None, make
 

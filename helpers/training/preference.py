@@ -22,7 +22,7 @@ from helpers.training.arguments import (
 )
 from helpers.training.autocast import adapters_cast_once
 from helpers.training.config import differences
-from helpers.training.draws import draws_at_random, epoch_order, first_draws, refuse_too_few
+from helpers.training.draws import epoch_order, first_draws, refuse_too_few, way_of_drawing
 from helpers.training.layout_check import shared_row_obstacle
 from helpers.training.policy import model_maker
 
@@ -32,6 +32,8 @@ class PreferenceTrainer(Trainer):
 
     A subclass gives `pair_losses(model, inputs)` → (losses, {name: values}), each of shape (pairs,).
     """
+
+    _tag_names = ("trl",)  # TRL's own tags, by which people find such models
 
     def __init__(
         self,
@@ -47,7 +49,7 @@ class PreferenceTrainer(Trainer):
         args = copy.copy(refuse_unfollowed(args, kwargs, type(self).__name__))  # what is changed here stays here
         tokenizer = tokenizer_of(model, processing_class or kwargs.pop("tokenizer", None), args)
         kwargs.pop("tokenizer", None)
-        model, kwargs["model_init"] = model_maker(model, kwargs.get("model_init"), args, peft_config)
+        model, kwargs["model_init"] = model_maker(model, kwargs.get("model_init"), args, peft_config, self._tag_names)
         self.pad_token_id = tokenizer.pad_token_id if args.padding_value is None else args.padding_value
         super().__init__(
             model=model,
@@ -90,11 +92,18 @@ class PreferenceTrainer(Trainer):
             self.data_collator = replace(self.data_collator, layout=args.layout)
         if args.layout == "shared":
             # One forward a row, and processes may have unlike numbers of rows: none may wait for another in a forward
+            if args.ddp_broadcast_buffers:
+                raise ValueError("ddp_broadcast_buffers can't be followed with shared rows: leave it out")
             args.ddp_broadcast_buffers = False
 
     def _shared_row_obstacle(self) -> str | None:
         datasets = [dataset for _, dataset in self._named_datasets()]
         return shared_row_obstacle(self.model, datasets, self.args.max_length) if datasets else None
+
+    def _inner_training_loop(self, *args, **kwargs):
+        """Trainer's loop, which begins anew where `auto_find_batch_size` tries a smaller batch."""
+        self._sums = {}
+        return super()._inner_training_loop(*args, **kwargs)
 
     def training_step(self, *args, **kwargs):
         """Trainer's step; the adapter's inputs are cast once, in the forward pass and where it is computed again."""
@@ -103,9 +112,10 @@ class PreferenceTrainer(Trainer):
 
     def _get_train_sampler(self, *args):
         """Pairs at random; in two rows a pair with those of like length, which are padded less."""
-        if not draws_at_random(self.args):
+        way = way_of_drawing(self.args)
+        if way not in ("random", "group_by_length"):
             return super()._get_train_sampler(*args)
-        return epoch_order(self, grouped=self.args.layout == "rows")
+        return epoch_order(self, grouped=way == "group_by_length" or self.args.layout == "rows")
 
     # ── the mean over pairs ─────────────────────────────────────────────────────────────────────────────────
 
