@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
-from peft import AutoPeftModelForCausalLM, PeftConfig
+from peft import AutoPeftModelForCausalLM, PeftConfig, PeftModel
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -133,10 +133,16 @@ def load_base(profile) -> tuple[torch.nn.Module, PreTrainedTokenizerFast]:
     return load_model(path, seed=0), load_tokenizer(path)
 
 
-def load_model(source: str, dtype: torch.dtype = torch.float32, seed: int = 0):
-    """A causal language model from a path that `find_base_model` returned. `seed` is for models made on the spot."""
+def load_model(source: str, dtype: torch.dtype = torch.float32, seed: int = 0, base: str | None = None):
+    """A causal language model from a path that `find_base_model` returned. `seed` is for models made on the spot.
+
+    base: such a path too, of the model that an adapter goes on, where it is not the one that the adapter names.
+    """
     if source in MADE:
         return made_model(source, seed).to(dtype)
+    if is_adapter(source) and base:
+        refuse_cut_in(source)
+        return PeftModel.from_pretrained(load_model(base, dtype), source).merge_and_unload()
     if is_adapter(source):
         refuse_cut_in(adapters_base(Path(source)))
         return AutoPeftModelForCausalLM.from_pretrained(source, dtype=dtype).merge_and_unload()
