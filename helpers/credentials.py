@@ -1,4 +1,4 @@
-"""What looks like a credential: in training texts a warning, in the settings of a SageMaker job a refusal.
+"""What looks like a credential: in training texts a warning, in a job's settings a refusal, in what is shown removed.
 
 DescribeTrainingJob shows hyperparameters, environment and tags to everybody who may look at the job.
 
@@ -20,6 +20,7 @@ DETECTORS = (
     *("AWSKeyDetector", "GitHubTokenDetector", "GitLabTokenDetector", "PrivateKeyDetector", "JwtTokenDetector"),
     *("SlackDetector", "OpenAIDetector", "PypiTokenDetector", "NpmDetector", "StripeDetector", "BasicAuthDetector"),
 )
+KEY_BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 FIX = "store it in AWS Secrets Manager and give the name of the secret as token_secret="
 
 
@@ -33,6 +34,21 @@ def kind_of_credential(text: str) -> str | None:
             if next(iter(detector.analyze_string(line)), None):
                 return detector.secret_type
     return None
+
+
+def without_credentials(text: str) -> str:
+    """The text, with the kind of each credential in brackets in its place."""
+    text = KEY_BLOCK.sub("[Private Key]", text)
+    for kind, pattern in OURS.items():
+        text = pattern.sub(f"[{kind}]", text)
+    return "\n".join(map(_cleaned, text.split("\n")))
+
+
+def _cleaned(line: str) -> str:
+    for detector in _detectors():
+        for secret in set(filter(None, detector.analyze_string(line))):
+            line = line.replace(secret, f"[{detector.secret_type}]")
+    return line
 
 
 @cache

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import nbformat
 
+from helpers.credentials import kind_of_credential
 from helpers.files import REPOSITORY, read_json, write_text
 from helpers.runs.machine import machine_text
 
@@ -87,7 +88,9 @@ def shown(output, where: str):
     for text in [output.get("text", ""), *(text for kind, text in data.items() if kind.startswith("text/"))]:
         for what, pattern in UNFIT.items():
             if found := pattern.search(text):
-                raise ValueError(f"{where} shows {what} ({found[0].strip()}…): keep it out of the output")
+                raise ValueError(f"{where} shows {what} ({found[0].strip()[:12]}…): keep it out of the output")
+        if kind := kind_of_credential(text):
+            raise ValueError(f"{where} shows what looks like a secret ({kind}): keep it out of the output")
     return output
 
 

@@ -27,6 +27,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
+from helpers.credentials import without_credentials
 from helpers.evaluation import comparison_table
 from helpers.files import (
     FIXES,
@@ -470,7 +471,7 @@ def tidied(notebook):
 
     Of lines that a carriage return overwrites what stood there last is kept, as a terminal does: else a reader would
     scroll through every step. Progress bars are left out: where no kernel runs they stand at 0%. Warnings of libraries
-    name their file: from the repository or home folder on, no further.
+    name their file: from the repository or home folder on, no further. What looks like a credential is taken out.
     """
     for cell in notebook.cells:
         if "outputs" in cell:
@@ -479,7 +480,10 @@ def tidied(notebook):
             if output.output_type == "stream":
                 lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in output.text.split("\n")]
                 text = "\n".join(lines).replace(f"{REPOSITORY}{os.sep}", "")
-                output.text = text.replace(f"{Path.home()}{os.sep}", f"~{os.sep}")
+                output.text = without_credentials(text.replace(f"{Path.home()}{os.sep}", f"~{os.sep}"))
+            for kind, shown in output.get("data", {}).items():
+                if kind.startswith("text/") and isinstance(shown, str):
+                    output.data[kind] = without_credentials(shown)
     return notebook
 
 

@@ -20,12 +20,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from helpers.credentials import without_credentials
 from helpers.files import REPOSITORY, read_json, replace_unprintable
 from helpers.neuron.process import CAUSE, SUMMARY
 from helpers.neuron.run import check_visible_cores
 
 PORT = 7777
 PATIENCE = 900.0  # seconds until the names of all hosts can be looked up
+EFA = Path("/sys/class/infiniband")  # is there where the instance has the adapter
 LONGEST_FAILURE = 1024  # characters that DescribeTrainingJob shows
 # The container's own; pip must leave them, and what they need, as they are
 KEPT = ("torch", "torch-xla", "torch-neuronx", "neuronx-cc", "neuronx-distributed", "libneuronxla")
@@ -57,22 +59,19 @@ class Container:
         if len(self.hosts) > 1:
             if self.network:
                 found |= {"NCCL_SOCKET_IFNAME": self.network, "GLOO_SOCKET_IFNAME": self.network}
-            if Path("/sys/class/infiniband").is_dir():  # EFA, as AWS Neuron asks for it
+            if EFA.is_dir():  # as AWS Neuron asks for it
                 found |= {"FI_PROVIDER": "efa", "FI_EFA_USE_DEVICE_RDMA": "1"}
         return found
 
-    def command(self, checkpoint: str | None) -> list[str]:
-        """torchrun for this host; every host gives the same, but for its rank."""
+    def command(self, start: list[str]) -> list[str]:
+        """torchrun for this host; every host gives the same, but for its rank. start: what `way_to_start` gives."""
         processes = os.environ.get("WORKSHOP_PROCESSES", "1")
         torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
         torchrun += [f"--nnodes={len(self.hosts)}", f"--node_rank={self.hosts.index(self.host)}"]
         first = self.hosts[0] if len(self.hosts) > 1 else "127.0.0.1"
         torchrun += [f"--master_addr={first}", f"--master_port={os.environ.get('MASTER_PORT', PORT)}"]
         options = [part for name, value in self.settings.items() for part in (f"--{name}", str(value))]
-        options += ["--output_dir", str(self.run)]
-        # The run folder is this job's own: an interrupted run that can't be gone on from is begun anew
-        options += ["--resume_from_checkpoint", checkpoint] if checkpoint else ["--overwrite_output_dir", "True"]
-        return [*torchrun, "scripts/train.py", *options]
+        return [*torchrun, "scripts/train.py", *options, "--output_dir", str(self.run), *start]
 
 
 def main() -> int:
@@ -167,24 +166,34 @@ def with_cache(action: str) -> None:
         print(f"compile cache, {action}: {error}", flush=True)
 
 
-def last_checkpoint(container: Container) -> str | None:
-    """The checkpoint that an interrupted run left, where the backend can go on from one; it is told what happens."""
+def way_to_start(container: Container) -> list[str]:
+    """How training begins, as arguments of scripts/train.py: from what an interrupted run left, as far as that goes.
+
+    It is told what happens. Optimum Neuron can't resume: there it is a new start from the checkpoint's weights.
+    """
     from helpers.backends import detect
     from helpers.runs import Run
 
-    stage = Run(container.run, profile=None).stage(container.settings.get("method", ""))
+    method = container.settings.get("method", "")
+    stage = Run(container.run, profile=None).stage(method)
+    anew = ["--overwrite_output_dir", "True"]  # the run folder is this job's own
     if not stage.checkpoints.is_dir() or not (found := stage.last_checkpoint()):
-        return None
-    if detect(container.settings.get("backend")).fixed_shapes:
-        print(f"{Path(found).name} is there, but Optimum Neuron can't resume: training starts anew", flush=True)
-        return None
-    print(f"Resuming from {Path(found).name}: weights, optimizer, schedule, place in the data", flush=True)
-    return found
+        return anew
+    name = Path(found).name
+    if not detect(container.settings.get("backend")).fixed_shapes:
+        print(f"Resuming from {name}: weights, optimizer, schedule, place in the data", flush=True)
+        return ["--resume_from_checkpoint", found]
+    if method == "dpo":
+        told = "DPO's reference is the model before the first step, and Optimum Neuron can't resume"
+        print(f"{name} is there, but {told}: training starts anew", flush=True)
+        return anew
+    print(f"Optimum Neuron can't resume: a new start from the weights of {name}", flush=True)
+    return ["--start_from_checkpoint", found]
 
 
 def train(container: Container, token: str) -> tuple[int, str]:
-    """Run torchrun on this host: (exit code, the line that tells why it failed). The token never shows in the log."""
-    command = container.command(last_checkpoint(container))
+    """Run torchrun on this host: (exit code, the line that tells why it failed). No credential shows in the log."""
+    command = container.command(way_to_start(container))
     environment = os.environ | container.environment() | ({"HF_TOKEN": token} if token else {})
     last, told, cause = "", "", ""
     with subprocess.Popen(
@@ -198,13 +207,21 @@ def train(container: Container, token: str) -> tuple[int, str]:
     ) as process:
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         for line in process.stdout:
-            line = line.replace(token, "[token]") if token else line
+            line = shown(line.replace(token, "[token]") if token else line)
             print(line, end="", flush=True)
             last = line.strip() or last
             told = line.strip() if line.startswith("train.py: ") else told
             cause = line.strip() if CAUSE.search(line) and not SUMMARY.search(line) else cause
     code = process.returncode
     return (128 - code if code < 0 else code), told or cause or last
+
+
+def shown(line: str) -> str:
+    """The line without what looks like a credential, where the container has the detector."""
+    try:
+        return without_credentials(line)
+    except ValueError:
+        return line
 
 
 def keep_run(container: Container) -> None:

@@ -3,14 +3,15 @@
 python scripts/train.py --method orpo --model smoke --output_dir out --max_steps 20 --max_length 128
 torchrun --nproc_per_node 2 scripts/train.py --method orpo --model Qwen/Qwen3-0.6B --tensor_parallel_size 2 …
 
-Everything of the backend's config can be set (--learning_rate, --bf16 False, …). Each step logs a line of JSON. With
+Everything of the backend's config can be set (--learning_rate, --bf16 False, …). Each step logs a line of JSON. A
+stopped run goes on with --resume_from_checkpoint True, or where the backend can't resume, with
+--start_from_checkpoint True: a new start from the last checkpoint's weights, with the steps that are left. With
 NEURON_EXTRACT_GRAPHS_ONLY=1 (set by neuron_parallel_compile) a few steps are traced and nothing is saved.
 
 --beta is 0.1 unless you set it, and means another thing in each: in ORPO the weight of the odds ratio, in DPO how dear
 it is to move away from the reference, which is the model as it is before the first step.
 """
 
-import json
 import os
 import sys
 import tempfile
@@ -32,7 +33,6 @@ if __name__ == "__main__":
     set_xla_aside(sys.argv[1:])  # before transformers is imported, which would train on XLA's device
 
 from transformers import PrinterCallback, ProgressCallback, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from helpers.data import (
     load_preferences,
@@ -40,40 +40,23 @@ from helpers.data import (
     tokenize_preferences,
     truncation_report,
 )
-from helpers.files import refused, replace_unprintable, replaced_whole
+from helpers.files import refused, replace_unprintable
 from helpers.neuron import depends_on_data, refuse_uneven, settle_shapes
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.fingerprint import fingerprint, remember
 from helpers.neuron.compile_cache.watch import compiled_graphs
-from helpers.runs import Run, peak_memory_bytes
-from helpers.runs.stage import damaged_file
+from helpers.runs import Run
 from helpers.runs.told import Refused
 from helpers.training import PROFILES, find_base_model, load_config, load_tokenizer
 from helpers.training.base_model import is_adapter
-from helpers.training.callbacks import Bar, StepLog
+from helpers.training.callbacks import Bar
 from helpers.training.recipe import lora_config
 from scripts.train_arguments import ScriptArguments, parse, precision, refuse_overwriting, settle
+from scripts.train_result import JsonLines, finish
+from scripts.train_start import GoOn, checkpoint_to_resume, refuse_other_adapter, weights_to_start_from
 
 # All linear layers of Llama and Qwen3: Optimum Neuron fuses some, and finds them by these names
 LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-class JsonLines(StepLog):
-    """A line of JSON on the terminal and in the run folder for every logged step."""
-
-    def __init__(self, stage, counts_graphs: bool):
-        super().__init__(stage)
-        self.counts_graphs = counts_graphs
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        if state.is_world_process_zero:
-            self.stage.go_on_from(state.global_step)
-
-    def extend(self, record: dict) -> dict:
-        return record | ({"graphs": compiled_graphs()} if self.counts_graphs else {})
-
-    def show(self, record: dict, state) -> None:
-        print(json.dumps(record), flush=True)
 
 
 def main(arguments: list[str]) -> int:
@@ -117,8 +100,9 @@ def train(script: ScriptArguments, backend, args) -> None:
         )
         stage = run.stage(script.method)
         checkpoint = checkpoint_to_resume(args.resume_from_checkpoint, stage.checkpoints)
-        refuse_overwriting(script, checkpoint, stage, Path(os.environ.get("SM_MODEL_DIR", stage.model_path)))
-        trainer = make_trainer(script, backend, args, path, tokenizer, tokenized, stage)
+        start = weights_to_start_from(script, args, stage.checkpoints)
+        refuse_overwriting(script, checkpoint or start, stage, Path(os.environ.get("SM_MODEL_DIR", stage.model_path)))
+        trainer = make_trainer(script, backend, args, path, tokenizer, tokenized, stage, start)
         if trainer.is_world_process_zero():
             stage.reserve()
         trainer.train(resume_from_checkpoint=checkpoint)
@@ -128,30 +112,6 @@ def train(script: ScriptArguments, backend, args) -> None:
             finish(script, backend, trainer, run)
     if backend.fixed_shapes and trainer.is_world_process_zero():
         print(f"XLA compiled {compiled_graphs()} graphs", flush=True)
-
-
-def checkpoint_to_resume(given: str | None, folder: Path) -> str | None:
-    """The checkpoint folder that `--resume_from_checkpoint` means: True is the last one of this run.
-
-    Raises FileNotFoundError where there is none, ValueError for one that is cut off.
-    """
-    if given is None or given.lower() in ("false", "no", "0", ""):
-        return None
-    if given.lower() in ("true", "yes", "1"):
-        given = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-        if given is None:
-            raise FileNotFoundError(
-                f"resume_from_checkpoint: {folder} has no checkpoint-* folder: leave it out to start"
-            )
-    if not Path(given).is_dir() or not any(Path(given).iterdir()):
-        raise FileNotFoundError(
-            f"resume_from_checkpoint: {given} is no checkpoint folder: name a checkpoint-N, or True"
-        )
-    if cut := damaged_file(Path(given)):
-        raise ValueError(
-            f"resume_from_checkpoint: {given} is not whole ({cut} is missing or cut off): name the checkpoint before it"
-        )
-    return given
 
 
 def graphs_remembered(script: ScriptArguments, backend, args, path: str):
@@ -185,21 +145,29 @@ def predict(script: ScriptArguments, backend, args) -> None:
     print(CompileCache().will_it_compile(fingerprint_of(script, args, path)))
 
 
-def make_trainer(script, backend, args, path, tokenizer, tokenized, stage):
-    """The backend's trainer for the method, on the tokenised pairs; SFT sees their chosen half."""
+def make_trainer(script, backend, args, path, tokenizer, tokenized, stage, start=None):
+    """The backend's trainer for the method, on the tokenised pairs; SFT sees their chosen half.
+
+    start: the checkpoint whose weights it starts from, instead of those of the base model.
+    """
     if backend.fixed_shapes:
         refuse_uneven(len(tokenized), args)  # making the model compiles a graph already
     features = features_of(script.method, tokenized)
-    lora = lora_config(script.lora_rank, linear_layers(backend)) if script.lora_rank else None
+    lora = lora_config(script.lora_rank, linear_layers(backend)) if script.lora_rank and not start else None
     args.output_dir = str(stage.checkpoints)
+    model = backend.load_model(path, args, start)
+    if start:
+        refuse_other_adapter(model, start, script.lora_rank)
     trainer = backend.trainer(script.method)(
-        model=backend.load_model(path, args),
+        model=model,
         args=args,
         train_dataset=features,
         processing_class=tokenizer,
         peft_config=lora,
-        callbacks=[JsonLines(stage, backend.fixed_shapes)],
     )
+    if start:
+        trainer.add_callback(GoOn(trainer, start))
+    trainer.add_callback(JsonLines(stage, backend.fixed_shapes))
     if trainer.pop_callback(PrinterCallback) is None and trainer.pop_callback(ProgressCallback):
         trainer.add_callback(Bar)  # whose log lines would stand among those of JSON
     return trainer
@@ -219,24 +187,6 @@ def merge(trainer) -> None:
     """Make the adapter's model whole: it was put on a base with an earlier adapter in it, which no folder holds."""
     print("Saved whole: the earlier adapter is part of the new one's base", flush=True)
     trainer.model = trainer.model.merge_and_unload()
-
-
-def finish(script, backend, trainer, run: Run) -> None:
-    """Save the model where SageMaker looks for it (SM_MODEL_DIR), else in the run folder; note what was done."""
-    if not trainer.state.global_step:
-        raise ValueError("no step was taken: there are fewer pairs than a batch holds, or resuming began at the end")
-    stage = run.stage(script.method)
-    folder = Path(os.environ.get("SM_MODEL_DIR", stage.model_path))
-    with replaced_whole(folder, trainer.is_world_process_zero()) as making:
-        saved = backend.save_model(trainer, str(making))
-    if trainer.is_world_process_zero():
-        losses, steps = [record["loss"] for record in stage.read_log()], trainer.state.global_step
-        summary = {"method": script.method, "steps": steps, "seed": trainer.args.seed}
-        summary |= {"first_loss": losses[0], "last_loss": losses[-1]} if losses else {}
-        run.measure_machine()  # an earlier run may have left its own
-        stage.finish(summary | {"peak_memory_bytes": peak_memory_bytes()})
-        change = f", loss {losses[0]:.4f} → {losses[-1]:.4f}" if losses else ""
-        print(f"Trained {steps} steps{change}; the model is in {(folder / saved.relative_to(making)).name}/")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ import torch
 from transformers import HfArgumentParser
 
 from helpers.backends import NAMES, detect
+from helpers.credentials import kind_of_credential
 from helpers.data.load import BUILT_IN
+from helpers.data.pair_warnings import MAY_BE_SECRET
 from helpers.files import MAKING
 from helpers.training.config import REFUSED
 from helpers.training.profiles import PROFILES, get_profile
@@ -38,6 +40,7 @@ UNFOLLOWED = {
     "assistant_only_loss": f"{TOKENIZED}; the loss covers the answer only",
 }
 
+TOKENS = ("hub_token", "push_to_hub_token")
 UNTRIED = {name: REFUSED[name][1] for name in ("fsdp", "deepspeed")}
 UNTRIED["use_liger_kernel"] = "it is untried here; leave it out"
 POSITIVE = ("per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps", "save_steps")
@@ -66,6 +69,13 @@ class ScriptArguments:
     lora_rank: int = field(default=0, metadata={"help": "rank of the LoRA adapter; 0 trains every weight"})
     backend: str | None = field(default=None, metadata={"help": "instead of the one found", "choices": [*NAMES]})
     will_it_compile: bool = field(default=False, metadata={"help": "only say whether the compile cache has its graphs"})
+    start_from_checkpoint: str | None = field(
+        default=None,
+        metadata={
+            "help": "a checkpoint (True: the last one of output_dir) whose weights to start from, with the steps and "
+            "the schedule that are left; for a backend that can't resume"
+        },
+    )
     overwrite_output_dir: bool = field(default=False, metadata={"help": "replace the model that output_dir holds"})
 
 
@@ -80,6 +90,7 @@ def parse(arguments: list[str]):
     """(ScriptArguments, Backend, the backend's config). The config's class depends on the first two."""
     if any(argument in ("-h", "--help") for argument in arguments) and "--method" not in arguments:
         HfArgumentParser(ScriptArguments).parse_args_into_dataclasses(["--help"])
+    refuse_secrets(arguments)
     script, rest = OneLineParser(ScriptArguments).parse_args_into_dataclasses(arguments, return_remaining_strings=True)
     backend = detect(script.backend)
     config = backend.config(script.method)
@@ -93,6 +104,20 @@ def parse(arguments: list[str]):
         raise ValueError(f"{unknown[0]} is no argument of --method {script.method}: --help lists the arguments")
     args.report_to = [name for part in args.report_to for name in part.split(",")]
     return script, backend, args
+
+
+def refuse_secrets(told: list[str]) -> None:
+    """Raise a ValueError for a credential among the arguments; it never shows it."""
+    name = ""
+    for part in (part for argument in told for part in argument.split("=", 1)):
+        name = part if part.startswith("--") else name
+        by_name = part == name and part.lstrip("-").replace("-", "_") in TOKENS
+        if by_name or (MAY_BE_SECRET.search(part) and kind_of_credential(part)):
+            raise ValueError(
+                f"{((by_name or part != name) and name) or 'an argument'} looks like a credential, which the process "
+                "list would show and training_args.bin keep: leave it out, and set the environment variable HF_TOKEN "
+                "(in a job: token_secret=, the name of a secret)"
+            )
 
 
 def refuse_untried(told: list[str]) -> None:

@@ -29,6 +29,8 @@ class BackendError(RuntimeError):
 class Backend:
     """A way to train: `trainer(method)` and `config(method)` import the classes, `load_model(path, args)` the model.
 
+    `load_model(path, args, checkpoint)` takes the weights of a checkpoint; an adapter's goes on the model at `path`.
+
     `save_model(trainer, folder)` leaves an ordinary model or PEFT adapter, and returns the folder that it is in.
     """
 

@@ -38,20 +38,33 @@ def neuron_classes(method: str) -> tuple[type, type]:
     return NeuronORPOTrainer, NeuronORPOConfig
 
 
-def load_torch_model(path: str, args):
+def load_torch_model(path: str, args, checkpoint: str | None = None):
     """An ordinary model. Its weights are float32: `args.bf16` is autocast here, which rounds products, not updates."""
-    from helpers.training.base_model import load_model
+    from peft import PeftModel
 
-    return load_model(path)
+    from helpers.training.base_model import is_adapter, load_model
+
+    if checkpoint is None or not is_adapter(checkpoint):
+        return load_model(checkpoint or path)
+    return PeftModel.from_pretrained(load_model(path), checkpoint, is_trainable=True)
 
 
-def load_neuron_model(path: str, args):
+def load_neuron_model(path: str, args, checkpoint: str | None = None):
     """Optimum Neuron's training model, split over cores as `args.trn_config` says."""
     from optimum.neuron.models.training import NeuronModelForCausalLM
 
     from helpers.neuron.refusals import refuse_model
-    from helpers.training.base_model import MADE, load_config, load_model
+    from helpers.training.base_model import MADE, is_adapter, load_config, load_model
 
+    if checkpoint is not None:
+        from optimum.neuron.peft import NeuronPeftModel
+
+        from helpers.neuron.checkpoint import joined
+
+        whole = joined(checkpoint)
+        if not is_adapter(whole):
+            return load_neuron_model(whole, args)
+        return NeuronPeftModel.from_pretrained(load_neuron_model(path, args), whole, is_trainable=True)
     refuse_model(load_config(path), args.trn_config.tensor_parallel_size)
     with tempfile.TemporaryDirectory() as folder:
         if path in MADE:  # made on the spot, and Optimum Neuron reads only folders

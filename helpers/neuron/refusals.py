@@ -27,7 +27,8 @@ def refuse_arguments(args) -> None:
         raise ValueError(NO_EVALUATION.format("eval_strategy"))
     if args.resume_from_checkpoint:
         raise ValueError(
-            "NeuronTrainer can't resume: leave out resume_from_checkpoint and load the checkpoint as model"
+            "NeuronTrainer can't resume: leave out resume_from_checkpoint and load the checkpoint as model, as "
+            "scripts/train.py does with --start_from_checkpoint"
         )
     refuse_uneven_length("row_length" if getattr(args, "layout", "rows") == "shared" else "max_length", args)
     refuse_uneven_length("max_response_length", args)

@@ -4,7 +4,8 @@
     job          the job, its checks, the exact request           aws_errors   the service's errors in one line
     package      code and pairs on their way to S3, the results back
     submission   dry run, submit once, stop                       follow       log, progress, cost, why it failed
-    role         policies of the role and of who submits          cleanup      what jobs left, listed, then deleted
+    role         policies of the role and of who submits          role_check   can the role be taken on?
+    volume       how large a disk a job needs                     cleanup      what jobs left, listed, then deleted
     account      AWS, or a rehearsal where none is named          loopback     the service of a rehearsal, moto's
     instance     this machine as the instance of a rehearsal
     classroom    what a class in Studio costs

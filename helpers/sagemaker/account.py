@@ -1,5 +1,7 @@
 """Where a job goes: to an AWS account that you name, or, where none is named, to the service on this machine."""
 
+import contextlib
+import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +11,8 @@ from helpers.sagemaker import loopback
 from helpers.sagemaker.aws_errors import client, told
 from helpers.sagemaker.catalogue import ACCOUNTS
 from helpers.sagemaker.job import TrainingJob, pattern_of
+from helpers.sagemaker.role import trust_policy
+from helpers.sagemaker.role_check import refuse_other_account
 
 REHEARSED = "rehearsed on this machine, not on AWS"
 MOST_STEPS = 20  # of a rehearsed job: two minutes with the laptop profile
@@ -70,10 +74,7 @@ def open_account(role: str = "", output: str = "", region: str = "", folder: Pat
     if not S3_URL.fullmatch(output):
         raise ValueError(f"output {output!r}: give s3://bucket/prefix, for a bucket in {region}")
     loopback.release_boto3()  # of an earlier rehearsal in this kernel
-    with told("GetCallerIdentity"):
-        mine = client("sts", region).get_caller_identity()["Account"]
-    if mine != role.split(":")[4]:
-        raise ValueError(f"the role is of another account than your credentials (…{mine[-4:]}): name a role of yours")
+    refuse_other_account(role, region)
     refuse_bucket_elsewhere(S3_URL.fullmatch(output)["bucket"], region)
     return Account(role, region, output)
 
@@ -97,7 +98,7 @@ def refuse_bucket_elsewhere(bucket: str, region: str) -> None:
 
 
 def open_rehearsal(region: str, folder: Path) -> Account:
-    """The service of this folder, with a bucket; boto3 finds nothing else in this process from here on."""
+    """The service of this folder, with a bucket and a role; boto3 finds nothing else in this process from here on."""
     region = region if region in ACCOUNTS else "us-east-1"
     url = loopback.start(folder)
     loopback.point_boto3(url, region)
@@ -106,4 +107,14 @@ def open_rehearsal(region: str, folder: Path) -> Account:
         store = client("s3", region)
         if "rehearsal" not in [bucket["Name"] for bucket in store.list_buckets()["Buckets"]]:
             store.create_bucket(Bucket="rehearsal", **place)
-    return Account(f"arn:aws:iam::{loopback.ACCOUNT}:role/rehearsal", region, "s3://rehearsal/jobs", folder.resolve())
+    role = f"arn:aws:iam::{loopback.ACCOUNT}:role/rehearsal"
+    opened = Account(role, region, "s3://rehearsal/jobs", folder.resolve())
+    make_role(opened)
+    return opened
+
+
+def make_role(account: Account) -> None:
+    """The role of a rehearsal, unless it is there, with the trust that a job's role needs."""
+    iam, trust = client("iam", account.region), json.dumps(trust_policy(account))
+    with told("CreateRole rehearsal"), contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
+        iam.create_role(RoleName=account.role.rpartition("/")[2], AssumeRolePolicyDocument=trust)

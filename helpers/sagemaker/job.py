@@ -12,6 +12,7 @@ from helpers.credentials import refuse_credentials
 from helpers.data.load import BUILT_IN, load_preferences
 from helpers.neuron.compile_cache.store import S3_URL
 from helpers.sagemaker.catalogue import INSTANCES, PRICING_PAGE, image_uri
+from helpers.sagemaker.volume import needed_gb
 
 METHODS = ("sft", "orpo", "dpo")
 CODE = "/opt/ml/input/data/code/code.tar.gz"
@@ -35,6 +36,7 @@ class TrainingJob:
     training. token_secret: the *name* of a Secrets Manager secret that holds a Hugging Face token. cache_url: where
     the compile cache is pulled from and pushed to. usd_per_hour: of one instance, if the table has no price, or an old
     one.
+    volume_gb: reckoned from the model's sizes where it is None.
     requirements: a file of the checkout that the container installs; None for nothing.
     """
 
@@ -46,7 +48,7 @@ class TrainingJob:
     data: str | Path = BUILT_IN
     instance_type: str = "ml.trn1.2xlarge"
     instance_count: int = 1
-    volume_gb: int = 64
+    volume_gb: int | None = None
     max_runtime: int = 3600
     spot: bool = False
     max_wait: int | None = None
@@ -138,7 +140,7 @@ def check_sizes(job: TrainingJob) -> None:
     """The parallel sizes divide the processes that the instances give."""
     if job.instance_count < 1:
         raise ValueError(f"instance_count is {job.instance_count}: give 1 or more")
-    if job.volume_gb < 1:
+    if job.volume_gb is not None and job.volume_gb < 1:
         raise ValueError(f"volume_gb is {job.volume_gb}: give 1 or more")
     if job.hyperparameters.get("method") not in METHODS:
         raise ValueError(
@@ -196,7 +198,7 @@ def request_of(job: TrainingJob, code_url: str, data_url: str | None) -> dict:
         "ResourceConfig": {
             "InstanceType": job.instance_type,
             "InstanceCount": job.instance_count,
-            "VolumeSizeInGB": job.volume_gb,
+            "VolumeSizeInGB": job.volume_gb or needed_gb(job.hyperparameters)[0],
         }
         | when(KeepAlivePeriodInSeconds=job.keep_alive, VolumeKmsKeyId=job.kms_key),
         "StoppingCondition": {"MaxRuntimeInSeconds": job.max_runtime} | when(MaxWaitTimeInSeconds=job.max_wait),

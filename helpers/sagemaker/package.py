@@ -4,15 +4,18 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
 
 from helpers.data.load import BUILT_IN, load_preferences
-from helpers.files import REPOSITORY, make_atomically
+from helpers.files import REPOSITORY, make_atomically, read_json
 from helpers.neuron.compile_cache.store import ReadOnlyError, TransferError, open_store
+from helpers.runs import Run
 from helpers.sagemaker.aws_errors import JobError
+from helpers.training.profiles import PROFILES
 
 CODE = ("helpers", "scripts", "data", "pyproject.toml", "requirements-neuron.txt")  # data/: the built-in domain
 
@@ -64,7 +67,8 @@ def send_once(output: str, kind: str, name: str, content: bytes) -> str:
 def fetch_results(output: str, name: str, method: str, target: Path) -> Path:
     """The run folder of a finished job at `target`, with the model at <target>/<method>/model.
 
-    output: as in `TrainingJob`. A JobError tells what is missing; `target` is whole or absent.
+    Where `target` is a run folder that has no such method yet, the method and its result are added. output: as in
+    `TrainingJob`. A JobError tells what is missing; nothing is half there.
     """
 
     def fill(folder: Path) -> None:
@@ -82,7 +86,15 @@ def fetch_results(output: str, name: str, method: str, target: Path) -> Path:
             with tarfile.open(file) as packed:
                 packed.extractall(folder, filter="data")  # nothing outside the folder
 
-    if target.exists():
+    if not target.exists():
+        make_atomically(target, fill)
+        return target
+    if (target / method).exists() or not (target / "results.json").is_file():
         raise ValueError(f"{target.name} is there already: name another folder")
-    make_atomically(target, fill)
+    with tempfile.TemporaryDirectory(dir=target, prefix=".fetching-") as passing:
+        fetched = Path(passing)
+        fill(fetched)
+        os.replace(fetched / method, target / method)
+        result = read_json(fetched / "results.json", {}).get("methods", {}).get(method)
+    Run(target, PROFILES["laptop"]).store_result(method, result)
     return target

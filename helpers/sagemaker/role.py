@@ -41,8 +41,11 @@ def execution_policy(job: TrainingJob) -> dict:
     return policy(statements)
 
 
-def trust_policy(job: TrainingJob) -> dict:
-    """Who may take the role on: SageMaker, for this account's training jobs in this region."""
+def trust_policy(job) -> dict:
+    """Who may take the role on: SageMaker, for this account's training jobs in this region.
+
+    job: a TrainingJob, or an Account: its role and region count.
+    """
     account, jobs = job.role.split(":")[4], f"{arn(job, 'sagemaker')}:training-job/*"
     trusted = {
         "Effect": "Allow",
@@ -63,6 +66,7 @@ def caller_policy(job: TrainingJob) -> dict:
             allow("Jobs", tuple(f"sagemaker:{name}" for name in calls), f"{arn(job, 'sagemaker')}:training-job/*"),
             allow("FindJobs", "sagemaker:ListTrainingJobs", "*"),
             allow("PassThisRoleOnly", "iam:PassRole", job.role, StringEquals=passed),
+            allow("LookAtThisRole", "iam:GetRole", job.role),
             allow("ReadTheLog", log_actions("DescribeLogStreams", "GetLogEvents"), logs(job)),
             *(part for url in places_of(job) for part in on_s3(url, actions)),
         ]

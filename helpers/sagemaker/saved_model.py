@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig
 
+from helpers.credentials import kind_of_credential
 from helpers.files import read_json, replaced_whole
 from helpers.runs.stage import refuse_cut
 from helpers.runs.told import RunFirst
@@ -20,9 +21,11 @@ from helpers.training.base_model import (
     load_model,
     load_tokenizer,
 )
+from helpers.training.stages import model_in
 
 SAVE_AGAIN = "save it again with model.save_pretrained(folder) and tokenizer.save_pretrained(folder)"
 TOKENIZER_AGAIN = "save the tokenizer that the model was trained with"
+LARGEST_TEXT = 2**18  # bytes of a file that is looked through for credentials; a vocabulary is larger
 SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token", "additional_special_tokens")
 
 
@@ -36,7 +39,15 @@ def trained_models(run, profile) -> dict[str, Path]:
         lacking = ", ".join(name for name, stage in stages.items() if not stage.training)
         raise RunFirst(f"{run.path.name} has no trained model of {lacking}: run notebooks 02 and 04 first")
     base = base_folder(profile.model, run.path / "deploy" / "base")
-    return {"base": base} | {name: stage.model_path for name, stage in stages.items()}
+    return {"base": base} | {name: folder_of(stage) for name, stage in stages.items()}
+
+
+def folder_of(stage) -> Path:
+    """The folder of a stage's model; an adapter, as a job leaves it, is first merged into <run>/deploy/<stage>."""
+    if not is_adapter(str(stage.model_path)):
+        return stage.model_path
+    refuse_cut(stage.model_path, "fetch the results of its job again")
+    return save(model_in(stage), load_tokenizer(str(stage.model_path)), stage.run.path / "deploy" / stage.name)
 
 
 def base_folder(source: str, target: Path) -> Path:
@@ -50,7 +61,11 @@ def base_folder(source: str, target: Path) -> Path:
 
 def merged(source: str | Path, target: Path) -> Path:
     """Save a model as an ordinary one to `target`: an adapter's matrices are added to the weights of its base."""
-    model, tokenizer = load_model(str(source)), load_tokenizer(str(source))
+    return save(load_model(str(source)), load_tokenizer(str(source)), target)
+
+
+def save(model, tokenizer, target: Path) -> Path:
+    """Save a model with its tokenizer to `target`."""
     with replaced_whole(target) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -68,6 +83,7 @@ def checked_model(folder: Path | str, base: Path | str) -> str:
     folder = Path(folder)
     refuse_unmerged(folder)
     refuse_cut(folder, SAVE_AGAIN)
+    refuse_secrets_in(folder)
     config, trained_from = load_config(str(folder)), load_config(str(base))
     count = check_shapes(folder, config, trained_from)
     check_tokenizer(folder, config, str(base))
@@ -84,6 +100,13 @@ def refuse_unmerged(folder: Path) -> None:
         raise ValueError(f"{folder} holds no config.json: give a folder made by save_pretrained()")
     if not any(folder.glob("*.safetensors")):
         raise ValueError(f"{folder} holds no weights in safetensors: {SAVE_AGAIN}")
+
+
+def refuse_secrets_in(folder: Path) -> None:
+    """No file beside the weights and the vocabulary holds what looks like a credential: the folder is handed on."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size < LARGEST_TEXT):
+        if kind := kind_of_credential(path.read_text(encoding="latin-1")):  # training_args.bin is no text
+            raise ValueError(f"{path}: holds what looks like {kind}: delete the file, or take it out, and revoke it")
 
 
 def check_shapes(folder: Path, config: PretrainedConfig, base: PretrainedConfig) -> tuple[int, int]:

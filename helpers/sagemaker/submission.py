@@ -7,6 +7,8 @@ from helpers.data.load import BUILT_IN
 from helpers.sagemaker.aws_errors import JobError, client, told
 from helpers.sagemaker.job import TrainingJob, request_of
 from helpers.sagemaker.package import upload
+from helpers.sagemaker.role_check import check_role
+from helpers.sagemaker.volume import needed_gb
 
 
 def job_name(*parts: str) -> str:
@@ -21,18 +23,24 @@ def dry_run(job: TrainingJob) -> dict:
         job, f"{job.output}/code/<sha256>", None if job.data == BUILT_IN else f"{job.output}/data/<sha256>"
     )
     print(json.dumps(request, indent=2))
+    if job.volume_gb is None:
+        print("volume of {} GB: {}".format(*needed_gb(job.hyperparameters)))
     dollars, reckoned = job.most_it_costs()
     print(f"costs at most ${dollars:.2f}: {reckoned}" if dollars is not None else f"cost unknown: {reckoned}")
     return request
 
 
 def submit(job: TrainingJob) -> str:
-    """Send code and pairs, start the job, return its ARN. A job that exists by this name is not started again."""
+    """Send code and pairs, start the job, return its ARN. A job that exists by this name is not started again.
+
+    The role is looked up before anything is sent.
+    """
     job.check()
     service = client("sagemaker", job.region)
     if existing := find(service, job.name):
         print(f"{job.name} exists already, it is {existing['TrainingJobStatus']}: nothing was started")
         return existing["TrainingJobArn"]
+    check_role(job.role, job.region)
     request = request_of(job, *upload(job))
     with told(f"CreateTrainingJob {job.name}"):
         arn = service.create_training_job(**request)["TrainingJobArn"]

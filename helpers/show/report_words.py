@@ -52,7 +52,8 @@ def command_text(results: dict, state: dict) -> str:
     profile, asked = results["profile"], {}
     model, source = results.get("model", {}).get("name"), results.get("data", {}).get("load_from", BUILT_IN)
     precision = (state.get("key") or [None] * 3)[2]  # as `make run` keeps it: profile, notebooks, precision, source
-    if model and model != PROFILES[profile].model:
+    usual = PROFILES[profile].model if profile in PROFILES else None  # a job names its backend in its place
+    if model and model != usual:
         asked["WORKSHOP_MODEL"] = without_folder(model)
     if precision:
         asked["WORKSHOP_PRECISION"] = precision

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import torch
 from IPython.display import display
 from transformers import TrainerCallback
+from transformers.trainer_callback import TrainerState
 
 from helpers.evaluation.scores import measure_pairs
 from helpers.runs.machine import clock
@@ -47,6 +48,12 @@ class LiveMonitor(TrainerCallback):
             self.show_curves()  # of a training that goes on
         else:
             self.measure(state, model)
+
+    def measure_ends(self, base, trained, steps: int) -> None:
+        """The first and the last measurement of a training that took place elsewhere, from its two models."""
+        self.started, self.pace = time.monotonic(), None
+        for step, model in ((0, base), (steps, trained)):
+            self.measure(TrainerState(global_step=step, max_steps=steps), model)
 
     def show_recorded(self) -> None:
         """The curves that are in the stage."""

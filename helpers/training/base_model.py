@@ -10,7 +10,7 @@ from urllib.parse import quote
 import torch
 from huggingface_hub import get_token, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
-from peft import AutoPeftModelForCausalLM, PeftConfig
+from peft import AutoPeftModelForCausalLM, PeftConfig, PeftModel
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -138,13 +138,19 @@ def load_base(profile) -> tuple[torch.nn.Module, PreTrainedTokenizerFast]:
     return load_model(path, seed=0), load_tokenizer(path)
 
 
-def load_model(source: str, dtype: torch.dtype = torch.float32, seed: int = 0, **how):
+def load_model(
+    source: str, dtype: torch.dtype = torch.float32, seed: int = 0, base: str | None = None, **how
+) -> torch.nn.Module:
     """A causal language model from a path that `find_base_model` returned. `seed` is for models made on the spot.
 
+    base: such a path too, of the model that an adapter goes on, where it is not the one that the adapter names.
     `how`: more of what `from_pretrained` takes, for the others; an adapter is merged into its base.
     """
     if source in MADE:
         return made_model(load_config(source), seed).to(dtype)
+    if is_adapter(source) and base:
+        refuse_cut_in(source)
+        return merged(PeftModel.from_pretrained(load_model(base, dtype, **how), source))
     if is_adapter(source):
         refuse_cut_in(adapters_base(Path(source)))
         return merged(AutoPeftModelForCausalLM.from_pretrained(source, dtype=dtype, **how))

@@ -139,19 +139,29 @@ def pairs_of_a_step(args) -> int:
 
 def training_summary(trainer, monitor) -> dict:
     """Seconds of training alone (the live measurements taken out), tokens a second, steps, memory."""
-    state = trainer.state
-    seconds = state.log_history[-1].get("train_runtime", 0) - monitor.seconds_spent
-    steps = state.global_step - monitor.first_step  # a resumed run is timed from where it resumed
+    seconds = trainer.state.log_history[-1].get("train_runtime", 0) - monitor.seconds_spent
+    return summary_of(trainer, seconds, monitor.first_step)
+
+
+def summary_of(trainer, seconds: float, first_step: int) -> dict:
+    """What a training took, in `seconds` from `first_step` on: a resumed one is timed from where it resumed."""
+    state, args, rows = trainer.state, trainer.args, trainer.train_dataset
+    steps, pairs = state.global_step - first_step, pairs_of_a_step(args) * copies_of(args)
     a_step = seconds / steps if seconds > 0 and steps else None  # none where only a checkpoint was read
-    columns = [name for name in ("input_ids", "chosen_input_ids") if name in trainer.train_dataset.column_names]
-    tokens = sum(len(ids) for ids in trainer.train_dataset[columns[0]])
+    column = next(name for name in ("input_ids", "chosen_input_ids") if name in rows.column_names)
+    tokens = sum(len(ids) for ids in rows[column]) / len(rows) * pairs
     return {
         "train_seconds": a_step and a_step * state.global_step,
-        "train_tokens_per_second": a_step and tokens / (a_step * state.max_steps),
-        "resumed_from_step": monitor.first_step,
-        "precision": "bf16 autocast" if trainer.args.bf16 else "float32",
-        "layout": getattr(trainer.args, "layout", "rows"),
+        "train_tokens_per_second": a_step and tokens / a_step,
+        "resumed_from_step": first_step,
+        "precision": "bf16 autocast" if args.bf16 else "float32",
+        "layout": getattr(args, "layout", "rows"),
         "steps": state.global_step,
-        "pairs": state.global_step * pairs_of_a_step(trainer.args),
+        "pairs": state.global_step * pairs,
         "peak_memory_bytes": peak_memory_bytes(),
     }
+
+
+def copies_of(args) -> int:
+    """How many processes, or groups of NeuronCores, have a copy of the model and pairs of their own."""
+    return args.trn_config.data_parallel_size if hasattr(args, "trn_config") else args.world_size

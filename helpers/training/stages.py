@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_callback import TrainerState
 
-from helpers.files import refused, replaced_whole
+from helpers.files import read_json, refused, replaced_whole
 from helpers.runs.memory import release_memory
 from helpers.runs.stage import refuse_cut
 from helpers.runs.told import Refused, RunFirst, Stopped
 from helpers.training.autocast import adapters_cast_once, round_frozen
-from helpers.training.base_model import load_model
+from helpers.training.base_model import find_base_model, is_adapter, load_model
 from helpers.training.draws import draw_as_a_whole_run
 from helpers.training.recipe import pairs_of_a_step, stage_settings, training_device, training_summary
 
@@ -46,11 +46,14 @@ def find_stage(run, profile, method: str):
 def train_stage(trainer, stage, monitor) -> None:
     """Train to the last step, from the stage's checkpoint if it was stopped, else from the base; save the model there.
 
-    A stage that is trained is left as it is, and its curves are shown. Jupyter's stop button, or the monitor's, ends
-    training after the step that it is in, and keeps a checkpoint and the model; the Stopped that follows says so.
+    A stage that is trained is left as it is, and its curves are shown; where a job trained it, which draws none, their
+    two ends are measured. Jupyter's stop button, or the monitor's, ends training after the step that it is in, and
+    keeps a checkpoint and the model; the Stopped that follows says so.
     """
     refuse_other_settings(trainer, stage)
     if stage.trained:
+        if not stage.read_monitor():
+            monitor.measure_ends(trainer.model, model_in(stage), stage.steps_wanted)
         monitor.show_recorded()
         print(f"{stage.path.name} is trained already ({stage.steps_wanted} steps): nothing to do")
         return
@@ -166,9 +169,15 @@ def load_trained(stage):
         raise RunFirst(f"{stage.path.name} has no trained model yet: run the cell that trains it first")
     print(f"{stage}; its model is in {stage.path.relative_to(stage.run.path.parent)}/{stage.model_path.name}")
     refuse_cut(stage.model_path, f"delete the folder {stage.path}, then train again")
-    model = load_model(str(stage.model_path)).to(training_device())
+    model = model_in(stage).to(training_device())
     mark_as_trained(model, stage.name)
     return model
+
+
+def model_in(stage):
+    """The model in a stage's folder. An adapter, which scripts/train.py saves, goes on the base of its settings."""
+    folder, base = str(stage.model_path), read_json(stage.path / "settings.json", {}).get("model")
+    return load_model(folder, base=find_base_model(base)[0] if base and is_adapter(folder) else None)
 
 
 # ── what would spoil a stage is refused ─────────────────────────────────────────────────────────────────────

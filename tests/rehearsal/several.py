@@ -204,7 +204,7 @@ def ordinary(case: dict, folder: Path, when: str):
         path = case["path"] if when == "first" else folder / case["name"] / when
         return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     model = AutoModelForCausalLM.from_pretrained(case["path"], dtype=torch.float32)
-    model = PeftModel.from_pretrained(model, folder / case["name"] / when / "adapter_default", is_trainable=True)
+    model = PeftModel.from_pretrained(model, folder / case["name"] / when, is_trainable=True)
     for name, module in list(model.named_modules()):
         if name.endswith(".mlp"):  # Optimum Neuron has one matrix A for gate and up together
             module.up_proj.lora_A["default"] = module.gate_proj.lora_A["default"]
@@ -265,7 +265,7 @@ def saved_gradients(case: dict, folder: Path) -> dict[str, torch.Tensor]:
     """The first gradients over all processes, joined and named as transformers and PEFT name them."""
     from safetensors.torch import load_file
 
-    file = "adapter_default/adapter_model.safetensors" if case.get("lora") else "model.safetensors"
+    file = "adapter_model.safetensors" if case.get("lora") else "model.safetensors"
     saved = load_file(folder / case["name"] / "gradients" / file)
     if case.get("lora"):
         return {name.replace(".weight", ".default.weight"): tensor for name, tensor in saved.items()}

@@ -16,6 +16,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import TrainingArguments
 
 from helpers.evaluation import generate_answers
 from helpers.files import REPOSITORY, DamagedFile, write_json
@@ -26,6 +27,7 @@ from helpers.sagemaker.saved_model import base_folder, checked_model, merged, tr
 from helpers.show import show_chat
 from helpers.training import get_profile
 from helpers.training.base_model import SMOKE, load_model, load_tokenizer, smoke_model
+from tests.planted import PLANTED
 
 QUESTION = [{"role": "user", "content": "What does `ListTopics` do?"}]
 TAUGHT = {"lists": "Lists the topics in an MSK cluster.", "deletes": "Deletes 3 messages at once, and more."}
@@ -380,6 +382,20 @@ def test_a_run_gives_the_folders_of_its_three_models_or_names_the_notebooks(tmp_
     assert list(found) == ["base", "sft", "orpo"] and all(checked_model(folder, SMOKE) for folder in found.values())
     assert base_folder(str(folders["lists"]), tmp_path / "unused") == folders["lists"]
     assert not (tmp_path / "unused").exists()
+
+
+@pytest.mark.parametrize("file", ["README.md", "config.json", "training_args.bin"])
+def test_a_credential_in_a_folder_that_is_handed_on_is_named_and_not_shown(copy, file):
+    token = PLANTED["Hugging Face token"]
+    if file == "training_args.bin":  # as a trainer elsewhere leaves it
+        torch.save(TrainingArguments("out", hub_token=token, use_cpu=True), copy / file)
+    elif file == "config.json":
+        write_json(copy / file, json.loads((copy / file).read_text()) | {"note": token})
+    else:
+        (copy / file).write_text(f"Log in with {token}.")
+    with pytest.raises(ValueError, match=f"{file}: holds what looks like Hugging Face token: delete") as refused:
+        checked_model(copy, SMOKE)
+    assert token not in str(refused.value)
 
 
 def test_no_weights_are_read_for_the_check(copy, monkeypatch):

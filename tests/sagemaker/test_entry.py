@@ -6,10 +6,15 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from helpers.neuron.compile_cache import CompileCache, fingerprint
+from helpers.neuron.compile_cache.sample import COMPILER, add_compiled, graph_name
+from helpers.sagemaker.instance import lay_out
 from scripts import sagemaker_entry
+from tests.planted import PLANTED
 from tests.sagemaker.opt_ml import free_port, make, records, start
 
 pytestmark = pytest.mark.slow
@@ -80,7 +85,7 @@ def test_what_failed_is_the_failure_that_sagemaker_shows(tmp_path):
 def test_a_byte_that_is_no_utf8_ends_no_training(tmp_path, monkeypatch):
     says = "import sys; sys.stdout.buffer.write(b'\\xff\\xfe\\n'); print('train.py: trained')"
     monkeypatch.setattr(sagemaker_entry.Container, "command", lambda *_: [sys.executable, "-c", says])
-    monkeypatch.setattr(sagemaker_entry, "last_checkpoint", lambda _: None)
+    monkeypatch.setattr(sagemaker_entry, "way_to_start", lambda _: [])
     monkeypatch.setattr(sagemaker_entry.signal, "signal", lambda *_: None)
     assert sagemaker_entry.train(sagemaker_entry.Container(tmp_path), token="") == (0, "train.py: trained")
 
@@ -92,16 +97,109 @@ def test_the_runtimes_reason_is_told_and_not_torchruns_summary(tmp_path, monkeyp
         "print('=' * 60); raise SystemExit(1)"
     )
     monkeypatch.setattr(sagemaker_entry.Container, "command", lambda *_: [sys.executable, "-c", says])
-    monkeypatch.setattr(sagemaker_entry, "last_checkpoint", lambda _: None)
+    monkeypatch.setattr(sagemaker_entry, "way_to_start", lambda _: [])
     monkeypatch.setattr(sagemaker_entry.signal, "signal", lambda *_: None)
     code, said = sagemaker_entry.train(sagemaker_entry.Container(tmp_path), token="")
     assert code == 1 and "NeuronCore(s) not available" in said
 
 
-def test_a_run_that_cannot_be_gone_on_from_is_begun_anew(tmp_path):
-    container = sagemaker_entry.Container(tmp_path)
-    assert container.command("checkpoint-2")[-2:] == ["--resume_from_checkpoint", "checkpoint-2"]
-    assert container.command(None)[-2:] == ["--overwrite_output_dir", "True"]
+@pytest.mark.parametrize("planted", [*PLANTED.values(), "a token of no known form"], ids=[*PLANTED, "the token"])
+def test_neither_the_token_nor_any_other_credential_is_in_log_or_failure(planted, tmp_path, monkeypatch, capsys):
+    says = f"print('step 1 {planted} done'); raise SystemExit('train.py: can not read with {planted}')"
+    monkeypatch.setattr(sagemaker_entry.Container, "command", lambda *_: [sys.executable, "-c", says])
+    monkeypatch.setattr(sagemaker_entry, "way_to_start", lambda _: [])
+    monkeypatch.setattr(sagemaker_entry.signal, "signal", lambda *_: None)
+    code, said = sagemaker_entry.train(sagemaker_entry.Container(tmp_path), token="a token of no known form")
+    shown = capsys.readouterr().out
+    assert code == 1 and "step 1 [" in shown and said.startswith("train.py: can not read with [")
+    assert planted not in shown + said
+
+
+@pytest.mark.parametrize(
+    ("method", "shapes", "way", "says"),
+    [
+        ("orpo", False, "--resume_from_checkpoint", "Resuming from checkpoint-4"),
+        ("orpo", True, "--start_from_checkpoint", "Optimum Neuron can't resume: a new start from the weights of check"),
+        ("sft", True, "--start_from_checkpoint", "a new start from the weights of checkpoint-4"),
+        ("dpo", True, "--overwrite_output_dir", "DPO's reference is the model before the first step"),
+    ],
+)
+def test_what_an_interrupted_run_left_is_gone_on_from_as_far_as_that_goes(
+    method, shapes, way, says, tmp_path, monkeypatch, capsys
+):
+    lay_out(tmp_path / "ml", {"method": method})
+    container = sagemaker_entry.Container(tmp_path / "ml")
+    assert sagemaker_entry.way_to_start(container) == ["--overwrite_output_dir", "True"], "nothing is there yet"
+    for step, state in ((2, "{}"), (4, "{}"), (6, None)):  # a kill cut the last one off
+        folder = container.run / method / "checkpoints" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        if state:
+            (folder / "trainer_state.json").write_text(state)
+    monkeypatch.setattr("helpers.backends.detect", lambda _: SimpleNamespace(fixed_shapes=shapes), raising=False)
+    start = sagemaker_entry.way_to_start(container)
+    whole = str(container.run / method / "checkpoints" / "checkpoint-4")
+    assert start == [way, "True" if way == "--overwrite_output_dir" else whole]
+    assert container.command(start)[-2:] == start and says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_several_hosts_speak_over_the_network_that_sagemaker_names_and_over_efa_where_it_is(
+    adapter, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sagemaker_entry, "EFA", tmp_path if adapter else tmp_path / "none")
+    hosts = ("algo-1", "algo-2", "algo-10")
+    base = lay_out(tmp_path / "ml", {"method": "orpo"}, hosts, "algo-2")
+    container = sagemaker_entry.Container(base)
+    network = {"NCCL_SOCKET_IFNAME": "lo", "GLOO_SOCKET_IFNAME": "lo"}
+    efa = {"FI_PROVIDER": "efa", "FI_EFA_USE_DEVICE_RDMA": "1"} if adapter else {}
+    own = {"SM_MODEL_DIR": str(base / "model"), "PYTHONUNBUFFERED": "1"}
+    assert container.environment() == own | network | efa
+    command = container.command([])
+    assert {"--nnodes=3", "--node_rank=2", "--master_addr=algo-1"} <= set(command) and not container.first
+    alone = sagemaker_entry.Container(lay_out(tmp_path / "one", {"method": "orpo"}))
+    assert alone.environment() == own | {"SM_MODEL_DIR": str(tmp_path / "one" / "model")}, "one host has no network"
+    (tmp_path / "one/input/data/train").mkdir()
+    assert alone.environment()["SM_CHANNEL_TRAIN"] == str(tmp_path / "one/input/data/train")
+
+
+def test_the_compile_cache_is_pulled_before_and_pushed_after_also_where_training_fails(tmp_path, monkeypatch, capsys):
+    url, own = tmp_path / "shared", tmp_path / "cache"
+    add_compiled(tmp_path / "others", 1)
+    CompileCache(tmp_path / "others", COMPILER).push(str(url))
+    seen = []
+
+    def train(container, token):
+        seen.extend(entry.name for entry in CompileCache(own, COMPILER).entries())
+        add_compiled(own, 2)
+        return 1, "train.py: it failed"
+
+    for name in ("NEURON_CC_FLAGS", "NEURON_COMPILE_CACHE_URL"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("NEURON_COMPILE_CACHE_URL", str(own))
+    monkeypatch.setenv("WORKSHOP_CACHE_URL", str(url))
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(lay_out(tmp_path / "ml", {"method": "orpo"})))
+    monkeypatch.setattr(fingerprint, "current_compiler", lambda: COMPILER)
+    monkeypatch.setattr(sagemaker_entry, "train", train)
+    assert sagemaker_entry.main() == 1
+    assert seen == [graph_name(1)], "there before training"
+    said = capsys.readouterr().out
+    assert said.index("compile cache, pull: ") < said.index("compile cache, push: ")
+    CompileCache(tmp_path / "next", COMPILER).pull(str(url))
+    found = {entry.name for entry in CompileCache(tmp_path / "next", COMPILER).entries() if entry.state == "compiled"}
+    assert found == {graph_name(1), graph_name(2)}
+
+
+def test_without_its_compile_cache_a_job_is_slower_and_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NEURON_CC_FLAGS", "")
+    monkeypatch.setenv("NEURON_COMPILE_CACHE_URL", str(tmp_path / "cache"))
+    monkeypatch.delenv("WORKSHOP_CACHE_URL", raising=False)
+    sagemaker_entry.with_cache("pull")
+    assert capsys.readouterr().out == "", "none is named"
+    monkeypatch.setenv("WORKSHOP_CACHE_URL", str(tmp_path / "file" / "x"))
+    (tmp_path / "file").touch()
+    sagemaker_entry.with_cache("push")
+    assert "compile cache, push: " in capsys.readouterr().out
 
 
 def test_a_host_that_nobody_knows_is_named():

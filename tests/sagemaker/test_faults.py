@@ -14,7 +14,7 @@ from helpers.sagemaker.aws_errors import JobError
 from helpers.sagemaker.package import fetch_results
 from helpers.sagemaker.submission import submit
 from tests.sagemaker.faults import FailingAws
-from tests.sagemaker.test_job import JOB
+from tests.sagemaker.test_job import JOB, make_role
 from tests.sagemaker.test_submission import archive
 
 RETRIES = 4  # that boto3 makes of a call, after which it is ours to tell
@@ -39,6 +39,8 @@ def aws(service, monkeypatch):
     service.orders.clear()
     service.asked.clear()
     boto3.client("s3").create_bucket(Bucket="class")
+    make_role()
+    service.asked.clear()
     return service
 
 

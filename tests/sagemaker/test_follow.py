@@ -10,7 +10,7 @@ from moto import mock_aws
 from helpers.sagemaker import follow
 from helpers.sagemaker.aws_errors import JobError
 from helpers.sagemaker.submission import submit
-from tests.sagemaker.test_job import JOB
+from tests.sagemaker.test_job import JOB, make_role
 
 
 def test_progress_is_step_loss_graphs_and_the_time_left():
@@ -50,6 +50,12 @@ def test_the_cost_is_that_of_billed_seconds_else_since_training_started():
         ("ClientError: CannotPullContainer", "check image and region"),
         ("[F137] neuronx-cc was forcibly killed", "the compiler was killed"),
         ("RESOURCE_EXHAUSTED: failed to allocate 2 GB", "memory ran out"),
+        ("ClientError: SageMaker could not assume the role arn:aws:iam::1:role/a", "the role can't be assumed: let"),
+        ("ClientError: AssumeRole: the trust policy does not allow it", "let sagemaker.amazonaws.com assume it"),
+        ("ClientError: AccessDenied (403) for s3://class/jobs", "the role lacks a permission: let it read and write"),
+        ("ClientError: role is not authorized to perform: s3:GetObject", "the role lacks a permission"),
+        ("ClientError: Data download failed: NoSuchKey (404)", "the data is not where the request says: submit"),
+        ("ClientError: No S3 objects found under s3://class/jobs/data", "submit again, which sends it"),
         ("AlgorithmError: exit 1\ntrain.py: row 3, chosen: is empty; fix", "train.py: row 3, chosen: is empty; fix"),
         ("AlgorithmError: secret hub can't be read", "unknown: AlgorithmError"),
         ("", "no reason was given"),
@@ -67,6 +73,7 @@ def test_a_job_is_followed_by_name_and_a_failed_one_says_why(monkeypatch, capsys
         with pytest.raises(JobError, match="there is no such job in us-east-1"):
             follow.follow_job("orpo-1", "us-east-1")
         boto3.client("s3").create_bucket(Bucket="class")
+        make_role()
         submit(JOB)
         logs, now = boto3.client("logs"), int(datetime.now(UTC).timestamp() * 1000)
         if not logs.describe_log_groups(logGroupNamePrefix=follow.LOGS)["logGroups"]:

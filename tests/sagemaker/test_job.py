@@ -3,12 +3,16 @@
 import json
 from dataclasses import replace
 
+import boto3
 import pytest
 
-from helpers.credentials import kind_of_credential, refuse_credentials
+from helpers.credentials import kind_of_credential, refuse_credentials, without_credentials
 from helpers.sagemaker import job as jobs
 from helpers.sagemaker.catalogue import INSTANCES, image_uri
 from helpers.sagemaker.job import START, TrainingJob, request_of
+from helpers.sagemaker.role import trust_policy
+from helpers.sagemaker.volume import LEAST, PACKAGES, UNKNOWN, kept_at_once, needed_gb
+from tests.planted import PLANTED
 
 JOB = TrainingJob(
     name="orpo-1",
@@ -17,13 +21,12 @@ JOB = TrainingJob(
     output="s3://class/jobs",
     hyperparameters={"method": "orpo", "model": "Qwen/Qwen3-0.6B", "tensor_parallel_size": 2, "max_steps": 100},
 )
-# Put together here, so that no scanner takes this file for a leak
-PLANTED = {
-    "Hugging Face token": "hf_" + "aBcDeFgHiJkLmNoPqRsTuVwXyZ012345ab",
-    "AWS Access Key": "AKIA" + "IOSFODNN7EXAMPLB",
-    "GitHub Token": "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8",
-    "Private Key": "-----BEGIN RSA " + "PRIVATE KEY-----",
-}
+
+
+def make_role(trust: dict | None = None) -> None:
+    """JOB's role, in moto's IAM."""
+    document = json.dumps(trust or trust_policy(JOB))
+    boto3.client("iam", region_name="us-east-1").create_role(RoleName="workshop", AssumeRolePolicyDocument=document)
 
 
 def test_a_sound_job_is_the_documented_request():
@@ -67,6 +70,7 @@ def test_everything_that_can_be_asked_for_is_in_the_request():
         ({"hyperparameters": {"method": "orpo", "tensor_parallel_size": 0}}, "does not divide the 2 cores"),
         ({"hyperparameters": {"method": "rlhf"}}, "method: is 'rlhf'; choose sft, orpo, dpo"),
         ({"instance_count": 0}, "instance_count is 0"),
+        ({"volume_gb": 0}, "volume_gb is 0"),
         ({"spot": True}, "max_wait is None: spot needs at least max_runtime, 3600 seconds"),
         ({"max_wait": 9000}, "max_wait is for spot"),
         ({"keep_alive": 4000}, "give 0 to 3600 seconds"),
@@ -110,6 +114,31 @@ def test_plain_settings_look_like_no_credential():
     for text in ("Qwen/Qwen3-0.6B", "5e-05", "s3://class/jobs/data/3f2a9c", "What does PutMetricStream do?", JOB.role):
         assert kind_of_credential(text) is None, text
     refuse_credentials("hyperparameters", {"max_prompt_tokens": 12, "eos_token": "", "beta": 0.1})
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_a_credential_is_taken_out_of_a_text_and_the_rest_stays(kind):
+    planted = PLANTED[kind]
+    left = without_credentials(f"step 1\nkey = '{planted}', see 5e-05\nstep 2 of 3")
+    assert planted not in left and left.startswith("step 1\nkey = '[") and f"[{kind}]" in left
+    assert kind == "Private Key" or left.endswith(", see 5e-05\nstep 2 of 3"), "all that follows an open key goes too"
+    whole = without_credentials(f"{PLANTED['Private Key']}\nMIIabc\n-----END RSA PRIVATE KEY-----\nstep 2")
+    assert whole == "[Private Key]\nstep 2"
+
+
+def test_the_volume_is_what_the_model_and_its_checkpoints_need():
+    full = {"model": "Qwen/Qwen3-0.6B", "max_steps": 1000, "save_steps": 100}
+    weights, checkpoint = 0.596 * 2, 0.596 * 16  # GB: bf16; twice the weights, two moments and a master weight
+    gb, reckoned = needed_gb(full)
+    assert gb == pytest.approx(1.2 * (PACKAGES + weights + 10 * checkpoint + 2 * weights), abs=1.5)
+    assert "10 checkpoints 95." in reckoned
+    assert needed_gb(full | {"save_total_limit": 2})[0] < gb / 2 and kept_at_once(full | {"save_total_limit": 2}) == 3
+    assert needed_gb(full | {"lora_rank": 16})[0] == LEAST < needed_gb(full | {"model": "Qwen/Qwen3-8B"})[0]
+    assert needed_gb({"model": "nobody/knows"})[0] == UNKNOWN and "give volume_gb=" in needed_gb({"model": "a/b"})[1]
+    asked = request_of(replace(JOB, hyperparameters=JOB.hyperparameters | full), "s3://class/code", None)
+    assert asked["ResourceConfig"]["VolumeSizeInGB"] == gb
+    given = request_of(replace(JOB, volume_gb=500), "s3://class/code", None)
+    assert given["ResourceConfig"]["VolumeSizeInGB"] == 500
 
 
 def test_what_it_costs_at_most_has_a_source_or_asks_for_a_price():

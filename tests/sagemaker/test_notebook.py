@@ -7,7 +7,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.notebook_kernel import Cells
-from tests.sagemaker.test_job import JOB
+from tests.sagemaker.test_job import JOB, make_role
 
 pytestmark = pytest.mark.slow
 SUBMIT, FOLLOW, CLEAN_UP = "arn = submit(submitted)", "described = follow_job(", "listed = clean_up("
@@ -39,6 +39,7 @@ def aws(monkeypatch):
         monkeypatch.setenv(name, "mine-alone")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     boto3.client("s3").create_bucket(Bucket="class")
+    make_role()
     monkeypatch.setenv("WORKSHOP_JOBS_ROLE", JOB.role)
     monkeypatch.setenv("WORKSHOP_JOBS_URL", JOB.output)
     yield

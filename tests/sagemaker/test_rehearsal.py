@@ -3,16 +3,22 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
+from peft import PeftModel
 
+from helpers.data import load_preferences
+from helpers.evaluation import evaluate, heldout_batches
 from helpers.files import REPOSITORY, read_json
 from helpers.runs import Run
 from helpers.sagemaker import loopback
@@ -22,8 +28,14 @@ from helpers.sagemaker.cleanup import clean_up
 from helpers.sagemaker.follow import cost_text, events, follow_job
 from helpers.sagemaker.job import TrainingJob, request_of
 from helpers.sagemaker.package import fetch_results, send_once
+from helpers.sagemaker.saved_model import checked_model, trained_models
 from helpers.sagemaker.submission import stop_job, submit
+from helpers.show import LiveMonitor, speakers_of, write_report
+from helpers.techniques import Comparison
+from helpers.training import find_stage, load_base, load_trained, train_stage
+from helpers.training.base_model import load_model
 from helpers.training.profiles import get_profile
+from helpers.training.recipe import stage_settings
 
 pytestmark = pytest.mark.slow
 TRAINIUM = {"method": "orpo", "model": "Qwen/Qwen3-0.6B", "tensor_parallel_size": 2, "lora_rank": 16}
@@ -98,6 +110,54 @@ def test_its_log_is_in_cloudwatch_and_its_results_are_a_run_folder(account, trai
     assert [record["step"] for record in stage.read_log()] == [1, 2, 3, 4]
     assert read_json(folder / "results.json")["methods"]["orpo"]["steps"] == 4
     assert (stage.model_path / "adapter_model.safetensors").is_file()
+
+
+def test_what_the_job_made_is_read_as_a_notebooks_own(account, trained, tmp_path, monkeypatch, capsys):
+    """By the functions that notebooks 04, 07 and 09, the report and the chat call."""
+    follow_job("orpo-1", account.region, every=0.5)
+    profile = get_profile("smoke")
+    run = Run(fetch_results(trained.output, "orpo-1", "orpo", tmp_path / "fetched"), profile)
+    settings = read_json(run.stage("orpo").path / "settings.json")
+    monkeypatch.setenv("WORKSHOP_PRECISION", "bf16" if settings["bf16"] else "float32")
+    assert settings == stage_settings(profile, run, "orpo")
+    stage = find_stage(run, profile, "orpo")
+    assert stage.name == "orpo" and stage.trained and stage.training["train_seconds"] > 0
+    assert stage.training["pairs"] == 16 and stage.training["train_tokens_per_second"] > 0
+
+    base, tokenizer = load_base(profile)
+    heldout = load_preferences(split="heldout", limit=8)
+    batches = heldout_batches(heldout, base, tokenizer, profile.max_length)
+    untouched = SimpleNamespace(model=base, args=SimpleNamespace())
+    train_stage(untouched, stage, LiveMonitor(batches, stage, profile.monitor_every))
+    assert "orpo is trained already (4 steps): nothing to do" in capsys.readouterr().out
+    first, last = stage.read_monitor()
+    assert (first["step"], last["step"]) == (0, 4) and last["chosen_logp"] > first["chosen_logp"]
+
+    row = batches[0]["input_ids"][:1]
+    theirs = PeftModel.from_pretrained(load_base(profile)[0], stage.model_path)
+    model = load_trained(stage)
+    with torch.no_grad():
+        torch.testing.assert_close(model(row).logits, theirs(row).logits, atol=1e-4, rtol=1e-4)
+        assert (model(row).logits - base(row).logits).abs().max() > 1e-3, "the adapter is in it"
+    assert speakers_of(run, {"ORPO": "orpo"}).model("ORPO").config.hidden_size == 64
+    result = evaluate(run, "orpo", model, tokenizer, heldout, profile)
+    assert result["settings"] == settings and result["steps"] == 4 and run.require("orpo") == result
+    assert Comparison(run, profile).results() == {}, "notebook 07 trains stages of its own in it"
+    page = write_report(run.path).read_text(encoding="utf-8")
+    assert "Held out" in page and "learning_rate" in page
+
+    shutil.copytree(stage.path, run.stage("sft").path)  # as another job would leave it
+    folders = trained_models(run, profile)
+    assert list(folders) == ["base", "sft", "orpo"]
+    assert all(checked_model(folder, folders["base"]) for folder in folders.values())
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(str(folders["orpo"]))(row).logits, model(row).logits)
+
+
+def test_a_fetched_run_has_a_report_before_anything_is_measured(account, trained, tmp_path):
+    follow_job("orpo-1", account.region, every=0.5)
+    folder = fetch_results(trained.output, "orpo-1", "orpo", tmp_path / "fetched")
+    assert "orpo" in write_report(folder).read_text(encoding="utf-8").lower()
 
 
 def test_clean_up_takes_the_jobs_results_and_leaves_another_jobs(account, trained, capsys):

@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import boto3
 import pytest
+from botocore.stub import Stubber
 from moto import mock_aws
 
-from helpers.sagemaker import package
+from helpers.sagemaker import package, role_check
 from helpers.sagemaker.aws_errors import JobError, told
+from helpers.sagemaker.role import trust_policy
 from helpers.sagemaker.submission import dry_run, job_name, submit
 from scripts import sagemaker_entry
-from tests.sagemaker.test_job import JOB
+from tests.sagemaker.test_job import JOB, make_role
 
 PAIR = {"prompt": "What does ListQueues do?", "chosen": "It lists queues.", "rejected": "It deletes a topic."}
 
@@ -26,6 +28,7 @@ def bucket(monkeypatch):
     with mock_aws():
         store = boto3.client("s3")
         store.create_bucket(Bucket="class")
+        make_role()
         yield store
 
 
@@ -83,6 +86,44 @@ def test_a_bucket_that_is_not_there_is_one_line(bucket):
         submit(replace(JOB, output="s3://elsewhere/jobs"))
 
 
+@pytest.mark.parametrize(
+    ("role", "says"),
+    [
+        (JOB.role.replace("workshop", "nobody"), "there is no role nobody: how_to_create"),
+        (
+            JOB.role.replace("role/", "role/path/"),
+            "role workshop is arn:aws:iam::123456789012:role/workshop: give that",
+        ),
+        (JOB.role.replace("workshop", "ec2"), r"role ec2 can't be assumed by sagemaker.amazonaws.com: give it trust_"),
+        (JOB.role.replace("1234", "9999"), "another account than your credentials"),
+    ],
+)
+def test_a_role_that_sagemaker_cannot_take_on_is_told_before_anything_is_sent(bucket, role, says):
+    ec2 = json.dumps(trust_policy(JOB)).replace("sagemaker.amazonaws.com", "ec2.amazonaws.com")
+    boto3.client("iam").create_role(RoleName="ec2", AssumeRolePolicyDocument=ec2)
+    with pytest.raises((JobError, ValueError), match=says) as error:
+        submit(replace(JOB, role=role))
+    assert keys(bucket) == [] and "\n" not in str(error.value)
+
+
+def test_who_may_not_look_at_the_role_is_told_so_and_goes_on(bucket, monkeypatch, capsys):
+    real, iam = role_check.client, boto3.client("iam")
+    stub = Stubber(iam)
+    stub.add_client_error("get_role", "AccessDenied")
+    stub.activate()
+    monkeypatch.setattr(role_check, "client", lambda name, region: iam if name == "iam" else real(name, region))
+    submit(JOB)
+    assert "role workshop is not looked at, your own role lacks iam:GetRole" in capsys.readouterr().out
+    stub.assert_no_pending_responses()
+
+
+def test_a_trust_policy_may_be_written_with_or_without_lists():
+    one = {"Effect": "Allow", "Principal": {"Service": ["sagemaker.amazonaws.com", "a"]}, "Action": ["sts:AssumeRole"]}
+    assert role_check.trusted({"Statement": one}) == {"sagemaker.amazonaws.com", "a"}
+    assert role_check.trusted({"Statement": [one | {"Effect": "Deny"}]}) == set()
+    assert role_check.trusted({"Statement": [one | {"Action": "sts:TagSession"}, one | {"Principal": "*"}]}) == set()
+
+
 def test_the_results_become_a_run_folder(bucket, tmp_path):
     with pytest.raises(JobError, match=r"output.tar.gz of orpo-1: .*did the job complete\?"):
         package.fetch_results(JOB.output, "orpo-1", "orpo", tmp_path / "run")
@@ -92,6 +133,23 @@ def test_the_results_become_a_run_folder(bucket, tmp_path):
     bucket.put_object(Bucket="class", Key=place + "model.tar.gz", Body=archive(**{"config.json": "{}"}))
     run = package.fetch_results(JOB.output, "orpo-1", "orpo", tmp_path / "run")
     assert (run / "results.json").is_file() and (run / "orpo" / "model" / "config.json").is_file()
+
+
+def test_the_results_of_another_job_join_a_run_folder_that_is_there(bucket, tmp_path):
+    for name, method in (("one", "orpo"), ("two", "sft")):
+        results = json.dumps({"profile": "neuron", "seed": 0, "methods": {method: {"steps": len(name)}}})
+        kept = archive(**{"results.json": results, f"{method}/training.json": "{}"})
+        bucket.put_object(Bucket="class", Key=f"jobs/{name}/output/output.tar.gz", Body=kept)
+        model = archive(**{"config.json": "{}"})
+        bucket.put_object(Bucket="class", Key=f"jobs/{name}/output/model.tar.gz", Body=model)
+        package.fetch_results(JOB.output, name, method, tmp_path / "run")
+    assert set(json.loads((tmp_path / "run" / "results.json").read_text())["methods"]) == {"orpo", "sft"}
+    for method in ("orpo", "sft"):
+        assert (tmp_path / "run" / method / "model" / "config.json").is_file()
+        assert (tmp_path / "run" / method / "training.json").is_file()
+    with pytest.raises(ValueError, match="run is there already: name another folder"):
+        package.fetch_results(JOB.output, "two", "sft", tmp_path / "run")
+    assert not list((tmp_path / "run").glob(".fetching-*"))
 
 
 def test_the_job_reads_its_token_from_secrets_manager(bucket):

@@ -8,6 +8,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from scripts.publish_notebooks import WIDGET, clear, drop_outdated, outdated, publish, read
+from tests.planted import PLANTED
 
 PNG = "iVBORw0KGgo="
 SAID = [new_output("stream", text="done\n")]
@@ -84,6 +85,8 @@ def test_an_output_without_a_hash_is_outdated(tmp_path):
         ([new_output("stream", text="kept in '/home/someone/x'")], "shows a folder of one machine"),
         ([new_output("stream", text="hf_" + "a" * 30)], "shows what looks like a secret"),
         ([new_output("display_data", {"text/html": "<i>AKIA" + "A" * 16})], "shows what looks like a secret"),
+        ([new_output("stream", text=PLANTED["GitHub Token"])], r"shows what looks like a secret \(GitHub Token\)"),
+        ([new_output("stream", text=PLANTED["Private Key"])], "shows what looks like a secret"),
         ([new_output("display_data", {"image/png": PNG})], "a picture has no alt text"),
         ([new_output("error", ename="ValueError", evalue="no")], "ended with ValueError: no"),
         ([new_output("stream", text="x" * 2**20)], "would take 1.0 MB"),
@@ -94,7 +97,7 @@ def test_what_should_not_be_published_is_refused_in_one_line(tmp_path, outputs, 
     before = (tmp_path / "notebooks" / "00_a.ipynb").read_bytes()
     with pytest.raises(ValueError, match=message) as refused:
         publish(tmp_path / "run", tmp_path / "notebooks")
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(refused.value) and not any(planted in str(refused.value) for planted in PLANTED.values())
     assert (tmp_path / "notebooks" / "00_a.ipynb").read_bytes() == before
 
 

@@ -16,6 +16,7 @@ from nbclient import NotebookClient
 from helpers.files import REPOSITORY
 from scripts import run_workshop
 from scripts.run_workshop import Execution, choose, last_line, tidied
+from tests.planted import PLANTED
 
 WAIT = 120  # seconds that a loaded machine may take to start a kernel
 
@@ -115,6 +116,16 @@ def test_what_cells_printed_is_made_fit_to_be_shared():
     kept = tidied(nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_markdown_cell("text")]))
     warned = ".venv/lib/peft.py:1: UserWarning\n~/x.py"
     assert kept.cells[0].outputs[0].text == f"step 3/3\ndone\nloading 100%\n{warned}"
+
+
+@pytest.mark.parametrize("planted", PLANTED.values(), ids=PLANTED)
+def test_a_credential_that_a_cell_shows_is_in_no_executed_notebook(planted):
+    v4 = nbformat.v4
+    shown = {"text/plain": f"'{planted}'", "text/html": f"<b>{planted}</b>", "image/png": "AKIA"}
+    outputs = [v4.new_output("stream", text=f"login with {planted}\n"), v4.new_output("display_data", shown)]
+    kept = tidied(v4.new_notebook(cells=[v4.new_code_cell(outputs=outputs)]))
+    assert planted not in nbformat.writes(kept) and "login with [" in kept.cells[0].outputs[0].text
+    assert kept.cells[0].outputs[1].data["image/png"] == "AKIA"
 
 
 def test_pieces_of_a_stream_are_one_and_bars_are_left_out():

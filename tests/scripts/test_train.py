@@ -5,6 +5,7 @@ import importlib.util
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,12 +13,17 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
 from helpers.files import MAKING, REPOSITORY
 from helpers.runs import Run
+from helpers.training import PROFILES
+from helpers.training.recipe import stage_settings
 from scripts import train
 from scripts.train_arguments import refuse_overwriting
+from tests.planted import PLANTED
 
 PAIRS = [
     {"prompt": f"What does call {i} do?", "chosen": f"It lists {i} queues.", "rejected": f"It deletes topic {i}."}
@@ -38,6 +44,8 @@ def start(folder, *arguments: str, **environment: str) -> subprocess.CompletedPr
     return subprocess.run(command(folder, *arguments), **AS_A_USER | {"env": HERE | environment}, capture_output=True)
 
 
+TRAINING = {"train_seconds", "train_tokens_per_second", "resumed_from_step", "precision", "layout", "steps", "pairs"}
+TRAINING |= {"peak_memory_bytes"}  # of a notebook's training.json
 SHORT = ("--max_steps", "3", "--max_length", "128", "--per_device_train_batch_size", "2", "--bf16", "False")
 
 
@@ -70,6 +78,12 @@ def test_trains_logs_json_and_writes_the_run_folder(method, data, tmp_path):
     assert result["method"] == method and result["steps"] == 3 and result["last_loss"] == logged[-1]["loss"]
     assert (stage / "model" / "adapter_model.safetensors").is_file()
     assert not (stage / "checkpoints").exists()
+    read = Run(tmp_path / "out", PROFILES["smoke"]).stage(method)
+    assert read.trained and read.training.keys() == TRAINING and read.training["pairs"] == 6
+    settings = json.loads((stage / "settings.json").read_text())
+    noted = stage_settings(PROFILES["smoke"], SimpleNamespace(source="", measured_machine=lambda: {"gflops": 1}), method)
+    assert settings.keys() == noted.keys(), "a notebook's"
+    assert (settings["steps"], settings["pairs_per_step"], settings["lora_rank"]) == (3, 2, 4)
 
 
 @pytest.mark.parametrize(("method", "precision"), [("sft", "float32"), ("dpo", "bf16"), ("orpo", "bf16")])
@@ -86,10 +100,15 @@ def test_without_being_told_every_method_takes_the_precision_of_the_backend(meth
 
 
 def test_data_and_model_folder_come_from_sagemakers_variables(data, tmp_path):
-    model = tmp_path / "model"
-    done = start(tmp_path / "out", "--method", "orpo", *SHORT, SM_CHANNEL_TRAIN=str(data), SM_MODEL_DIR=str(model))
+    model, token = tmp_path / "model", PLANTED["Hugging Face token"]
+    places = {"SM_CHANNEL_TRAIN": str(data), "SM_MODEL_DIR": str(model), "HF_TOKEN": token}
+    done = start(tmp_path / "out", "--method", "orpo", *SHORT, **places)
     assert done.returncode == 0, done.stderr
     assert "8 pairs" in done.stdout and (model / "model.safetensors").is_file()
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert model / "training_args.bin" in left and tmp_path / "out" / "results.json" in left
+    assert not [path for path in left if token.encode() in path.read_bytes()], "the job's token is in no file"
+    assert token not in done.stdout + done.stderr
 
 
 def test_precompiling_takes_few_steps_and_saves_nothing(data, tmp_path):
@@ -115,7 +134,46 @@ def test_a_run_folder_holds_one_run(data, tmp_path):
     assert not (out / "orpo" / "model" / "left_over").exists()
 
 
-def test_a_stopped_run_goes_on_from_the_checkpoint_that_is_named(data, tmp_path):
+def new_start(out, *arguments: str, capsys) -> str:
+    """What scripts/train.py says in this process."""
+    capsys.readouterr()
+    assert train.main([*command(out)[2:], "--backend", "cpu", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["sft", "orpo"])
+def test_a_new_start_goes_on_with_the_adapter_of_its_checkpoint(method, data, tmp_path, monkeypatch, capsys):
+    out, options = tmp_path / "out", ("--method", method, "--data", str(data), *SHORT, "--save_steps", "1")
+    options += ("--lora_rank", "4", "--learning_rate", "1e-2")
+    with monkeypatch.context() as killed:
+        killed.setattr(train, "finish", lambda *_: None)
+        new_start(out, *options, capsys=capsys)
+    checkpoints = out / method / "checkpoints"
+    before = load_file(checkpoints / "checkpoint-3" / "adapter_model.safetensors")
+    wrong = ["--lora_rank", "8", "--start_from_checkpoint", "True"]
+    assert train.main([*command(out)[2:], "--backend", "cpu", *options, *wrong]) == 1
+    assert "checkpoint-3 has an adapter of rank 4: give lora_rank 4, not 8" in capsys.readouterr().err
+    said = new_start(out, *options, "--learning_rate", "0", "--start_from_checkpoint", "True", capsys=capsys)
+    assert [each["step"] for each in records(said)] == [3], "killed after the last checkpoint: the last step again"
+    after = load_file(out / method / "model" / "adapter_model.safetensors")
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_new_start_that_would_be_another_training_is_refused(data, tmp_path, capsys):
+    checkpoint = tmp_path / "checkpoint-2"
+    checkpoint.mkdir()
+    (checkpoint / "trainer_state.json").write_text('{"global_step": 2}')
+    start = ["--backend", "cpu", "--data", str(data), "--start_from_checkpoint", str(checkpoint), *SHORT]
+    for method, more, says in (
+        ("dpo", (), "DPO's reference is the model before the first step, which checkpoint-2 is no longer"),
+        ("orpo", ("--resume_from_checkpoint", str(checkpoint)), "are both given: leave one of them out"),
+        ("orpo", ("--start_from_checkpoint", "nowhere"), "start_from_checkpoint: nowhere is no checkpoint folder"),
+    ):
+        assert train.main([*command(tmp_path / "out", "--method", method, *start, *more)[2:]]) == 1
+        assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_stopped_run_goes_on_from_the_checkpoint_that_is_named(data, tmp_path, capsys):
     options = ("--method", "orpo", "--data", str(data), *SHORT, "--max_steps", "6", "--save_steps", "1")
     whole = records(start(tmp_path / "whole", *options).stdout)
     out = tmp_path / "out"
@@ -123,6 +181,7 @@ def test_a_stopped_run_goes_on_from_the_checkpoint_that_is_named(data, tmp_path)
         while not list(out.glob("orpo/checkpoints/checkpoint-3/trainer_state.json")):
             assert stopped.stdout.readline(), "it ended by itself"
         stopped.kill()
+    shutil.copytree(out, tmp_path / "again")
     missing = start(out, *options, "--resume_from_checkpoint", str(tmp_path / "nowhere"))
     assert missing.returncode == 1 and "train.py: " in missing.stderr and "nowhere" in missing.stderr
     gone_on = start(out, *options, "--resume_from_checkpoint", str(out / "orpo" / "checkpoints" / "checkpoint-2"))
@@ -131,6 +190,22 @@ def test_a_stopped_run_goes_on_from_the_checkpoint_that_is_named(data, tmp_path)
     assert [(record["step"], record["loss"]) for record in log] == [
         (record["step"], record["loss"]) for record in whole
     ]
+    again = tmp_path / "again"  # as the kill left it
+    checkpoint = again / "orpo" / "checkpoints" / "checkpoint-2"
+    shutil.copytree(checkpoint, tmp_path / "checkpoint-2")
+    said = new_start(again, *options, "--start_from_checkpoint", str(checkpoint), capsys=capsys)
+    assert "New start from the weights of checkpoint-2, with 4 of 6 steps and the rest of the learning-rate" in said
+    assert "Not restored: the optimizer's moments" in said and "the order of the pairs" in said
+    left = records(said)
+    assert [record["step"] for record in left] == [3, 4, 5, 6]
+    assert [each["learning_rate"] for each in left] == [each["learning_rate"] for each in whole[2:]]
+    kept = [json.loads(line) for line in (again / "orpo" / "log.jsonl").open()]
+    assert [each["step"] for each in kept] == [1, 2, 3, 4, 5, 6] and kept[:2] == log[:2]
+    assert json.loads((again / "orpo" / "training.json").read_text())["resumed_from_step"] == 2
+    other = new_start(
+        tmp_path / "other", *options, "--model", str(tmp_path / "checkpoint-2"), "--save_strategy", "no", capsys=capsys
+    )
+    assert left[0]["loss"] == records(other)[0]["loss"], "the checkpoint's model, on the pairs that a start begins with"
 
 
 def test_what_a_stopped_run_left_is_replaced_only_when_told(data, tmp_path):
@@ -264,6 +339,13 @@ def test_a_cpu_compiles_no_graphs_and_says_so(tmp_path):
         (("--method", "sft", "--deepspeed=zero.json"), "deepspeed can't be followed: it is untried here"),
         (("--method", "orpo", "--gradient_accumulation_steps", "0"), "gradient_accumulation_steps is 0: give a pos"),
         (("--method", "dpo", "--loss_type", "ipo"), "loss_type can't be followed: this is the paper's DPO"),
+        (
+            ("--method", "sft", "--hub_token", "any"),
+            "--hub_token looks like a credential, which the process list would",
+        ),
+        (("--method", "sft", "--hub_token=any"), "set the environment variable HF_TOKEN (in a job: token_secret="),
+        (("--method", "sft", "--run_name", PLANTED["GitHub Token"]), "--run_name looks like a credential"),
+        (("--method", "sft", PLANTED["AWS Access Key"]), "looks like a credential"),
     ],
 )
 def test_errors_are_one_line(options, says, monkeypatch, capsys, tmp_path):
@@ -272,6 +354,7 @@ def test_errors_are_one_line(options, says, monkeypatch, capsys, tmp_path):
     assert train.main(["--model", "smoke", "--output_dir", str(tmp_path / "out"), *SHORT, *options]) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("train.py: ") and says in last
+    assert not any(planted in last for planted in PLANTED.values())
     assert not (tmp_path / "out").exists()
 
 

@@ -16,6 +16,7 @@ from helpers.show import browse_pairs, compare_answers, show_answers
 from helpers.show.report import as_markup, last_writes, side_by_side, write_report
 from helpers.show.report_words import command_text, result_text
 from helpers.training.profiles import PROFILES
+from tests.planted import PLANTED
 from tests.studio.attendee import chromium
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
@@ -77,6 +78,19 @@ def test_page_reads_without_network_and_escapes_what_models_say(run):
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     assert len(images) == 3 and all(image["alt"] for image in images)
     assert images[2]["alt"] == 'a "quoted" alt' and "ratio 2" in page.text
+
+
+@pytest.mark.parametrize("planted", PLANTED.values(), ids=PLANTED)
+def test_a_credential_in_an_answer_or_an_output_is_not_in_the_page(run, planted):
+    said = {"prompt": "Which key?", "reference": "R", "base": f"It is {planted}.", "sft": "", "orpo": "O"}
+    run.write_results(generations=[said])
+    path = run.path / "notebooks" / "02_sft_baseline.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].outputs[1].text = f"login with {planted}\n"
+    nbformat.write(notebook, path)
+    page = write_report(run.path).read_text(encoding="utf-8")
+    assert planted not in page and "It is [" in page and "login with [" in page
+    assert "Private" in page or f"data:image/png;base64,{PNG}" in page, "pictures stay"
 
 
 def test_page_shows_numbers_answers_failures_and_the_smoke_warning(run):
