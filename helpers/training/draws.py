@@ -87,6 +87,8 @@ def refuse_other_ways_of_drawing(args) -> None:
             raise ValueError(
                 f"accelerator_config: {name}={value} can't be followed with several processes: leave it out"
             )
+    if args.world_size > 1 and (way := way_of_drawing(args)) == "batch_rebalance":
+        raise ValueError(f"train_sampling_strategy={way!r} can't be followed with several processes: leave it out")
     if args.world_size > 1 and args.auto_find_batch_size:
         raise ValueError(
             "auto_find_batch_size can't be followed with several processes, of which each would find its own: lower "

@@ -228,7 +228,8 @@ def test_what_several_processes_can_not_do_is_refused(tmp_path, monkeypatch):
     args.average_tokens_across_devices = True  # which transformers takes back in one process
     monkeypatch.setattr(TrainingArguments, "world_size", 2)
     assert refuse_unfollowed(args, {}, "ORPOTrainer")
-    for name, value in (("auto_find_batch_size", True), ("average_tokens_across_devices", False)):
+    refused = {"auto_find_batch_size": True, "average_tokens_across_devices": False}
+    for name, value in (refused | {"train_sampling_strategy": "batch_rebalance"}).items():
         changed = copy.copy(args)
         setattr(changed, name, value)
         with pytest.raises(ValueError, match=f"{name}.* can't be followed"):
