@@ -44,11 +44,20 @@ def test_ci_runs_what_the_readme_names():
     assert "test" in run and "lint" in run and set(run) <= commands(README)
 
 
+def anchors(page: str) -> set[str]:
+    """What a link to a heading of the page ends with, by GitHub's rule."""
+    headings = re.findall(r"^#+ (.*)", page, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_files_and_pictures_that_a_page_shows_exist(name):
     page = (REPOSITORY / name).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?://|#)([^)]+)\)", page):
-        assert (REPOSITORY / name).parent.joinpath(target).is_file(), target
+        file, _, heading = target.partition("#")
+        there = (REPOSITORY / name).parent / file
+        assert there.is_file(), target
+        assert not heading or heading in anchors(there.read_text(encoding="utf-8")), target
     for alt, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page):
         assert len(alt) > 20, target
 

@@ -88,9 +88,13 @@ def with_contents(page: str) -> str:
 
 
 def side_by_side(results: dict) -> dict[str, dict]:
-    """{method: its results} to compare. Where notebook 07 ran without 02 and 04, its own SFT and ORPO stand in."""
+    """{method: its results} to compare. Where notebook 07 ran without 02 and 04, its own SFT and ORPO stand in.
+
+    What a job trained is there once a notebook has measured it.
+    """
     stages = results.get("techniques", {}).get("stages", {})
-    found = {name: stages[name] for name in ("sft", "orpo") if name in stages} | results.get("methods", {})
+    measured = {name: each for name, each in results.get("methods", {}).items() if "preference_accuracy" in each}
+    found = {name: stages[name] for name in ("sft", "orpo") if name in stages} | measured
     return {name: found[name] for name in METHODS if name in found}
 
 

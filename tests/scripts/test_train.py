@@ -81,9 +81,8 @@ def test_trains_logs_json_and_writes_the_run_folder(method, data, tmp_path):
     read = Run(tmp_path / "out", PROFILES["smoke"]).stage(method)
     assert read.trained and read.training.keys() == TRAINING and read.training["pairs"] == 6
     settings = json.loads((stage / "settings.json").read_text())
-    noted = stage_settings(
-        PROFILES["smoke"], SimpleNamespace(source="", measured_machine=lambda: {"gflops": 1}), method
-    )
+    run = SimpleNamespace(source="", measured_machine=lambda: {"gflops": 1})
+    noted = stage_settings(PROFILES["smoke"], run, method)
     assert settings.keys() == noted.keys(), "a notebook's"
     assert (settings["steps"], settings["pairs_per_step"], settings["lora_rank"]) == (3, 2, 4)
 
