@@ -516,5 +516,5 @@ def test_a_server_that_never_answers_is_given_up(folders, monkeypatch):
     started = time.monotonic()
     with pytest.raises(Refused, match=r"does not answer: its log is (\S+)$") as late:
         serve({"lists": folders["lists"]})
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
     os.unlink(str(late.value).rpartition(" ")[2])
