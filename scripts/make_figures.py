@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from benchmarks import results as bench_results
-from benchmarks import step_profile
+from benchmarks import data_scale, step_profile
 from helpers.evaluation import comparison_table, runs_summary, runs_table
 from helpers.files import REPOSITORY
 from helpers.runs import provenance_of_runs, read_recorded, recorded_runs
@@ -56,7 +56,11 @@ def main() -> None:
         "docs/studio.md": {"prices": spaces_table()},
         "docs/models.md": {models.section(): models.table()},
         "docs/planner.md": plan_tables.tables(),
-        "docs/own_data.md": {"support": own_domain(*support), "pairs": lesson_tables.pairs_table(results.recorded())},
+        "docs/own_data.md": {
+            "support": own_domain(*support),
+            "pairs": lesson_tables.pairs_table(results.recorded()),
+            "scale": data_scale.scale_table(data_scale.recorded_scale()),
+        },
         "docs/results.md": {
             "results": runs_table(runs),
             "controls": lesson_tables.controls_table(runs, controls),
