@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from benchmarks import results as bench_results
 from benchmarks import data_scale, step_profile
+from benchmarks import results as bench_results
 from helpers.evaluation.tables import runs_summary, runs_table
 from helpers.files import REPOSITORY
 from helpers.preflight.packages import read_pins
