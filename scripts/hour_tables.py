@@ -1,31 +1,12 @@
-"""The tables of the recorded hour (docs/results/hour.json, by `python -m tests.studio.hour`)."""
+"""The table of the recorded hour (docs/results/hour.json, by `python -m tests.studio.hour`)."""
 
 from helpers.evaluation import markdown_table
-from helpers.runs import clock, provenance, read_recorded
+from helpers.runs import clock, provenance
 
 RESULT = "hour.json"
 COMMAND = "python -m tests.studio.hour"
 NOTEBOOKS = ["00_preflight", "01_domain_data", "02_sft_baseline", "03_odds_ratio", "04_orpo"]
-GB, GIB = 10**9, 2**30
-
-
-def recorded_hour() -> dict:
-    """The recorded hour; a FileNotFoundError says how to make one."""
-    return read_recorded(RESULT, "hour of a newcomer", COMMAND)[0]
-
-
-def hour_summary(record: dict) -> str:
-    """A paragraph of Markdown: how long until the first cell and until the table, and what memory and disk it takes."""
-    cell, table = clock(to_first_cell(record)), clock(in_all(record))
-    peak, limit = record["peak_memory"] / GIB, record["memory_limit"] / GIB
-    home, venv = (record["disk"][key] / GB for key in ("home", ".venv"))
-    text = (
-        f"From `git clone` to the first executed cell a newcomer needs {cell} (minutes:seconds), to the table of SFT "
-        f"against ORPO {table}, reading not counted. JupyterLab and its kernels used at most {peak:.2f} GiB under a "
-        f"limit of {limit:.1f} GiB. `.venv` takes {venv:.1f} GB, everything in the home {home:.1f} GB."
-    )
-    notes = f"profile {record['profile']}, packages from a mirror nearby"
-    return f"{text}\n\n*{provenance(COMMAND, [record], notes)}.*"
+GIB = 2**30
 
 
 def to_first_cell(record: dict) -> float:

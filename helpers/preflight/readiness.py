@@ -18,7 +18,7 @@ from helpers.runs.folder import runs_folder
 from helpers.training.profiles import Profile, get_profile
 
 GIB = 2**30
-# GiB by profile, above what `make run` peaks at.
+# GiB by profile, above what the notebooks take where memory is scarce (`helpers.training.recipe.SCARCE`).
 MEMORY_NEEDED = {"smoke": 2, "laptop": 2.5}
 # GiB by profile: written to the runs folder (the two models of notebooks 02 and 04 with their adapters; notebook 07
 # writes more), to the cache while the base model is fetched and converted, and to what Hugging Face's libraries keep.
