@@ -1,11 +1,12 @@
 """How long it takes, and how much memory, to load, validate and tokenise many preference pairs.
 
-python -m benchmarks.data_scale [--rows 10000 40000 100000]
+python -m benchmarks.data_scale [--rows 10000 40000 100000 1000000]
 
 The pairs are synthetic: words of a built-in domain, drawn at random as often as they occur there. How many words a text
 has follows log-normal distributions chosen after public sets of general chat such as orpo-dpo-mix-40k (prompt: median
 60 words, answers: 220 and 180, all with a long tail; the hub could not be asked for the exact ones). Each size is
-prepared in a fresh process, twice: the second time from the cache. Recorded in docs/results/data-scale.json.
+prepared in a fresh process, twice: the second time from the cache. Recorded in
+docs/results/data-scale.json; sizes that were not asked for stay there as they are.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import psutil
 from pyarrow.parquet import read_table
 
 from helpers.evaluation import markdown_table
-from helpers.files import REPOSITORY, write_json
+from helpers.files import REPOSITORY, read_json, write_json
 from helpers.runs import here_and_now, provenance, read_recorded, results_folder
 from helpers.runs.machine import peak_memory_bytes
 
@@ -39,11 +40,13 @@ def main(arguments: list[str]) -> None:
     if options.prepare:
         print(json.dumps(prepare(options.prepare)))
         return
-    record = here_and_now() | {"cores": psutil.cpu_count(), "max_length": MAX_LENGTH, "sizes": []}
+    target = results_folder() / RESULT
+    kept = {size["rows"]: size for size in read_json(target, {}).get("sizes", [])}  # a million takes half an hour
     for rows in options.rows:
-        record["sizes"].append(measured(rows))
-        print(record["sizes"][-1], flush=True)
-        write_json(results_folder() / RESULT, record)
+        kept[rows] = here_and_now() | measured(rows)
+        print(kept[rows], flush=True)
+        sizes = [size for _, size in sorted(kept.items())]
+        write_json(target, {"cores": psutil.cpu_count(), "max_length": MAX_LENGTH, "sizes": sizes})
 
 
 def recorded_scale() -> dict:
@@ -64,7 +67,7 @@ def scale_table(record: dict) -> str:
         peak = f"{max(size[turn]['peak_memory_bytes'] for turn in ('first', 'again')) / 2**30:.2f} GiB"
         lines.append([f"{size['rows']:,}", f"{size['bytes'] / 1e6:.0f} MB", *seconds, f"{kept:.1f} s", peak])
     source = f"`python -m benchmarks.data_scale`, {record['cores']} cores"
-    return markdown_table(head, lines) + f"\n\n*{provenance(source, [record])}*"
+    return markdown_table(head, lines) + f"\n\n*{provenance(source, record['sizes'])}*"
 
 
 def measured(rows: int) -> dict:

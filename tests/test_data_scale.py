@@ -26,7 +26,23 @@ def test_every_step_is_measured_and_tabled(tmp_path, monkeypatch):
     assert set(found["seconds"]) == {"load", "validate", "tokenize"} and min(found["seconds"].values()) > 0
     assert found["peaks"]["libraries"] <= found["peaks"]["tokenize"] == found["peak_memory_bytes"]
     assert found["cpu_seconds"] > 0
-    size = {"rows": 60, "bytes": 250_000, "first": found, "again": found}
-    record = here_and_now() | {"cores": 2, "date": "2026-01-02T03:04:05", "sizes": [size]}
-    table = data_scale.scale_table(record)
+    size = here_and_now() | {
+        "date": "2026-01-02T03:04:05",
+        "rows": 60,
+        "bytes": 250_000,
+        "first": found,
+        "again": found,
+    }
+    table = data_scale.scale_table({"cores": 2, "sizes": [size]})
     assert "| 60 " in table and "2026-01-02" in table
+
+
+def test_a_size_that_is_measured_again_leaves_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(data_scale, "results_folder", lambda: tmp_path)
+    monkeypatch.setattr(data_scale, "measured", lambda rows: {"rows": rows, "bytes": 10 * rows})
+    data_scale.main(["--rows", "10", "300"])
+    monkeypatch.setattr(data_scale, "measured", lambda rows: {"rows": rows, "bytes": 7 * rows})
+    data_scale.main(["--rows", "20", "10"])
+    sizes = json.loads((tmp_path / data_scale.RESULT).read_text())["sizes"]
+    assert [(size["rows"], size["bytes"]) for size in sizes] == [(10, 70), (20, 140), (300, 3000)]
+    assert all(size["date"] and size["machine"] for size in sizes)
