@@ -16,6 +16,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -25,9 +26,9 @@ from pyarrow.parquet import read_table
 from helpers.evaluation import markdown_table
 from helpers.files import REPOSITORY, read_json, write_json
 from helpers.runs import here_and_now, provenance, read_recorded, results_folder
-from helpers.runs.machine import peak_memory_bytes
 
 MAX_LENGTH = 1024
+SAMPLE = 0.05  # seconds between two looks at the memory
 LENGTHS = {"prompt": (60, 1.0, 1500), "chosen": (220, 0.8, 2000), "rejected": (180, 0.8, 2000)}  # median, spread, most
 RESULT = "data-scale.json"
 
@@ -57,14 +58,14 @@ def recorded_scale() -> dict:
 def scale_table(record: dict) -> str:
     """Markdown: a line for each size, seconds of each step at first and from the cache, and the peak memory."""
     steps = {"load": "load", "validate": "validate", "tokenize": "template and tokenise"}
-    head = ["pairs", "file", *steps.values(), "in all", "CPU time", "again, from the cache", "peak memory"]
+    head = ["pairs", "file", *steps.values(), "in all", "CPU time", "again, from the cache", "peak of its own memory"]
     lines = []
     for size in record["sizes"]:
         first, again = size["first"]["seconds"], size["again"]["seconds"]
         kept = again["load"] + again["tokenize"]
         worked = size["first"]["cpu_seconds"]  # of all cores: comparable where other work shares the machine
         seconds = [f"{value:.0f} s" for value in (*(first[step] for step in steps), sum(first.values()), worked)]
-        peak = f"{max(size[turn]['peak_memory_bytes'] for turn in ('first', 'again')) / 2**30:.2f} GiB"
+        peak = f"{max(max(size[turn]['peaks'].values()) for turn in ('first', 'again')) / 2**30:.2f} GiB"
         lines.append([f"{size['rows']:,}", f"{size['bytes'] / 1e6:.0f} MB", *seconds, f"{kept:.1f} s", peak])
     source = f"`python -m benchmarks.data_scale`, {record['cores']} cores"
     return markdown_table(head, lines) + f"\n\n*{provenance(source, record['sizes'])}*"
@@ -88,25 +89,24 @@ def _last_line(command: list[str]) -> dict:
 
 
 def prepare(path: Path) -> dict:
-    """Seconds of each step and the peak memory of this process, the libraries included."""
+    """Seconds of each step and the peak of this process's own memory in it, the libraries included."""
     from helpers.data import load_preferences, tokenize_preferences, validate_preferences
     from helpers.training import load_tokenizer
 
     tokenizer = load_tokenizer("smoke")  # of SmolLM2
     os.environ["WORKSHOP_CACHE"] = str(path.parent / "cache")  # the model's stays where it is
-    steps, peaks = Steps(), {"libraries": peak_memory_bytes()}
+    steps = Steps()
     pairs = steps.time("load", lambda: load_preferences(path))
     report = steps.time("validate", lambda: validate_preferences(pairs))
     tokens = steps.time("tokenize", lambda: tokenize_preferences(pairs, tokenizer, MAX_LENGTH))
     assert len(tokens) == len(pairs) and not report.problems
     processor = psutil.Process().cpu_times()
     cpu = processor.user + processor.system + processor.children_user + processor.children_system
-    peaks |= steps.peaks
-    return {"seconds": steps.seconds, "cpu_seconds": cpu, "peaks": peaks, "peak_memory_bytes": peak_memory_bytes()}
+    return {"seconds": steps.seconds, "cpu_seconds": cpu, "peaks": steps.peaks}
 
 
 class Steps:
-    """Seconds of each step, and the peak of memory after it."""
+    """Seconds of each step, and the peak of the process's own memory while it ran."""
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
@@ -114,10 +114,29 @@ class Steps:
 
     def time(self, name: str, step):
         """What the step returns."""
+        samples, end = [own_memory()], threading.Event()
+
+        def watch() -> None:
+            while not end.wait(SAMPLE):
+                samples.append(own_memory())
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
         started = time.perf_counter()
-        result = step()
-        self.seconds[name], self.peaks[name] = time.perf_counter() - started, peak_memory_bytes()
+        try:
+            result = step()
+        finally:
+            self.seconds[name] = time.perf_counter() - started
+            end.set()
+            watcher.join()
+        self.peaks[name] = max(samples)
         return result
+
+
+def own_memory() -> int:
+    """Resident bytes that are no pages of a file: a mapped file's go back to the system whenever it needs them."""
+    memory = psutil.Process().memory_info()
+    return memory.rss - getattr(memory, "shared", 0)
 
 
 def write_pairs(path: Path, rows: int, seed: int = 0) -> None:
