@@ -15,9 +15,9 @@ from transformers import Trainer
 from helpers.files import REPOSITORY
 
 LIBRARIES = ("transformers", "trl", "accelerate", "peft", "datasets")
-# Optimum Neuron ties these to the workshop's stack; the comparison with RLHF is one with TRL 0.24's trainers, and the
+# Optimum Neuron ties these to the workshop's stack; the comparison's tests count what TRL 0.24's trainers do, and the
 # chat server is transformers 4.57's
-PINNED = ("helpers/neuron/", "helpers/techniques/", "benchmarks/", "tests/rehearsal/", "tests/techniques/")
+PINNED = ("helpers/neuron/", "benchmarks/", "tests/rehearsal/", "tests/techniques/")
 PINNED += ("helpers/sagemaker/chat_server.py",)
 OF_TRAINER = (  # what our trainers override or call that isn't in Trainer's documentation
     "_get_num_items_in_batch",

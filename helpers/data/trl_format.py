@@ -8,8 +8,12 @@ from helpers.objective.labels import IGNORE
 
 
 def as_text(dataset: Dataset, tokenizer) -> Dataset:
-    """Rendered `prompt`, `chosen` and `rejected` as strings without the final EOS, which TRL's trainers add."""
-    fresh = {"load_from_cache_file": False, "desc": "Rendering"}
+    """Rendered `prompt`, `chosen` and `rejected` as strings without the final EOS, which TRL's trainers add.
+
+    In memory: beside a file newer TRL keeps the reference's log-probs, and a comparison that finds them there counts
+    no pass of the reference.
+    """
+    fresh = {"load_from_cache_file": False, "keep_in_memory": True, "desc": "Rendering"}
     text = dataset.map(lambda pair: render(pair, tokenizer), remove_columns=dataset.column_names, **fresh)
     eos = tokenizer.eos_token
     return text.map(lambda row: {side: row[side].removesuffix(eos) for side in SIDES}, **fresh)

@@ -11,8 +11,9 @@ from helpers.runs.machine import peak_memory_bytes
 def train_and_count(trainer, monitor=None) -> dict:
     """Train; returns steps, seconds (live measurements taken out), and the positions that went through each model.
 
-    `forward_tokens` are those without a gradient: a reference's, a reward model's, a generation's. `trained_tokens`
-    went forward and backward. Padding counts: the machine computes it.
+    `forward_tokens` are those without a gradient: a reference's, a reward model's, a generation's, with the trainer's
+    own `forward_tokens` where its making took some. `trained_tokens` went forward and backward. Padding counts: the
+    machine computes it.
     """
     counters = [TokenCounter(trainer.model, monitored=monitor is not None)]
     counters += [TokenCounter(model) for model in getattr(trainer, "reward_funcs", [])]
@@ -28,7 +29,7 @@ def train_and_count(trainer, monitor=None) -> dict:
         "train_tokens_per_second": trained / seconds,
         "peak_memory_bytes": peak_memory_bytes(),  # of this process so far; `measure` tells the techniques apart
         "trained_tokens": trained,
-        "forward_tokens": sum(counter.forward for counter in counters),
+        "forward_tokens": sum(counter.forward for counter in counters) + getattr(trainer, "forward_tokens", 0),
         "layout": getattr(trainer.args, "layout", "rows"),
         "precision": "bf16 autocast" if trainer.args.bf16 else "float32",
     }

@@ -11,6 +11,7 @@ from helpers.data.schema import COLUMNS
 from helpers.data.tokenize import tokenize_preferences
 from helpers.data.trl_format import as_text, sft_features
 from helpers.techniques.budgets import Budget
+from helpers.techniques.counting import TokenCounter
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
 from helpers.training.recipe import lora
 
@@ -69,11 +70,15 @@ def dpo_trainer(job: Job, precompute: bool = True):
     from trl import DPOConfig, DPOTrainer
 
     args = job.arguments | {"learning_rate": job.budget.dpo_learning_rate}
-    return DPOTrainer(
+    reference = TokenCounter(job.model)
+    trainer = DPOTrainer(
         args=DPOConfig(**args, beta=job.budget.dpo_beta, precompute_ref_log_probs=precompute),
         train_dataset=as_text(job.pairs, job.tokenizer),
         **job.common,
     )
+    reference.remove()
+    trainer.forward_tokens = reference.forward  # none in TRL 0.24, where the reference runs when training begins
+    return trainer
 
 
 def reward_model(path: str, tokenizer):
@@ -108,7 +113,9 @@ def rloo_trainer(job: Job, reward):
     # Autocast would round all weights anew for every sampled token: slower than float32 where nothing else is sampled
     args |= {"learning_rate": budget.rloo_learning_rate, "beta": budget.kl_weight, "bf16": False}
     args |= {"per_device_train_batch_size": budget.pairs_per_step * budget.completions}
-    lengths = {"max_prompt_length": None, "max_completion_length": budget.sampled_tokens}
+    lengths = {"max_completion_length": budget.sampled_tokens}
+    if "max_prompt_length" in RLOOConfig.__dataclass_fields__:  # TRL 0.24 cuts prompts to 512 tokens; later ones never
+        lengths["max_prompt_length"] = None
     return RLOOTrainer(
         args=RLOOConfig(**args, **lengths, num_generations=budget.completions),
         train_dataset=job.pairs.select_columns(["prompt"]),
