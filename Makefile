@@ -80,7 +80,7 @@ format: $(DEV) ## let ruff fix what it can
 exercises: $(READY) ## run notebooks/solutions/ and make notebooks/exercises/ from them
 	@$(BIN)/python -m scripts.make_exercises
 
-figures: $(READY) ## docs/imgs/ and the README's table, from docs/results/
+figures: $(READY) ## docs/imgs/, the tables of the pages and the times in the notebooks, from docs/results/
 	@$(BIN)/python -m scripts.make_figures
 
 bench: $(READY) ## our ORPO step beside TRL's, Liger-Kernel's and SFT's, into docs/results/ (a quarter of an hour)
