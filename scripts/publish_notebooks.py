@@ -94,6 +94,11 @@ def shown(output, where: str):
     return output
 
 
+def is_progress_bar(output) -> bool:
+    """True for tqdm's widget, whose text is `name:  33%|███   | …`."""
+    return "%|" in output.get("data", {}).get("text/plain", "") and WIDGET in output.data
+
+
 def without_temporary_folder(output) -> None:
     """Name the folder for temporary files by its variable: it is another one on another machine."""
     folder = f"{tempfile.gettempdir()}{os.sep}"
