@@ -19,17 +19,23 @@ GONE = re.compile(r"step (\d+)/\1  (\d+:\d\d) gone")  # the last line of a train
 
 def times_text(name: str, runs: list[dict], notebook) -> str:
     """What the recorded runs took, and what the training took that the notebook shows (minutes:seconds)."""
-    runs, method = [run for run in runs if in_one_go(run, name)], TRAINS.get(name)
-    where = f"On the machine of the recorded runs ({machine_text(runs[0]['machine'])}"
-    whole = [run["notebook_seconds"][name] for run in runs]
-    if method is None:
-        return f"{where}) the cells took {span(whole)} (minutes:seconds)."
-    training = [run["methods"][method]["train_seconds"] for run in runs]
-    rest = [all_of_it - part for all_of_it, part in zip(whole, training, strict=True)]
-    where += f", {runs[0]['methods'][method]['precision']})"
-    text = f"{where} training took {span(training)} (minutes:seconds), and the other cells {span(rest)}."
+    runs = [run for run in runs if in_one_go(run, name)]
+    text = recorded_text(runs, name, TRAINS.get(name)) if runs else "No run of this notebook is recorded."
     shown = shown_training(notebook)
     return f"{text} The training shown below took {shown}." if shown else text
+
+
+def recorded_text(runs: list[dict], name: str, method: str | None) -> str:
+    """What the recorded runs took, training and the rest apart where the notebook trains a method."""
+    precision = [f", {run['methods'][method]['precision']}" if method else "" for run in runs]
+    where = [machine_text(run["machine"]) + each for run, each in zip(runs, precision, strict=True)]
+    begin = f"In the recorded runs ({' and '.join(dict.fromkeys(where))})"
+    whole = [run["notebook_seconds"][name] for run in runs]
+    if not method:
+        return f"{begin} the cells took {span(whole)} (minutes:seconds)."
+    training = [run["methods"][method]["train_seconds"] for run in runs]
+    rest = [all_of_it - part for all_of_it, part in zip(whole, training, strict=True)]
+    return f"{begin} training took {span(training)} (minutes:seconds), and the other cells {span(rest)}."
 
 
 def span(seconds: list[float]) -> str:
