@@ -128,7 +128,7 @@ def outdated(notebook) -> list[int]:
 
 def drop_outdated(folder: Path = FOLDER) -> None:
     """Remove the outputs of cells that were edited since."""
-    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
+    for path in sorted(folder.glob("*.ipynb")):
         notebook = read(path)
         for place in outdated(notebook):
             clear(notebook.cells[place])
