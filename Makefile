@@ -80,7 +80,7 @@ format: $(DEV) ## let ruff fix what it can
 exercises: $(READY) ## run notebooks/solutions/ and make notebooks/exercises/ from them
 	@$(BIN)/python -m scripts.make_exercises
 
-figures: $(READY) ## docs/imgs/ and the README's table, from docs/results/
+figures: $(READY) ## docs/imgs/, the tables of the pages and the times in the notebooks, from docs/results/
 	@$(BIN)/python -m scripts.make_figures
 
 bench: $(READY) ## our ORPO step beside TRL's, Liger-Kernel's and SFT's, into docs/results/ (a quarter of an hour)
@@ -93,8 +93,9 @@ techniques: $(READY) ## SFT, DPO, RLHF and ORPO beside each other, three seeds, 
 record: $(READY) ## copy the latest run into docs/results/ (RUN=runs/… names another)
 	@$(BIN)/python scripts/record_results.py $(or $(RUN),runs/latest)
 
-notebooks: $(READY) ## put the outputs of the latest run into notebooks/ (RUN=runs/… names another)
+notebooks: $(READY) ## put the outputs of the latest run into notebooks/ (RUN=runs/… names another), and those of the recorded hour
 	@$(BIN)/python -m scripts.publish_notebooks $(or $(RUN),runs/latest)
+	@$(BIN)/python -m scripts.publish_demo
 
 clean: ## remove the environments, the kernel, cached models; runs/ stays
 	@[ ! -x $(BIN)/python ] || $(BIN)/python scripts/kernel.py remove

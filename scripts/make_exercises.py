@@ -13,7 +13,7 @@ import nbformat
 from nbclient import NotebookClient
 
 from helpers.files import REPOSITORY, write_text
-from scripts.publish_notebooks import clear, shown
+from scripts.publish_notebooks import clear, is_progress_bar, shown
 
 SOLUTIONS, EXERCISES = (REPOSITORY / "notebooks" / name for name in ("solutions", "exercises"))
 
@@ -35,13 +35,14 @@ def text_of(notebook) -> str:
 
 
 def executed(solution):
-    """The solution with the outputs of a run, as fit to be shown as those of the other notebooks."""
+    """The solution with the outputs of a run, as fit to be shown as those of the other notebooks: without bars."""
     notebook = copy.deepcopy(solution)
     NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False).execute(cwd=str(SOLUTIONS))
     for number, cell in enumerate(notebook.cells, start=1):
         if cell.cell_type == "code":
             cell.execution_count = None
-            cell.outputs = [shown(each, f"cell {number}") for each in cell.outputs if each.get("name") != "stderr"]
+            kept = [each for each in cell.outputs if each.get("name") != "stderr" and not is_progress_bar(each)]
+            cell.outputs = [shown(each, f"cell {number}") for each in kept]
     notebook.metadata = solution.metadata
     return notebook
 

@@ -1,4 +1,7 @@
-"""Make docs/imgs/ and the tables of the documentation from docs/results/ and from the code. `make figures`."""
+"""Make docs/imgs/, the tables of the documentation and the notebooks' times from docs/results/ and from the code.
+
+`make figures` calls it.
+"""
 
 import os
 
@@ -16,7 +19,7 @@ from helpers.runs import provenance_of_runs, read_recorded, recorded_runs
 from helpers.sagemaker import cost_table, spaces_table
 from helpers.show import plot_bench, plot_curves, plot_loss, plot_nodes, plot_plans, plot_ratios, plot_results, stamp
 from helpers.techniques import figures, results, tables
-from scripts import lesson_tables, models, plan_tables, rooms, trl_arguments
+from scripts import lesson_tables, models, notebook_times, plan_tables, rooms, trl_arguments
 from scripts.pages import fill
 
 IMAGES = REPOSITORY / "docs" / "imgs"
@@ -73,6 +76,7 @@ def main() -> None:
     }
     for document, texts in made.items():
         fill(REPOSITORY / document, texts)
+    notebook_times.fill_times(runs)
     print(f"{len(list(IMAGES.glob('*.png')))} figures in docs/imgs/, and the tables of {', '.join(made)}")
 
 

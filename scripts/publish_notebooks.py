@@ -94,6 +94,11 @@ def shown(output, where: str):
     return output
 
 
+def is_progress_bar(output) -> bool:
+    """True for tqdm's widget, whose text is `name:  33%|███   | …`."""
+    return "%|" in output.get("data", {}).get("text/plain", "") and WIDGET in output.data
+
+
 def without_temporary_folder(output) -> None:
     """Name the folder for temporary files by its variable: it is another one on another machine."""
     folder = f"{tempfile.gettempdir()}{os.sep}"
@@ -123,7 +128,7 @@ def outdated(notebook) -> list[int]:
 
 def drop_outdated(folder: Path = FOLDER) -> None:
     """Remove the outputs of cells that were edited since."""
-    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
+    for path in sorted(folder.glob("*.ipynb")):
         notebook = read(path)
         for place in outdated(notebook):
             clear(notebook.cells[place])

@@ -47,7 +47,7 @@ from helpers.runs.lock import Held
 from helpers.runs.progress import Progress
 from helpers.show import side_by_side, write_report
 from helpers.training import get_profile
-from scripts.publish_notebooks import WIDGET, clear
+from scripts.publish_notebooks import clear, is_progress_bar
 
 ELSEWHERE = "set WORKSHOP_RUNS to a folder elsewhere"
 SAID = 200  # characters of a line that are listened to
@@ -485,11 +485,6 @@ def tidied(notebook):
                 if kind.startswith("text/") and isinstance(shown, str):
                     output.data[kind] = without_credentials(shown)
     return notebook
-
-
-def is_progress_bar(output) -> bool:
-    """True for tqdm's widget, whose text is `name:  33%|███   | …`."""
-    return "%|" in output.get("data", {}).get("text/plain", "") and WIDGET in output.data
 
 
 def joined(outputs) -> list:

@@ -15,6 +15,7 @@ from helpers.files import REPOSITORY
 from scripts.publish_notebooks import LARGEST, UNFIT, WIDGET, outdated, shown
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+DEMO = REPOSITORY / "notebooks" / "demo.ipynb"
 SECRETS = UNFIT["what looks like a secret"]
 
 
@@ -36,14 +37,8 @@ def tagged(notebook, tag: str) -> list[int]:
     return [i for i, cell in enumerate(notebook.cells) if tag in cell.metadata.get("tags", [])]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-class TestAsWritten:
-    def test_is_valid_and_not_yet_executed(self, path):
-        notebook = read(path)
-        nbformat.validate(notebook)
-        assert notebook.metadata.kernelspec.name == "orpo-workshop"
-        assert {cell.execution_count for cell in code_cells(notebook)} == {None}
-
+@pytest.mark.parametrize("path", [*NOTEBOOKS, DEMO], ids=lambda path: path.stem)
+class TestOutputs:
     def test_every_output_belongs_to_the_code_above_it(self, path):
         """After an edit: make run and make notebooks, or python -m scripts.publish_notebooks --drop-outdated."""
         assert not outdated(read(path))
@@ -59,6 +54,21 @@ class TestAsWritten:
         code = code_cells(read(path))
         if any(cell.outputs for cell in code):
             assert re.search(r"recorded on .+, \d{4}-\d\d-\d\d", code[0].outputs[-1].data["text/plain"])
+
+
+def test_the_readme_says_which_notebooks_show_no_outputs():
+    without = {path.stem[:2] for path in NOTEBOOKS if not any(cell.outputs for cell in code_cells(read(path)))}
+    said = re.search(r"All but (.*?) show recorded outputs", (REPOSITORY / "README.md").read_text(encoding="utf-8"))
+    assert set(re.findall(r"\d\d", said[1] if said else "")) == without
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+class TestAsWritten:
+    def test_is_valid_and_not_yet_executed(self, path):
+        notebook = read(path)
+        nbformat.validate(notebook)
+        assert notebook.metadata.kernelspec.name == "orpo-workshop"
+        assert {cell.execution_count for cell in code_cells(notebook)} == {None}
 
     def test_a_cell_run_again_finds_the_names_that_it_found_before(self, path):
         """A later cell must not take a name that an earlier one reads; but for what is loaded anew under its name."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from helpers.files import REPOSITORY
 from helpers.preflight import jupyter, model, packages, readiness, times
 from helpers.preflight.cores import cores_check
 from helpers.preflight.model import model_check
-from helpers.runs import limits
+from helpers.runs import clock, limits, recorded_runs
 from helpers.training.packaged_model import WHEEL
 from helpers.training.profiles import PROFILES, get_profile
 
@@ -389,8 +390,21 @@ def test_as_a_program_it_prints_json_and_exits_by_its_findings(tmp_path):
 
 def test_recorded_times_name_profile_machine_and_date():
     head, *lines = times.recorded_times("laptop").splitlines()
-    assert "laptop" in head and "cores" in head and any("04_orpo" in line for line in lines)
+    assert re.fullmatch(r"recorded on .+ cores, .+, \d{4}-\d\d-\d\d, laptop profile:", head)
+    assert any("04_orpo" in line for line in lines)
     assert times.recorded_times("none such") == "no run of the none such profile is recorded"
+
+
+def test_recorded_times_are_of_a_run_that_was_not_stopped_on_the_lessons_pairs():
+    """Training alone took longer than notebook 04 of a run that went on with it."""
+    seconds = {line.split()[1]: line.split()[0] for line in times.recorded_times("laptop").splitlines()[1:]}
+    runs = {clock(run["notebook_seconds"]["04_orpo"]): run for run in recorded_runs("laptop")}
+    assert runs[seconds["04_orpo"]]["methods"]["orpo"]["train_seconds"] < in_seconds(seconds["04_orpo"])
+
+
+def in_seconds(said: str) -> int:
+    minutes, seconds = said.split(":")
+    return 60 * int(minutes) + int(seconds)
 
 
 def test_who_holds_a_neuron_core_is_named(tmp_path):

@@ -44,10 +44,13 @@ class ValidationReport:
     findings: list[Finding] = field(default_factory=list)
 
     def raise_if_invalid(self) -> None:
-        """Raise a ValueError that names the first problem and counts the others."""
+        """Raise a ValueError that names the first problem and counts the others.
+
+        It says how rows are counted, since what is wrong with a line of a file is told by an editor's number.
+        """
         if self.problems:
             others = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
-            raise ValueError(f"{self.name}: {self.problems[0]}{others}")
+            raise ValueError(f"{self.name}: {self.problems[0]}{others} (the first row is row 0)")
 
     def table(self) -> list[dict]:
         """A line for each kind: `severity`, `kind`, `count` (rows), `first` (an example) and `fix`, the worst first."""

@@ -44,7 +44,8 @@ MADE = {
 def find_base_model(source: str) -> tuple[str, str]:
     """Where to load `source` from, and why, in one line: a folder, the hub if it answers, else the packaged copy.
 
-    Raises FileNotFoundError for a folder that holds no model, ConnectionError where only the hub has the model.
+    Raises FileNotFoundError for a folder that holds no model and for a name that the hub does not have, ConnectionError
+    where only the hub has the model and does not answer.
     """
     if source in MADE:
         layers = MADE[source]["num_hidden_layers"]
@@ -63,13 +64,16 @@ def find_base_model(source: str) -> tuple[str, str]:
         raise FileNotFoundError(f"there is no folder {source}: fix the path, or use {PACKAGED!r}")
     if kept := kept_from_hub(source):
         refuse_cut(Path(kept), f"delete {Path(kept).parents[1]}, the next start with network fetches it again")
-    if hub_reachable():
+    if (answer := hub_answer(source)) == 200:
         return source, f"hub: {source}"
     if kept:
         return kept, f"hub: {source}, as it was kept (the hub does not answer)"
     if source == HUB_TWIN:
         path, reason = find_base_model(PACKAGED)
         return path, f"{reason} (the hub does not answer)"
+    if answer:
+        fix = f"fix the name, `hf auth login` for a private model, or use {PACKAGED!r}"
+        raise FileNotFoundError(f"the hub gives no model {source} (HTTP {answer}): {fix}")
     raise ConnectionError(f"the hub does not answer and only it has {source}: go online, or use {PACKAGED!r}")
 
 
@@ -102,13 +106,10 @@ def looks_like_a_path(source: str) -> bool:
     return source.startswith(("/", ".", "~")) or source.count("/") > 1 or "\\" in source
 
 
-def hub_reachable(timeout: float = 3.0) -> bool:
-    """True if the hub answers within `timeout` seconds. HF_HUB_OFFLINE=1 answers for it."""
-    return hub_answer(HUB_TWIN, timeout) == 200
-
-
 def hub_answer(source: str, timeout: float = 3.0) -> int | None:
-    """What the hub says of a model: 200; 401 or 404 for one that it has not, or not for this user; None for nothing."""
+    """What the hub says of a model within `timeout` seconds: 200; 401 or 404 for one that it has not, or not for this
+    user; None for nothing, and where HF_HUB_OFFLINE=1 keeps us from asking.
+    """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         return None
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")

@@ -23,18 +23,21 @@ def main(requirements: Path) -> None:
     if "setuptools" in pins and Path("pyproject.toml").is_file():
         pip("install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")
     verify(pins)
-    quiet_lab()
+    set_up_lab()
     installer.tidy()
 
 
-def quiet_lab() -> None:
-    """JupyterLab of this environment asks nobody whether to show news."""
+def set_up_lab() -> None:
+    """JupyterLab of this environment asks nobody whether to show news, and wraps code: a projector cuts long lines."""
     if not has("jupyterlab"):
         return
     settings = Path(sys.prefix) / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     settings.parent.mkdir(parents=True, exist_ok=True)
-    news = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
-    settings.write_text(json.dumps(news, indent=1) + "\n", encoding="utf-8")
+    chosen = {
+        "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+        "@jupyterlab/notebook-extension:tracker": {"codeCellConfig": {"lineNumbers": False, "lineWrap": True}},
+    }
+    settings.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -391,6 +391,21 @@ def test_a_bad_file_is_refused_in_one_line(tmp_path, name):
     assert file in message
 
 
+@pytest.mark.parametrize(
+    ("second", "place", "said"),
+    [
+        (b'{"prompt": "x', "line 2", ""),
+        (GOOD | {"rejected": " "}, "row 1, rejected", " (the first row is row 0)"),
+    ],
+    ids=["a line", "a row"],
+)
+def test_two_faults_in_one_place_say_how_they_count(tmp_path, second, place, said):
+    """A line that is no JSON is found by an editor's number; a row by Python's, as in the data set."""
+    (tmp_path / "d.jsonl").write_bytes(jsonl(GOOD, second))
+    message = refused(tmp_path / "d.jsonl")
+    assert place in message and message.endswith(said) and ("row 0" in message) == bool(said)
+
+
 OPTIONS = {
     "gap without scores": ({"min_gap": 1}, "d.jsonl: min_gap is for a list of answers with scores; leave it out"),
     "no pairs": ({"limit": 0}, "0 pairs were asked for: give at least 1"),

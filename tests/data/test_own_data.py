@@ -335,7 +335,7 @@ def test_message_lists_that_pandas_wrote_to_csv_from_parquet_are_read_again(tmp_
     ],
 )
 def test_stored_messages_that_can_not_be_read_are_refused_with_row_and_fix(tmp_path, text):
-    fix = "write them as JSON, or keep the table as Parquet or JSON Lines"
+    fix = r"write them as JSON, or keep the table as Parquet or JSON Lines \(the first row is row 0\)"
     with pytest.raises(ValueError, match=rf"d\.jsonl: row 1, prompt: holds messages as text that .* {fix}$") as error:
         load_preferences(write(tmp_path / "d.jsonl", GOOD, GOOD | {"prompt": text}))
     assert "\n" not in str(error.value)

@@ -487,17 +487,24 @@ def python_for_others() -> str:
     pytest.skip("every Python here is root's alone")
 
 
-def test_jupyterlab_reads_from_what_set_up_writes_that_nobody_is_asked_about_news(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("@jupyterlab/apputils-extension:notification", {"fetchNews": "false", "checkForUpdates": False}),
+        ("@jupyterlab/notebook-extension:tracker", {"codeCellConfig": {"lineNumbers": False, "lineWrap": True}}),
+    ],
+)
+def test_jupyterlab_reads_from_what_set_up_writes_that_nobody_is_asked_about_news_and_code_is_wrapped(
+    tmp_path, monkeypatch, name, expected
+):
     """By JupyterLab's own reader and its own schema, which would take no other value."""
     schemas = Path(sys.prefix) / "share" / "jupyter" / "lab" / "schemas"
     monkeypatch.setattr(install.sys, "prefix", str(tmp_path))
     monkeypatch.setattr(install, "has", lambda name: True)
-    install.quiet_lab()
+    install.set_up_lab()
     folder = tmp_path / "share" / "jupyter" / "lab" / "settings"
-    name = "@jupyterlab/apputils-extension:notification"
     read, _ = settings_utils.get_settings(str(folder), str(schemas), str(tmp_path), schema_name=name)
-    found = {key: value["default"] for key, value in read["schema"]["properties"].items()}
-    assert (found["fetchNews"], found["checkForUpdates"]) == ("false", False)
+    assert {key: read["schema"]["properties"][key]["default"] for key in expected} == expected
     jsonschema.validate(json.loads((folder / "overrides.json").read_text())[name], read["schema"])
 
 

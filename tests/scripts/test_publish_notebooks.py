@@ -1,12 +1,15 @@
 """`make notebooks`: what a run printed goes into the notebooks, with a hash of the code that printed it."""
 
 import json
+import sys
 import tempfile
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from helpers.files import REPOSITORY
+from scripts.publish_demo import executed
 from scripts.publish_notebooks import WIDGET, clear, drop_outdated, outdated, publish, read
 from tests.planted import PLANTED
 
@@ -54,6 +57,16 @@ def test_a_temporary_folder_is_named_by_its_variable(tmp_path):
     (path,) = publish(tmp_path / "run", tmp_path / "notebooks")
     stream, display, _ = read(path).cells[1].outputs
     assert stream.text == display.data["text/plain"] == "kept in $TMPDIR/x-1"
+
+
+def test_the_demo_is_executed_by_this_python_without_large_type_and_notes(monkeypatch):
+    for name in ("WORKSHOP_BIG", "WORKSHOP_NOTES"):
+        monkeypatch.setenv(name, "1")
+    code = "import os, sys\nprint(sys.prefix, [os.environ[name] for name in ('WORKSHOP_BIG', 'WORKSHOP_NOTES')])"
+    notebook = new_notebook(cells=[new_code_cell(code)])
+    (output,) = executed(notebook).cells[0].outputs
+    assert output.text.strip().endswith("['', '']") and output.text.startswith(sys.prefix.replace(f"{REPOSITORY}/", ""))
+    assert not notebook.cells[0].outputs
 
 
 def test_an_edited_cell_is_found_and_its_output_dropped(tmp_path, capsys):

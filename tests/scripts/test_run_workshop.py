@@ -149,6 +149,7 @@ def test_a_failure_is_named_kept_and_continued_from(runner):
     code, said = runner.run()
     assert code == 1
     assert "FAILED: 01_bad.ipynb, cell 2: AssertionError: the lesson did not come true" in said
+    assert "\x1b" not in said, "codes of a terminal, which a kernel's traceback is full of"
     assert runner.executed("01_bad").cells[1].outputs[0].output_type == "error"
     assert "the lesson did not come true" in (runner.runs / "latest" / "report.html").read_text()
     assert not (runner.runs / "latest" / "notebooks" / "02_never.ipynb").exists()

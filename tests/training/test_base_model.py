@@ -137,9 +137,11 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
 
 
 def test_the_hub_is_used_when_it_answers_and_the_packaged_copy_when_not(monkeypatch):
+    """A name that the hub does not have is told in one line, before a library asks for its files."""
+
     class Hub(BaseHTTPRequestHandler):
         def do_HEAD(self):
-            self.send_response(200)
+            self.send_response(404 if "nobody" in self.path else 200)
             self.end_headers()
 
         def log_message(self, *args):
@@ -150,6 +152,10 @@ def test_the_hub_is_used_when_it_answers_and_the_packaged_copy_when_not(monkeypa
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     assert find_base_model(models.HUB_TWIN) == (models.HUB_TWIN, f"hub: {models.HUB_TWIN}")
+    with pytest.raises(
+        FileNotFoundError, match=r"^the hub gives no model nobody/has-this \(HTTP 404\): fix the name, .*$"
+    ):
+        find_base_model("nobody/has-this")
     server.shutdown()
     server.server_close()
     path, reason = find_base_model(models.HUB_TWIN)
@@ -236,7 +242,7 @@ def test_a_kill_while_the_model_is_made_leaves_no_finished_name(tmp_path):
 
 
 def test_smoke_needs_no_hub(monkeypatch):
-    monkeypatch.setattr(models, "hub_reachable", lambda: pytest.fail("asked the hub"))
+    monkeypatch.setattr(models, "hub_answer", lambda *asked: pytest.fail("asked the hub"))
     for name in MADE:
         assert find_base_model(name)[0] == name
 
