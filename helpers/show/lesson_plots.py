@@ -49,12 +49,12 @@ def plot_failures(curves: dict[str, list[dict]], right: list[dict]) -> Figure:
     figure, panels = panels_of(len(curves), width=12.4 / len(curves), height=3.9)
     for axis, (title, points) in zip(panels, curves.items(), strict=True):
         for side in SIDES:
-            for records, look in ((right, {"color": GREY, "linewidth": 1.4}), (points, {"color": SIDE_COLOUR[side]})):
-                label = side if records is points else None
+            grey = {"color": GREY, "linewidth": 1.4, "label": f"{side}, nothing wrong"}
+            for records, look in ((right, grey), (points, {"color": SIDE_COLOUR[side], "label": side})):
                 steps, values = zip(*((record["step"], record[f"{side}_logp"]) for record in records), strict=True)
-                axis.plot(steps, values, SIDE_LINE[side], label=label, **look)
+                axis.plot(steps, values, SIDE_LINE[side], **look)
         axis.set(xlabel="optimizer step", title=textwrap.fill(title, TITLE))
         axis.xaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
     panels[0].set_ylabel("log-prob per token (nats)")
-    panels[0].legend(fontsize=11, title="grey: nothing wrong", title_fontsize=11)
+    figure.legend(handles=panels[0].lines, loc="outside upper center", ncols=4, fontsize=12)
     return figure
