@@ -50,7 +50,8 @@ def plot_failures(curves: dict[str, list[dict]], right: list[dict]) -> Figure:
     for axis, (title, points) in zip(panels, curves.items(), strict=True):
         for side in SIDES:
             grey = {"color": GREY, "linewidth": 1.4, "label": f"{side}, nothing wrong"}
-            for records, look in ((right, grey), (points, {"color": SIDE_COLOUR[side], "label": side})):
+            wrong = {"color": SIDE_COLOUR[side], "marker": "o", "markersize": 5, "label": side}
+            for records, look in ((right, grey), (points, wrong)):
                 steps, values = zip(*((record["step"], record[f"{side}_logp"]) for record in records), strict=True)
                 axis.plot(steps, values, SIDE_LINE[side], **look)
         axis.set(xlabel="optimizer step", title=textwrap.fill(title, TITLE))
