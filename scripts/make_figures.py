@@ -17,9 +17,20 @@ from helpers.evaluation import comparison_table, runs_summary, runs_table
 from helpers.files import REPOSITORY
 from helpers.runs import provenance_of_runs, read_recorded, recorded_runs
 from helpers.sagemaker import cost_table, spaces_table
-from helpers.show import plot_bench, plot_curves, plot_loss, plot_nodes, plot_plans, plot_ratios, plot_results, stamp
+from helpers.show import (
+    plot_bench,
+    plot_curves,
+    plot_failures,
+    plot_loss,
+    plot_nodes,
+    plot_plans,
+    plot_ratios,
+    plot_results,
+    plot_style_control,
+    stamp,
+)
 from helpers.techniques import figures, results, tables
-from scripts import lesson_tables, models, notebook_times, plan_tables, rooms, trl_arguments
+from scripts import failures, lesson_parts, lesson_tables, models, notebook_times, plan_tables, rooms, trl_arguments
 from scripts.pages import fill
 
 IMAGES = REPOSITORY / "docs" / "imgs"
@@ -45,6 +56,7 @@ def main() -> None:
     bench = bench_results.recorded_bench()
     save(stamp(plot_bench(bench), bench_results.origin(bench)), "bench.png")
     compare_techniques()
+    draw_lesson(controls)
     save(plot_plans(plan_tables.example_plans()), "plan_memory.png")
     save(plot_nodes(plan_tables.example_scaling()), "plan_nodes.png")
     support = read_recorded("laptop-support-seed0.json", "run on the support domain", "make run SOURCE=support")
@@ -66,8 +78,7 @@ def main() -> None:
         },
         "docs/results.md": {
             "results": runs_table(runs),
-            "controls": lesson_tables.controls_table(runs, controls),
-            "documentation": lesson_tables.documentation_table(controls),
+            **lesson_parts.results_parts(runs, controls),
             "bench": bench_results.table(bench),
             "kinds": bench_results.kinds_table(bench_results.recorded_kinds()),
             "profile": step_profile.profile_table(step_profile.recorded_profile()),
@@ -85,6 +96,16 @@ def own_domain(run: dict) -> str:
     pairs = f"{run['data']['train_pairs']} training pairs, {run['data']['heldout_pairs']} held out"
     table = comparison_table(run["methods"], run["baselines"])
     return f"{table}\n\n*{provenance_of_runs([run])}; {pairs}.*"
+
+
+def draw_lesson(controls: list[dict]) -> None:
+    """The style control and the gallery of failures, where they are recorded."""
+    if record := lesson_parts.style_record(controls):
+        figure = plot_style_control(lesson_parts.style_curves(record))
+        save(stamp(figure, lesson_parts.style_about(record)), "style_control.png")
+    if record := failures.gallery_record(controls):
+        figure = plot_failures(*failures.curves_of(record))
+        save(stamp(figure, failures.about(record, lesson_tables.COMMAND)), "failures.png")
 
 
 def compare_techniques() -> None:

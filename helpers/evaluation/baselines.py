@@ -1,9 +1,10 @@
 """Baselines without a language model: how far do words alone get on the same held-out pairs?
 
-Each but the rule editor scores an answer to a question and prefers the answer with the higher score; a tie is half a
+Each but the editors scores an answer to a question and prefers the answer with the higher score; a tie is half a
 win. Matching words trains nothing. The logistic regression weighs a few features on the training pairs. One of them,
 whether name and answer begin with verbs of like meaning, reads the list of verbs that also chose the wrong answers of
-"aws-api". The rule editor answers the prompts of the house style.
+"aws-api". The editors answer the prompts of the house style: the rule editor knows the checker's word lists, the word
+editor learns from the training pairs which words to drop.
 """
 
 import math
@@ -23,6 +24,7 @@ from helpers.evaluation.scores import accuracy
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z][a-z]+|[a-z]+|\d+")  # `ListTopics` is two words
 QUOTED = re.compile(r"`([^`]+)`")
 STEPS, RATE, RIDGE = 500, 0.5, 1e-3  # gradient descent of the logistic regression
+SEEN = 10  # drafts with a word, from which on the word editor trusts what it counts
 
 
 def stems(text: str) -> list[str]:
@@ -80,6 +82,40 @@ def fit_logistic(differences: np.ndarray) -> np.ndarray:
     return weights / scale
 
 
+def dropped_words(train) -> frozenset[str]:
+    """The words, in lower case, that chosen answers leave out of most drafts that have them; rare words are none.
+
+    A verb that the answer has in the third person is not left out.
+    """
+    there, gone = Counter(), Counter()
+    for draft, chosen in zip(train["draft"], train["chosen"], strict=True):
+        words, kept = set(draft.lower().split()), set(chosen[-1]["content"].lower().split())
+        there.update(words)
+        gone.update(word for word in words if not {word, third_person(word)} & kept)
+    return frozenset(word for word, count in there.items() if count >= SEEN and 2 * gone[word] > count)
+
+
+def edit_by_words(draft: str, dropped: frozenset[str]) -> str:
+    """The first sentence of a draft without the words that are `dropped`; its first word gets an s.
+
+    It needs no list of the checker's. What it writes is often no grammatical sentence, which the checker does not see.
+    """
+    words = [word for word in draft.split(". ")[0].rstrip(".").split() if word.lower() not in dropped]
+    if words:
+        words[0] = third_person(words[0])
+    text = " ".join(words)
+    return text[:1].upper() + text[1:] + "."
+
+
+def third_person(verb: str) -> str:
+    """'Delete' → 'Deletes', 'Modify' → 'Modifies', 'Search' → 'Searches'; what ends with an s stays."""
+    if verb.endswith("s"):
+        return verb
+    if re.search(r"[^aeiou]y$", verb):
+        return f"{verb[:-1]}ies"
+    return f"{verb}es" if re.search(r"(ch|sh|x|z)$", verb) else f"{verb}s"
+
+
 def baseline_margins(train, heldout) -> dict[str, np.ndarray]:
     """{baseline: score of the chosen minus score of the rejected answer of each held-out pair, (n,)}."""
     rarity = inverse_frequency(train)
@@ -98,7 +134,7 @@ def evaluate_baselines(run, train, heldout) -> dict[str, dict]:
     """Measure every baseline on the held-out pairs, store them as `baselines` in results.json, and return them.
 
     Each has `n`, `preference_accuracy` and its 95% interval, as the methods have, and `ties`, the share of pairs that
-    it cannot decide. Where the checker can judge answers, the rule editor's are measured as a model's are.
+    it cannot decide. Where the checker can judge answers, those of the editors are measured as a model's are.
     """
     train, heldout = as_conversations(train), as_conversations(heldout)
     results, groups = {}, groups_of(heldout)
@@ -106,7 +142,16 @@ def evaluate_baselines(run, train, heldout) -> dict[str, dict]:
         results[name] = accuracy(margins, run.profile.seed, groups) | {"ties": float((margins == 0).mean())}
     if can_check(heldout):
         asked = heldout.select(range(min(run.profile.generation_prompts, len(heldout))))
-        edited = [edit_by_rule(draft) for draft in asked["draft"]]
-        results["rule_editor"] = measure_answers(edited, asked, run.profile.seed, groups_of(asked))
+        for name, edited in edited_drafts(train, asked["draft"]).items():
+            results[name] = measure_answers(edited, asked, run.profile.seed, groups_of(asked))
     run.write_results(baselines=results)
     return results
+
+
+def edited_drafts(train, drafts: list[str]) -> dict[str, list[str]]:
+    """{editor: what it makes of each draft}; the word editor learns from the pairs `train`."""
+    dropped = dropped_words(train)
+    return {
+        "rule_editor": [edit_by_rule(draft) for draft in drafts],
+        "word_editor": [edit_by_words(draft, dropped) for draft in drafts],
+    }

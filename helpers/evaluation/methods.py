@@ -55,6 +55,7 @@ BASELINES = {  # without a language model: label, colour, and the line that mark
     "rare_words": ("rare words matched", "#009E73", (0, (5, 2, 1, 2))),
     "logistic_regression": ("logistic regression", "#D55E00", (0, (6, 2))),
     "rule_editor": ("editor by rule", "#D55E00", (0, (6, 2))),
+    "word_editor": ("editor by learned words", "#009E73", (0, (5, 2, 1, 2))),
 }
 RULES = {
     "mean": "mean log-prob",

@@ -39,6 +39,30 @@ def rule_margins(asked: PairScores, unasked: PairScores, lengths: np.ndarray) ->
     return {rule: chosen - rejected for rule, (chosen, rejected) in zip(RULES, scores, strict=True)}
 
 
+def implicit_margins(policy: PairScores, reference: PairScores, lengths: np.ndarray) -> np.ndarray:
+    """DPO's own score of pairs: implicit reward of the chosen minus that of the rejected answer, over β, (pairs,).
+
+    policy, reference: mean log-probs under the model that DPO trained and the one that it began with; lengths: tokens
+    of either answer, (2, pairs).
+    """
+    trained, began = (np.stack([scores.chosen_logp, scores.rejected_logp]) for scores in (policy, reference))
+    chosen, rejected = (trained - began) * lengths
+    return chosen - rejected
+
+
+def style_control(asked: PairScores, unasked: PairScores) -> dict[str, float]:
+    """Mean log-probs (nats) of the chosen and of the rejected answers, with the question, and alone without it.
+
+    What rises without the question is style; the difference of the two is what the question adds.
+    """
+    return {
+        "chosen_logp": float(asked.chosen_logp.mean()),
+        "rejected_logp": float(asked.rejected_logp.mean()),
+        "chosen_alone": float(unasked.chosen_logp.mean()),
+        "rejected_alone": float(unasked.rejected_logp.mean()),
+    }
+
+
 def scoring_rules(asked: PairScores, unasked: PairScores, lengths: np.ndarray, seed: int = 0) -> dict[str, dict]:
     """{rule: number of pairs, preference accuracy by it, and its 95% interval}."""
     margins = rule_margins(asked, unasked, lengths)

@@ -65,9 +65,12 @@ def _labelled(value, label: str):
 
 
 def provenance(source: str, records: list[dict], *notes: str, machine_note: str = "") -> str:
-    """One line for under a table or figure: the source of the numbers, the machine, the days, then `notes`."""
-    days = " to ".join(sorted({record["date"][:10] for record in records}))
-    return " · ".join([source, machine_text(records[0]["machine"]) + machine_note, days, *notes])
+    """One line for under a table or figure: the source of the numbers, each machine with its days, then `notes`."""
+    days = {}
+    for record in records:
+        days.setdefault(machine_text(record["machine"]), set()).add(record["date"][:10])
+    where = [f"{machine}{machine_note} · {' to '.join(sorted(found))}" for machine, found in days.items()]
+    return " · ".join([source, " and ".join(where), *notes])
 
 
 def with_seeds(source: str, records: list[dict]) -> str:

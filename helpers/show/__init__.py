@@ -12,6 +12,7 @@ stop_button       ends a training early               pages           what the v
 speakers          a run's models, to be asked         answers_view    answers side by side, and a box to ask
 data_view         pairs, token by token               recorded_training   a training drawn again
 chat_view         served models side by side       safe_html       what a cell showed, without what could run
+lesson_plots      the style control, the gallery of failures
 
 It reads runs and results and changes neither. Techniques, notebooks and scripts may import it.
 """
@@ -23,6 +24,7 @@ __all__, __getattr__, __dir__ = exports(
     {
         "objective_plots": "plot_beta plot_log_odds plot_loss plot_ratios",
         "data_plots": "plot_lengths plot_validation",
+        "lesson_plots": "plot_failures plot_style_control",
         "run_plots": "plot_curves plot_monitor plot_results plot_token_logps",
         "bench_plot": "plot_bench",
         "style": "stamp",

@@ -15,7 +15,9 @@ from transformers import AutoModelForSequenceClassification, set_seed
 
 from helpers.data.load import load_preferences
 from helpers.evaluation.answers import generate_answers
-from helpers.evaluation.heldout import groups_of, heldout_batches, measure_heldout
+from helpers.evaluation.heldout import groups_of, heldout_batches, measure_heldout, read_scores
+from helpers.evaluation.scores import accuracy
+from helpers.evaluation.scoring import answer_lengths, implicit_margins
 from helpers.files import read_json
 from helpers.show.widgets import LiveMonitor
 from helpers.techniques import trainers
@@ -137,7 +139,15 @@ class Comparison:
         self.tokenizer.save_pretrained(stage.model_path)
         if name == "reward":
             return self._measure_reward(model)
-        return measure_heldout(stage, name, model, self.tokenizer, self.heldout, self.profile)
+        measured = measure_heldout(stage, name, model, self.tokenizer, self.heldout, self.profile)
+        return measured | (self._measure_implicit(stage) if name == "dpo" else {})
+
+    def _measure_implicit(self, stage) -> dict:
+        """Pairs in which DPO's own score, the implicit reward against the SFT model, prefers the right answer."""
+        lengths = answer_lengths(self.heldout, self.tokenizer, self.profile.max_length)
+        margins = implicit_margins(read_scores(stage), read_scores(self.stage("sft")), lengths)
+        found = accuracy(margins, self.profile.seed, groups_of(self.heldout))
+        return {name.replace("preference", "implicit"): value for name, value in found.items() if name != "n"}
 
     def _measure_reward(self, model) -> dict:
         chosen, rejected = pair_rewards(model, self.tokenizer, self.heldout)

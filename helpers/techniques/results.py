@@ -37,6 +37,13 @@ def over_stages(record: dict, technique: str, by_seconds: bool, value: str) -> f
     return sum(record["stages"][name][value] for name in before) + last_stage(record, technique, by_seconds)[value]
 
 
+def lead(records: list[dict], first: str, second: str, by_seconds: bool) -> tuple[float, float, float]:
+    """Points of preference accuracy by which one technique is ahead of another: mean over seeds and its interval."""
+    key = "preference_accuracy"
+    ends = [[last_stage(record, name, by_seconds)[key] for name in (first, second)] for record in records]
+    return mean_and_interval([100 * (one - other) for one, other in ends])
+
+
 def score(record: dict, technique: str, by_seconds: bool) -> float:
     """Mean reward of the technique's answers to held-out questions above that of the base's answers.
 

@@ -6,7 +6,14 @@ from datasets import Dataset
 from helpers.data import load_preferences
 from helpers.data.house_style import edit_by_rule
 from helpers.evaluation.baselines import evaluate_baselines
-from helpers.evaluation.checked import can_check, measure_answers, paired_answers
+from helpers.evaluation.checked import (
+    can_check,
+    measure_answers,
+    measure_wording,
+    paired_answers,
+    verdicts,
+    word_for_word,
+)
 from helpers.evaluation.heldout import evaluate, load_heldout, record_comparison
 from helpers.evaluation.kinds import kinds_table
 from helpers.evaluation.tables import comparison_table, difference_table
@@ -99,3 +106,13 @@ def test_pairs_without_facts_are_not_judged(tmp_path):
     result = evaluate(Run(tmp_path / "run", profile), "base", model, tokenizer, heldout, profile)
     assert not can_check(heldout) and "answers_right" not in result
     assert "answers accepted" not in comparison_table({"base": result})
+
+
+def test_word_for_word_reads_what_the_checker_does_not():
+    asked = Dataset.from_dict({"summary": ["Lists the jobs of a queue."] * 3, "draft": ["Lists the given jobs."] * 3})
+    answers = ["Lists jobs of the queue.", "Lists the jobs queue.", "Lists the jobs in a queue."]
+    assert [verdict.accepted for verdict in verdicts(answers, asked)] == [True, True, True]
+    assert word_for_word(answers, asked).tolist() == [1, 0, 0]
+    measured = measure_wording(answers, asked)
+    assert measured["word_for_word"] == pytest.approx(1 / 3) and len(measured["word_for_word_ci95"]) == 2
+    assert measure_wording(answers, Dataset.from_dict({"summary": answers, "draft": answers})) == {}

@@ -2,11 +2,21 @@
 
 import numpy as np
 import pytest
+import torch
 
 from helpers.evaluation.heldout import evaluate, heldout_batches, read_scores
 from helpers.evaluation.scores import PairScores, measure_pairs
-from helpers.evaluation.scoring import RULES, answer_lengths, rule_margins, scoring_rules, without_question
+from helpers.evaluation.scoring import (
+    RULES,
+    answer_lengths,
+    implicit_margins,
+    rule_margins,
+    scoring_rules,
+    style_control,
+    without_question,
+)
 from helpers.evaluation.tables import scoring_table
+from helpers.objective.dpo import implicit_rewards
 from helpers.runs.folder import Run
 from helpers.training.profiles import PROFILES
 
@@ -28,6 +38,16 @@ def test_the_four_rules_by_hand():
     }
     accuracies = [found["preference_accuracy"] for found in scoring_rules(asked, unasked, lengths).values()]
     assert accuracies == [1.0, 0.5, 0.5, 0.5]
+
+
+def test_implicit_rewards_and_the_style_control_by_hand():
+    policy, reference = scores([-1.0, -2.0], [-2.0, -1.0]), scores([-2.0, -2.0], [-2.5, -3.0])
+    lengths = np.array([[10, 2], [4, 3]])
+    assert implicit_margins(policy, reference, lengths).tolist() == [10 * 1.0 - 4 * 0.5, 2 * 0.0 - 3 * 2.0]
+    ours = implicit_rewards(*(torch.tensor(sums) for sums in ([-10.0, -4], [-8.0, -3], [-20.0, -4], [-10.0, -9])), 0.1)
+    assert (ours[0] - ours[1]).tolist() == pytest.approx([0.1 * 8.0, 0.1 * -6.0])
+    told = {"chosen_logp": -1.5, "rejected_logp": -1.5, "chosen_alone": -2.0, "rejected_alone": -2.75}
+    assert style_control(policy, reference) == told
 
 
 def test_only_the_question_is_taken_away(pairs, tokenizer):

@@ -15,7 +15,7 @@ from helpers.data import validate_preferences
 from helpers.evaluation.methods import BASELINES, METHODS, TRAINERS
 from helpers.runs.recorded import provenance_of_runs, recorded_runs
 from helpers.sagemaker import compare, scale
-from helpers.show import bench_plot, data_plots, objective_plots, plan_plots, run_plots
+from helpers.show import bench_plot, data_plots, lesson_plots, objective_plots, plan_plots, run_plots
 from helpers.show.data_plots import SEVERITY
 from helpers.show.explorer import DPI as EXPLORERS_DPI
 from helpers.show.explorer import Picture, recorded_path
@@ -32,6 +32,16 @@ LOSSES = {
     for method, part in (("sft", 0.0), ("orpo", 0.4))
 }
 SIDE = [("word", -0.5), ("other", -2.0)]
+STYLE_CURVE = [
+    {"step": step, "chosen_logp": -1.2 + step / 150, "rejected_logp": -0.7 + step / 400}
+    | {"chosen_alone": -3.5 + step / 100, "rejected_alone": -3.4 + step / 100}
+    for step in range(0, 151, 25)
+]
+TITLES = (
+    "A learning rate far too large",
+    "Answers laid end to end without an end token",
+    "Chosen and rejected swapped",
+)
 
 
 def stamped(figure):
@@ -43,6 +53,8 @@ FIGURES = {
     "monitor with losses": lambda: run_plots.plot_monitor(RUN["monitor"], faint=("sft",), losses=LOSSES),
     "results": lambda: stamped(run_plots.plot_results(RUN["methods"], baselines=RUN["baselines"])),
     "curves": lambda: stamped(run_plots.plot_curves(RUNS)),
+    "style control": lambda: stamped(lesson_plots.plot_style_control({"sft": STYLE_CURVE, "orpo": STYLE_CURVE})),
+    "failures": lambda: stamped(lesson_plots.plot_failures(dict.fromkeys((*TITLES, "beta"), STYLE_CURVE), STYLE_CURVE)),
     "tokens": lambda: run_plots.plot_token_logps({label: {"chosen": SIDE, "rejected": SIDE} for label in "ab"}),
     "log-odds": objective_plots.plot_log_odds,
     "loss": lambda: objective_plots.plot_loss(1.0),
@@ -85,7 +97,7 @@ def test_no_text_is_below_9_points_where_a_screen_of_1280_pixels_shows_it(name):
     assert min(small.values()) >= 9 - 1e-6, min(small.items(), key=lambda each: each[1])
 
 
-@pytest.mark.parametrize("name", ["monitor", "results", "curves", "memory", "explorer"])
+@pytest.mark.parametrize("name", ["monitor", "results", "curves", "memory", "explorer", "style control", "failures"])
 def test_the_stamp_fits_its_figure(name):
     figure = drawn(name)
     for text in figure.texts:
@@ -111,9 +123,14 @@ def begun(steps: int):
 
 @pytest.mark.parametrize(
     "figure",
-    [*(functools.partial(drawn, name) for name in ("monitor", "monitor with losses", "beta", "log-odds"))]
+    [
+        *(
+            functools.partial(drawn, name)
+            for name in ("monitor", "monitor with losses", "beta", "log-odds", "style control")
+        )
+    ]
     + [functools.partial(begun, steps) for steps in (1, 2, 4)],
-    ids=["monitor", "with losses", "beta", "log-odds", "begun", "at 2", "at 4"],
+    ids=["monitor", "with losses", "beta", "log-odds", "style control", "begun", "at 2", "at 4"],
 )
 def test_lines_are_named_beside_them_and_no_name_lies_on_another(figure):
     figure = figure()

@@ -292,6 +292,8 @@ def test_a_record_holds_what_the_tables_need(comparison):
     table = tables.quality_table([record])
     accuracy = comparison.results()["orpo"]["preference_accuracy"]
     assert f"| {100 * accuracy:.0f} |" in table
+    own = comparison.results()["dpo"]["implicit_accuracy"]
+    assert f"| … by its implicit reward | — | {100 * own:.0f} | — | — |" in table and "each seed" not in table
     assert set(record["methods"]) == {"dpo", "rlhf"}
     assert json.loads((comparison.run.path / "dpo" / "heldout.json").read_text())["answers"]
 
@@ -303,6 +305,19 @@ def test_interval_over_seeds_by_hand():
     mean, low, high = intervals.mean_and_interval([1.0, 2.0, 3.0])
     assert (mean, high - mean) == (2.0, pytest.approx(4.30 / math.sqrt(3), rel=1e-3)) and low == pytest.approx(4 - high)
     assert math.isnan(intervals.mean_and_interval([1.0])[1])
+
+
+def test_values_of_each_seed_and_the_lead_by_hand():
+    def record(seed: int, dpo: float, orpo: float) -> dict:
+        stages = {name: {"preference_accuracy": value} for name, value in (("dpo", dpo), ("orpo", orpo))}
+        return {"seed": seed, "stages": stages | {"orpo-seconds": {"preference_accuracy": orpo + 0.1}}}
+
+    records = [record(0, 0.8, 0.7), record(1, 0.9, 0.7), record(2, 0.7, 0.7)]
+    assert tables._each_seed(records, by_seconds=False) == [["… each seed", "—", "80, 90, 70", "—", "70, 70, 70"]]
+    half = 4.30 * 10 / math.sqrt(3)
+    assert results.lead(records, "dpo", "orpo", False) == pytest.approx((10, 10 - half, 10 + half), rel=1e-3)
+    assert results.lead(records, "dpo", "orpo", True)[0] == pytest.approx(0, abs=1e-9)
+    assert tables.lead_text(records).startswith("DPO − ORPO, points of preference accuracy: +10.0 (-14.8 to +34.8)")
 
 
 def test_the_interval_of_a_percentage_ends_where_percentages_end():
