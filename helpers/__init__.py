@@ -1,7 +1,7 @@
 """What the notebooks build on: rooms, each of which imports only from the rooms below it.
 
-From the ground up: files, objective, data, runs, training, evaluation, neuron, sagemaker, preflight, backends, show,
-techniques.
+From the ground up: files, store, objective, data, runs, training, evaluation, neuron, sagemaker, preflight, backends,
+show, techniques.
 Each room's docstring says what it is for. Notebooks and scripts import from rooms (`from helpers.data import
 load_preferences`); modules inside import from modules.
 """

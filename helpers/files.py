@@ -82,16 +82,21 @@ def make_atomically(target: Path, make: Callable[[Path], None]) -> None:
             made = Path(temporary) / target.name
             made.mkdir()
             make(made)
-            try:
-                os.replace(made, target)
-            except OSError as error:  # another process was faster: its copy is as good as ours
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
+            put_in_place(made, target)
     except Exception as error:
         if number_in(str(error)) == errno.ENOSPC:
             fix = f"disk full while making {target.name}: free 1.2 GB at {target.parent}, or set WORKSHOP_CACHE"
             raise OSError(errno.ENOSPC, fix) from error
         raise
+
+
+def put_in_place(made: Path, target: Path) -> None:
+    """Rename what was made beside `target`. Where another process was faster, its folder stays: it is as good."""
+    try:
+        os.replace(made, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
 
 
 @contextmanager

@@ -13,8 +13,8 @@ import networkx
 REPOSITORY = Path(__file__).resolve().parents[1]
 # From the ground up: a room may import what stands before it.
 ORDER = (
-    *("files", "aws", "credentials", "objective", "data", "runs", "training", "evaluation", "neuron"),
-    *("sagemaker", "preflight", "backends", "show", "exercises", "techniques", "benchmarks", "scripts"),
+    *("files", "aws", "credentials", "store", "objective", "data", "runs", "training", "evaluation"),
+    *("neuron", "sagemaker", "preflight", "backends", "show", "exercises", "techniques", "benchmarks", "scripts"),
 )
 FOLDERS = ("helpers", "benchmarks", "scripts")
 

@@ -9,7 +9,6 @@ SAGEMAKER_BASE_DIR stands in for /opt/ml, as in SageMaker's toolkit. WORKSHOP_PR
 WORKSHOP_REQUIREMENTS, WORKSHOP_CACHE_URL, WORKSHOP_TOKEN_SECRET: see helpers/sagemaker/job.py.
 """
 
-import importlib.metadata
 import os
 import shutil
 import signal
@@ -24,6 +23,7 @@ from helpers.credentials import without_credentials
 from helpers.files import REPOSITORY, read_json, replace_unprintable
 from helpers.neuron.process import CAUSE, SUMMARY
 from helpers.neuron.run import check_visible_cores
+from helpers.runs.machine import installed
 
 PORT = 7777
 PATIENCE = 900.0  # seconds until the names of all hosts can be looked up
@@ -120,14 +120,8 @@ def install(requirements: str | None) -> None:
     """pip install -r, with the container's Neuron packages as constraints."""
     if not requirements:
         return
-    kept = {}
-    for name in KEPT:
-        try:
-            kept[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
-        constraints.write("".join(f"{name}=={version}\n" for name, version in kept.items()))
+        constraints.write("".join(f"{name}=={version}\n" for name, version in installed(KEPT).items()))
         constraints.flush()
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "-r", requirements, "-c", constraints.name], cwd=REPOSITORY, check=True)
@@ -155,7 +149,7 @@ def with_cache(action: str) -> None:
     if not url:
         return
     from helpers.neuron.compile_cache import CompileCache
-    from helpers.neuron.compile_cache.store import TransferError
+    from helpers.store import TransferError
 
     try:
         cache = CompileCache()

@@ -17,7 +17,7 @@ __all__, __getattr__, __dir__ = exports(
     {
         "methods": "METHODS look",
         "scores": "PairScores measure_pairs paired_difference",
-        "answers": "generate_answers paired_chrf_difference",
+        "answers": "generate_answers",
         "checked": "can_check measure_answers",
         "heldout": "compare evaluate groups_of heldout_batches load_heldout record_comparison record_data references",
         "per_token": "answer_logps",

@@ -98,17 +98,6 @@ def chrf_score(statistics: np.ndarray) -> float:
 
 def chrf_with_ci(answers: list[str], references: list[str], seed: int = 0, groups=None) -> tuple[float, list[float]]:
     """Corpus chrF of the answers and its 95% interval."""
-    score, scores = _chrf_resampled(answers, references, seed, groups)
-    return score, percentile_interval(scores)
-
-
-def paired_chrf_difference(a: list[str], b: list[str], references: list[str], seed: int = 0, groups=None):
-    """chrF of answers `b` minus that of `a`, and its paired 95% interval."""
-    (score_a, scores_a), (score_b, scores_b) = (_chrf_resampled(x, references, seed, groups) for x in (a, b))
-    return score_b - score_a, percentile_interval(scores_b - scores_a)
-
-
-def _chrf_resampled(answers, references, seed, groups) -> tuple[float, np.ndarray]:
     statistics = chrf_statistics(answers, references)
-    weights = resample_weights(len(answers), seed, groups)
-    return chrf_score(statistics.sum(axis=0)), np.array([chrf_score(row) for row in weights @ statistics])
+    resampled = resample_weights(len(answers), seed, groups) @ statistics
+    return chrf_score(statistics.sum(axis=0)), percentile_interval(np.array([chrf_score(row) for row in resampled]))

@@ -7,6 +7,8 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -107,8 +109,16 @@ def _cpu_name() -> str:
 
 def versions() -> dict[str, str]:
     """Installed versions of the packages that decide the numbers; those not installed are left out."""
-    installed = {distribution.name.lower(): distribution.version for distribution in importlib.metadata.distributions()}
-    return {name: installed[name] for name in PACKAGES if name in installed}
+    return installed(PACKAGES)
+
+
+def installed(names: Iterable[str]) -> dict[str, str]:
+    """{package: version} of those that are installed."""
+    found = {}
+    for name in names:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def hide_xla() -> None:

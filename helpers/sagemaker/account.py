@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from helpers.neuron.compile_cache.store import S3_URL
 from helpers.sagemaker import loopback
 from helpers.sagemaker.aws_errors import client, told
 from helpers.sagemaker.catalogue import ACCOUNTS
 from helpers.sagemaker.job import TrainingJob, pattern_of
 from helpers.sagemaker.role import trust_policy
 from helpers.sagemaker.role_check import refuse_other_account
+from helpers.store import S3_URL
 
 REHEARSED = "rehearsed on this machine, not on AWS"
 MOST_STEPS = 20  # of a rehearsed job: two minutes with the laptop profile

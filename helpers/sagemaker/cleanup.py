@@ -1,11 +1,11 @@
 """What jobs leave in S3, and what has the project's tag: listed with its size, deleted only once that is confirmed."""
 
-from helpers.neuron.compile_cache.store import S3_URL
 from helpers.neuron.compile_cache.text import size_text
 from helpers.sagemaker.aws_errors import JobError, client, told
 from helpers.sagemaker.follow import ENDED
 from helpers.sagemaker.job import PROJECT_TAG, TrainingJob
 from helpers.sagemaker.submission import find
+from helpers.store import S3_URL
 
 BATCH = 1000  # keys that S3 deletes in one call
 STAYS = (

@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from helpers.files import cache_folder, sha256_of, write_json
-from helpers.neuron.compile_cache.store import S3_URL, TransferError, open_store
 from helpers.sagemaker.aws_errors import JobError, client, told
 from helpers.sagemaker.follow import LOGS
+from helpers.store import S3_URL, TransferError, open_store
 
 # One process for all NeuronCores; the packages are here already
 OURS = {"WORKSHOP_PROCESSES": "1", "WORKSHOP_REQUIREMENTS": ""}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from helpers.credentials import refuse_credentials
 from helpers.data.load import BUILT_IN, load_preferences
-from helpers.neuron.compile_cache.store import S3_URL
 from helpers.sagemaker.catalogue import INSTANCES, PRICING_PAGE, image_uri
 from helpers.sagemaker.volume import needed_gb
+from helpers.store import S3_URL
 
 METHODS = ("sft", "orpo", "dpo")
 CODE = "/opt/ml/input/data/code/code.tar.gz"

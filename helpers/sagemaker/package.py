@@ -12,9 +12,9 @@ from pathlib import Path
 
 from helpers.data.load import BUILT_IN, load_preferences
 from helpers.files import REPOSITORY, make_atomically, read_json
-from helpers.neuron.compile_cache.store import ReadOnlyError, TransferError, open_store
 from helpers.runs import Run
 from helpers.sagemaker.aws_errors import JobError
+from helpers.store import ReadOnlyError, TransferError, open_store
 from helpers.training.profiles import PROFILES
 
 CODE = ("helpers", "scripts", "data", "pyproject.toml", "requirements-neuron.txt")  # data/: the built-in domain

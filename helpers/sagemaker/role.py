@@ -2,10 +2,10 @@
 
 import json
 
-from helpers.neuron.compile_cache.store import S3_URL
 from helpers.sagemaker.catalogue import image_uri
 from helpers.sagemaker.follow import LOGS
 from helpers.sagemaker.job import TrainingJob
+from helpers.store import S3_URL
 
 READ_IMAGE = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 # What SageMaker asks of a role whose jobs run in a VPC

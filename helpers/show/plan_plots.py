@@ -74,9 +74,3 @@ def plot_nodes(scaling) -> Figure:
         time.set_title(f"doubling pays up to {scaling.best.nodes} nodes (dotted)", fontsize=12)
     time.legend(fontsize=10)
     return figure
-
-
-def nodes_text(scaling) -> str:
-    """The same in words."""
-    said = ", ".join(f"{row.nodes}: {row.total / 3600:.1f} h" for row in scaling.rows)
-    return f"Hours of a training over the number of nodes, on paper: {said}. {scaling.verdict()}"

@@ -17,8 +17,9 @@ import socket
 import sys
 from pathlib import Path
 
-from helpers.neuron.compile_cache.watch import Watch, compiled_graphs
+from helpers.neuron.compile_cache.watch import compiled_graphs
 from tests.rehearsal import on_cpu
+from tests.rehearsal.xla_watch import XlaWatch
 
 STANDINS = Path(__file__).with_name("standins")
 PACKAGES = ("neuronx_distributed", "torch_neuronx", "neuronxcc", "libneuronxla")
@@ -149,7 +150,7 @@ def main(arguments: list[str]) -> None:
     sys.path.insert(0, os.getcwd())
     cached = os.environ.get("XLA_PERSISTENT_CACHE_PATH")
     # to stderr in one piece: the script's own lines on stdout stay whole
-    seen = Watch(Path(cached or "."), say=lambda line: os.write(2, f"{line}\n".encode()))
+    seen = XlaWatch(say=lambda line: os.write(2, f"{line}\n".encode()))
     try:
         with seen:
             runpy.run_path(script, run_name="__main__")

@@ -14,6 +14,7 @@ import pytest
 
 from helpers.files import REPOSITORY
 from helpers.neuron.compile_cache import CompileCache
+from helpers.neuron.compile_cache.fingerprint import fingerprints
 from helpers.neuron.compile_cache.settings import configure
 from helpers.training.base_model import SMOKE
 from tests.rehearsal.launch import ONE_PROCESS
@@ -62,7 +63,8 @@ def test_the_instructors_path(tmp_path):
     compiled, new = graphs(cold)
     assert compiled == new > 0 and "graph 1 compiled (" in cold
     assert first.summary().compiled == new
-    assert len(first.fingerprints()[0]["graphs"]) == new and first.fingerprints()[0]["count"] == new
+    (record,) = fingerprints(first.path)
+    assert len(record["graphs"]) == new and record["count"] == new
 
     first.push(str(tmp_path / "shared"))
     second.pull(str(tmp_path / "shared"))

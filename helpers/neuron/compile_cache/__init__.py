@@ -3,7 +3,7 @@
     layout, locks         what is there: graphs, their states, and whether a lock is alive
     problems              what is wrong, and its repair
     settings              which place: one for compiler and trainer
-    sharing, pull, store  graphs to and from a folder or S3
+    sharing, manifest     graphs to and from a folder or S3, and how they lie there (the place itself: helpers.store)
     fingerprint, watch    will it compile; what compiles; be warm before class
     sample, rehearsal     a cache with every state in it, made up; a cold and a warm start
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from helpers.files import refused, replace_unprintable
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.problems import BLOCKING, MOVED
-from helpers.neuron.compile_cache.store import TransferError
 from helpers.neuron.compile_cache.text import path_text
+from helpers.store import TransferError
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

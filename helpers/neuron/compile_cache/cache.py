@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from helpers.neuron.compile_cache import fingerprint, layout, problems, pull, settings, sharing
+from helpers.neuron.compile_cache import fingerprint, layout, problems, settings, sharing
 from helpers.neuron.compile_cache.problems import BLOCKING, Problem
 from helpers.neuron.compile_cache.text import path_text
 from helpers.neuron.compile_cache.watch import Watch, precompile
@@ -31,7 +31,7 @@ class CompileCache:
 
     def summary(self) -> layout.Summary:
         """How many graphs are in which state, and their bytes."""
-        return layout.summarise(self.path, self.compiler)
+        return layout.Summary(self.path, self.compiler)
 
     def problems(self, older_than: float | None = None) -> list[Problem]:
         """What is wrong, each with its fix. older_than: seconds after which what no process holds is left over."""
@@ -56,8 +56,8 @@ class CompileCache:
         return sharing.push(self.path, url, self.compiler, force)
 
     def pull(self, url: str) -> sharing.Transfer:
-        """Fetch finished graphs of this compiler from a folder or s3://bucket/prefix (`pull.pull`)."""
-        return pull.pull(self.path, url, self.compiler)
+        """Fetch finished graphs of this compiler from a folder or s3://bucket/prefix (`sharing.pull`)."""
+        return sharing.pull(self.path, url, self.compiler)
 
     def configure(self) -> settings.Configuration:
         """Let compiler and Optimum Neuron use this cache, here and in child processes; print what was set."""
@@ -76,7 +76,3 @@ class CompileCache:
     def will_it_compile(self, known: dict) -> fingerprint.Answer:
         """Whether a run with this fingerprint (`fingerprint.fingerprint`) compiles anything: yes, no or unknown."""
         return fingerprint.will_it_compile(self.path, known)
-
-    def fingerprints(self) -> list[dict]:
-        """What finished runs left: `settings`, `graphs`, `date`; newest first."""
-        return fingerprint.fingerprints(self.path)

@@ -5,7 +5,6 @@ the compiler with its flags, and package versions. `scripts/train.py` leaves it 
 """
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from helpers.files import read_json, write_json
 from helpers.neuron.compile_cache import settings
 from helpers.neuron.compile_cache.layout import FINGERPRINTS, NEURON, XLA, entries, fingerprint_files, walk
 from helpers.neuron.compile_cache.watch import compiled_graphs
+from helpers.runs.machine import installed
 
 PACKAGES = (
     "torch torch-xla torch-neuronx libneuronxla neuronx-cc neuronx_distributed optimum-neuron transformers trl peft"
@@ -56,17 +56,6 @@ def current_compiler() -> str | None:
     if "neuronx-cc" in versions:
         return NEURON + versions["neuronx-cc"]
     return XLA + versions["torch-xla"] if "torch-xla" in versions else None
-
-
-def installed(names: Iterable[str]) -> dict[str, str]:
-    """{package: version} of those that are installed."""
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def fingerprint(method: str, config, args, lora_rank: int, targets: Iterable[str] = ()) -> dict:

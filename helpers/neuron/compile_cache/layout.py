@@ -7,7 +7,7 @@
         model.neff, model.done            the compiled graph, and the empty file that says it is whole
         model.log                         what a failed compile said; while it lies here, the graph is not tried again
         model.hlo_module.pb.lock          while it is compiled; a killed compile leaves it, and later runs wait for ever
-        pulled.json               what a pull put there: sizes and SHA-256, so that a file cut later is noticed
+        pulled.json                       what a pull put there: sizes and SHA-256, so that a file cut later is noticed
       0_FINGERPRINTS/<digest>.json        what decided the graphs of a finished run (`fingerprint`)
       0_REGISTRY/                         Optimum Neuron's own notes: left alone
     <cache>/xla-cpu-<version>/<number>    the rehearsal's graphs: one file each, written by XLA's CPU device
@@ -24,18 +24,16 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.neuron.compile_cache.locks import Holders, seconds_since
+from helpers.neuron.compile_cache.locks import MODULE, Holders, seconds_since
 from helpers.neuron.compile_cache.text import size_text
 
 DEFAULT_PATH = Path("/var/tmp/neuron-compile-cache")
 NEURON, XLA = "neuronxcc-", "xla-cpu-"
 COMPILER = re.compile(rf"(?:{NEURON}|{XLA})[A-Za-z0-9.+_-]+")
-MODULE = re.compile(r"MODULE_[A-Za-z0-9_-]+\+[A-Za-z0-9]+")
 XLA_GRAPH = re.compile(r"\d+")
-FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 FINGERPRINTS, REGISTRY, REMOVED, MAKING = "0_FINGERPRINTS", "0_REGISTRY", ".removed", ".making-"
 NEFF, DONE, LOG, FLAGS, LOCK = "model.neff", "model.done", "model.log", "compile_flags.json", ".lock"
 PULLED = "pulled.json"
@@ -185,16 +183,23 @@ def fingerprint_files(root: Path) -> Iterator[tuple[str, Path]]:
 # ── totals ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass
 class Summary:
-    """Totals of a cache. `graphs` is a checksum of the names of what `compiler` (or any) compiled: the same on two
-    hosts that have the same graphs."""
+    """Totals of a cache, in memory that does not grow with it: {state: graphs}, {state: bytes}, and {compiler: how many
+    it compiled}. `graphs` is a checksum of the names of what `compiler` (or any) compiled: the same on two hosts that
+    have the same graphs.
+    """
 
-    compiler: str | None = None
-    states: Counter = field(default_factory=Counter)
-    bytes: Counter = field(default_factory=Counter)
-    compilers: Counter = field(default_factory=Counter)
-    checksum: int = 0
+    def __init__(self, root: Path, compiler: str | None = None):
+        self.compiler, self.checksum = compiler, 0
+        self.states, self.bytes, self.compilers = Counter(), Counter(), Counter()
+        for entry in entries(root):
+            self.states[entry.state] += 1
+            self.bytes[entry.state] += entry.size
+            if entry.state == "compiled":
+                self.compilers[entry.compiler] += 1
+                if compiler in (None, entry.compiler):
+                    name = f"{entry.compiler}/{entry.name}".encode()
+                    self.checksum ^= int.from_bytes(hashlib.sha256(name).digest()[:4])  # the order does not matter
 
     @property
     def compiled(self) -> int:
@@ -211,17 +216,3 @@ class Summary:
         lines += [f"  {number} of {compiler}" for compiler, number in sorted(self.compilers.items())]
         whose = f" of {self.compiler}" if self.compiler else ""
         return "\n".join([*lines, f"checksum of the compiled graphs{whose}: {self.graphs}"])
-
-
-def summarise(root: Path, compiler: str | None = None) -> Summary:
-    """Totals, in memory that does not grow with the cache."""
-    total = Summary(compiler)
-    for entry in entries(root):
-        total.states[entry.state] += 1
-        total.bytes[entry.state] += entry.size
-        if entry.state == "compiled":
-            total.compilers[entry.compiler] += 1
-            if compiler in (None, entry.compiler):
-                name = f"{entry.compiler}/{entry.name}".encode()
-                total.checksum ^= int.from_bytes(hashlib.sha256(name).digest()[:4])  # the order does not matter
-    return total

@@ -20,7 +20,7 @@ LOCK_AGE = 3600.0  # seconds: "this may take up to one hour for large models", s
 SKEW = 60.0  # seconds that another host's clock may be ahead
 NETWORK = ["nfs", "nfs4", "efs", "lustre", "cifs", "smb3", "smbfs", "beegfs", "ceph", "gpfs", "9p", "virtiofs"]
 LOCAL_FUSE = ("fuse.fuse-overlayfs", "fuse.portal", "fuse.lxcfs")  # other FUSE mounts are S3's, SSH's and such
-NAMED_GRAPH = re.compile(r"MODULE_[A-Za-z0-9_-]+\+[A-Za-z0-9]+")
+MODULE = re.compile(r"MODULE_[A-Za-z0-9_-]+\+[A-Za-z0-9]+")  # the name of a graph: MODULE_<graph hash>+<flags hash>
 
 
 class Holders:
@@ -49,7 +49,7 @@ class Holders:
             for file in process.info["open_files"] or ():
                 if file.path.endswith(".lock"):
                     found[file.path] = f"{who} has its lock open"
-            for graph in NAMED_GRAPH.findall(" ".join(process.info["cmdline"] or ())):
+            for graph in MODULE.findall(" ".join(process.info["cmdline"] or ())):
                 found[graph] = f"{who} compiles it"
         return found
 

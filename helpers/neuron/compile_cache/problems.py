@@ -3,7 +3,6 @@
 import errno
 import filecmp
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -16,9 +15,9 @@ from helpers.neuron.compile_cache import settings
 from helpers.neuron.compile_cache.layout import LOG, REMOVED, WAITING, Entry, Item, entries, read_entry, walk
 from helpers.neuron.compile_cache.locks import Holders, network_file_system, seconds_since
 from helpers.neuron.compile_cache.text import age_text, graphs_text, size_text
+from helpers.neuron.process import CAUSE
 
 LOG_LINES = 3
-CAUSE = re.compile(r"\bERROR\b|\[NCC_|\b[A-Za-z_.]*(?:Error|Exception)\b: ")
 BLOCKING = ("stale lock", "failed compile", "incomplete entry", "unfinished transfer")  # what `repair` moves unasked
 ON_REQUEST = ("other compiler", "foreign file")  # in nobody's way, and perhaps somebody's
 MOVED = (*BLOCKING, *ON_REQUEST)
@@ -97,7 +96,7 @@ def _of_entry(entry: Entry, holders: Holders) -> Iterator[Problem]:
         yield Problem("incomplete entry", where, entry.reason, "repair moves it away", entry.path)
 
 
-def log_text(folder: Path, lines: int = LOG_LINES) -> str:
+def log_text(folder: Path) -> str:
     """Lines of a failed compile's log that name the cause, and its last ones; no more than 256 KiB are read."""
     try:
         with (folder / LOG).open("rb") as file:
@@ -106,8 +105,8 @@ def log_text(folder: Path, lines: int = LOG_LINES) -> str:
     except OSError as error:
         return f"its log can't be read ({error.strerror})"
     said = [line.strip() for line in text.splitlines() if line.strip()]
-    causes = list(dict.fromkeys(line for line in said[:-lines] if CAUSE.search(line)))
-    return "\n".join([*causes[-lines:], *said[-lines:]])
+    causes = list(dict.fromkeys(line for line in said[:-LOG_LINES] if CAUSE.search(line)))
+    return "\n".join([*causes[-LOG_LINES:], *said[-LOG_LINES:]])
 
 
 def _age(path: Path) -> float:

@@ -1,39 +1,39 @@
 """Push finished graphs to a folder or S3, and pull them from there: nothing twice, and a graph whole or not at all.
 
-    graphs/<compiler>/<graph>@<digest>/<file>     a graph's files
-    manifests/<compiler>/<graph>@<digest>.json    their sizes and SHA-256; written last
-
-A graph is there once its manifest is. The digest is the manifest's, so a listing tells what has changed, and what two
-hosts compiled differently lies apart. Fingerprints of runs travel in the same way.
+How they lie there: `manifest`. The place itself: `helpers.store`.
 """
 
+import errno
 import hashlib
 import json
 import os
-import re
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from helpers.neuron.compile_cache import layout
-from helpers.neuron.compile_cache.store import (
+from helpers.files import put_in_place, write_json
+from helpers.neuron.compile_cache import layout, manifest
+from helpers.neuron.compile_cache.locks import MODULE, Holders
+from helpers.neuron.compile_cache.manifest import Facts, Shared, shared_graphs
+from helpers.neuron.compile_cache.problems import set_aside
+from helpers.neuron.compile_cache.text import size_text
+from helpers.store import (
+    UNWRITABLE,
     WORKERS,
     CorruptError,
     FolderStore,
     ReadOnlyError,
     Store,
-    open_file,
+    TransferError,
     open_store,
 )
-from helpers.neuron.compile_cache.text import size_text
 
-NAME = rf"{layout.MODULE.pattern}|{layout.XLA_GRAPH.pattern}|{layout.FINGERPRINTS}/[0-9a-f]+\.json"  # none leads out
-KEY = re.compile(
-    rf"manifests/(?P<compiler>{layout.COMPILER.pattern})/(?P<name>{NAME})@(?P<digest>[0-9a-f]{{16}})\.json"
-)
-
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Outcome = int | str | None  # of one graph: bytes moved; "left" alone, or what was wrong; None if it was there already
 
 
@@ -47,9 +47,22 @@ class Transfer:
     unchanged: int = 0
     left: int = 0
     bytes: int = 0
+    started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+
+    def carry(self, work: Callable[..., Outcome], graphs: list, label: str) -> None:
+        """`work` on every graph, in parallel, with a progress bar. An error that ends it all stops what waits."""
+        from tqdm.auto import tqdm
+
+        with ThreadPoolExecutor(WORKERS) as pool:
+            try:
+                for outcome in tqdm(pool.map(work, graphs), total=len(graphs), desc=label, unit="graph"):
+                    self.count(outcome)
+            finally:
+                pool.shutdown(cancel_futures=True)
+                self.seconds = time.monotonic() - self.started
 
     def count(self, outcome: Outcome) -> None:
         """Add one graph."""
@@ -75,48 +88,6 @@ class Transfer:
         return "\n".join([first, *warnings, *(f"failed: {what}" for what in self.failed)])
 
 
-@dataclass(frozen=True)
-class Shared:
-    """One graph in a store; `written` in seconds since the epoch."""
-
-    compiler: str
-    name: str
-    digest: str
-    written: float = 0.0
-
-    def __str__(self) -> str:
-        return f"{self.compiler}/{self.name}@{self.digest}"
-
-    @property
-    def key(self) -> str:
-        """Its manifest."""
-        return f"manifests/{self}.json"
-
-    def key_of(self, file: str) -> str:
-        """One of its files."""
-        return f"graphs/{self}/{file}"
-
-
-def shared_graphs(store: Store, compiler: str | None) -> Iterator[Shared | str]:
-    """Every graph in the store, one listing request a thousand; the bare key of what is none."""
-    for key, written in store.listing(f"manifests/{compiler}/" if compiler else "manifests/"):
-        parts = KEY.fullmatch(key)
-        yield Shared(**parts.groupdict(), written=written) if parts else key
-
-
-def each(work: Callable, items: list, verb: str) -> Iterator:
-    """`work` of every item, in parallel, with a progress bar. The first error that ends it all stops what waits."""
-    from tqdm.auto import tqdm
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        tasks = [pool.submit(work, item) for item in items]
-        try:
-            for task in tqdm(as_completed(tasks), total=len(tasks), desc=verb, unit="graph"):
-                yield task.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
 def open_apart(url: str, root: Path) -> Store:
     """The store at `url`; ValueError for a folder that is the cache, holds it or lies in it."""
     store = open_store(url)
@@ -136,20 +107,18 @@ def push(root: Path, url: str, compiler: str | None = None, force: bool = False)
     A place that can't be written to, or nothing to send, is told in `failed`. Raises TransferError or ValueError, in
     one line, for one that can't be reached or named.
     """
-    started, store, transfer = time.monotonic(), open_apart(url, root), Transfer("sent", str(url))
-    there = {found.key for found in shared_graphs(store, compiler) if isinstance(found, Shared)}
+    transfer, store = Transfer("sent", str(url)), open_apart(url, root)
+    there = {shared.key for shared in shared_graphs(store, compiler)[0]}
     graphs = list(finished(root, compiler))
+    if not graphs:
+        whose = f" of {compiler}" if compiler else ""
+        transfer.failed.append(f"no finished graph{whose} is in {root}: train once, or fix the cache's path")
     try:
         if isinstance(store, FolderStore):
             store.sweep()
-        for outcome in each(lambda graph: send(store, *graph, set() if force else there), graphs, "push"):
-            transfer.count(outcome)
-        if not graphs:
-            whose = f" of {compiler}" if compiler else ""
-            transfer.failed.append(f"no finished graph{whose} is in {root}: train once, or fix the cache's path")
+        transfer.carry(lambda graph: send(store, *graph, set() if force else there), graphs, "push")
     except ReadOnlyError as error:
         transfer.failed.append(f"{error}: nothing more was sent; pull still works")
-    transfer.seconds = time.monotonic() - started
     return transfer
 
 
@@ -166,15 +135,15 @@ def finished(root: Path, compiler: str | None) -> Iterator[tuple[str, str, Path]
 def send(store: Store, compiler: str, name: str, path: Path, there: set[str]) -> Outcome:
     """One graph: its files, then its manifest."""
     try:
-        files = files_of(path)
-        manifest = manifest_of(files)
-        shared = Shared(compiler, name, digest_of(manifest))
+        files = manifest.files_of(path)
+        written = manifest.manifest_of(files)
+        shared = Shared(compiler, name, manifest.digest_of(written))
         if shared.key in there:
             return None
-        facts = json.loads(manifest)["files"]
+        facts = json.loads(written)["files"]
         for file in facts:
             store.send(files[file], shared.key_of(file), facts[file]["sha256"])
-        store.write(shared.key, manifest)
+        store.write(shared.key, written)
     except FileNotFoundError:
         return "left"  # it was moved away meanwhile
     except CorruptError as error:
@@ -182,25 +151,102 @@ def send(store: Store, compiler: str, name: str, path: Path, there: set[str]) ->
     return sum(fact["size"] for fact in facts.values())
 
 
-def files_of(path: Path) -> dict[str, Path]:
-    """{name: path} of a graph: the file itself, or those in its folder but for locks and a pull's note."""
-    if not path.is_dir():
-        return {path.name: path}
-    names = [item.name for item in os.scandir(path) if item.is_file(follow_symlinks=False)]
-    kept = (name for name in names if layout.FILE.fullmatch(name) and not name.endswith(layout.LOCK))
-    return {name: path / name for name in kept if name != layout.PULLED}
+# ── pull ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def manifest_of(files: dict[str, Path]) -> bytes:
-    """Sizes and SHA-256 of a graph's files, as JSON that is equal for equal contents."""
-    facts = {}
-    for name, path in sorted(files.items()):
-        with open_file(path) as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            facts[name] = {"sha256": digest, "size": os.fstat(file.fileno()).st_size}
-    return (json.dumps({"files": facts}, sort_keys=True, indent=1) + "\n").encode()
+def pull(root: Path, url: str, compiler: str | None = None) -> Transfer:
+    """Fetch what is there and not finished here. Failed and abandoned graphs make way, running compiles do not.
+
+    A cache that can't be written to, damaged graphs (which are left out), and a place that holds nothing for this
+    compiler are told in `failed`. Raises TransferError or ValueError, in one line, for a place that can't be reached,
+    OSError for a full disk.
+    """
+    transfer, store = Transfer("fetched", str(url)), open_apart(url, root)
+    if isinstance(store, FolderStore) and not store.root.is_dir():
+        raise TransferError(f"{store}: there is no such folder: push to it first, or fix its name")
+    graphs, foreign = shared_graphs(store, compiler)
+    if foreign:
+        transfer.warnings.append(f"{len(foreign)} keys are of no graph and were left there, such as {foreign[0]!r}")
+    if not graphs:
+        transfer.failed.append(nothing_for(compiler, store))
+    newest = {(shared.compiler, shared.name): shared for shared in sorted(graphs, key=lambda each: each.written)}
+    try:
+        transfer.carry(partial(receive, store, root, Holders(root)), list(newest.values()), "pull")
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            fix = "what was fetched whole stays; free some space and pull again"
+            raise OSError(error.errno, f"no room for another graph in {root}: {fix}") from error
+        if error.errno not in UNWRITABLE:
+            raise
+        transfer.failed.append(f"{root} can't be written to ({error.strerror}): nothing more was fetched")
+    return transfer
 
 
-def digest_of(manifest: bytes) -> str:
-    """Sixteen hex digits."""
-    return hashlib.sha256(manifest).hexdigest()[:16]
+def nothing_for(compiler: str | None, store: Store) -> str:
+    """What a place holds instead of this compiler's graphs."""
+    others = Counter(shared.compiler for shared in shared_graphs(store, None)[0])
+    if there := ", ".join(f"{number} of {name}" for name, number in sorted(others.items())):
+        return f"no graph of {compiler} is in {store}, which holds {there}: push from a machine with this compiler"
+    answered = "" if isinstance(store, FolderStore) else " (credentials and region are right)"
+    return f"no graph is in {store}: nothing was pushed there, or its name is mistyped{answered}"
+
+
+def receive(store: Store, root: Path, holders: Holders, shared: Shared) -> Outcome:
+    """One graph. It is left alone while somebody compiles it here."""
+    target = root / shared.compiler / shared.name
+    try:
+        refuse_links(root, target)
+        if target.is_file() and target.stat().st_size:
+            return None
+        here = layout.read_entry(target, shared.compiler, holders)
+        if here and here.state == "compiled":
+            return None
+        if here and here.holder:
+            return "left"
+        facts = manifest.read_manifest(store, shared)
+        if not install(store, root, shared, facts, replaces=bool(here)):
+            return "left"
+    except CorruptError as error:
+        return f"{shared.compiler}/{shared.name}: {error}"
+    return sum(fact["size"] for fact in facts.values())
+
+
+def install(store: Store, root: Path, shared: Shared, facts: Facts, replaces: bool) -> bool:
+    """Fetch the files beside the target, check them, then rename: a graph appears whole.
+
+    What is unfinished there makes way once all is fetched: a fetch that fails changes nothing. Returns False where
+    somebody has taken it up meanwhile.
+    """
+    target = root / shared.compiler / shared.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=layout.MAKING) as passing:
+        made = Path(passing, target.name)
+        folder = made if MODULE.fullmatch(target.name) else made.parent
+        folder.mkdir(exist_ok=True)
+        for name, fact in facts.items():
+            fetch(store, shared.key_of(name), folder / name, fact["sha256"])
+        if folder == made:
+            write_json(folder / layout.PULLED, {"files": facts})
+        removed = root / layout.REMOVED / f"replaced-{os.urandom(4).hex()}" / shared.compiler / shared.name
+        if replaces and not set_aside(target, removed, Holders(root)):
+            return False
+        put_in_place(made, target)
+    return True
+
+
+def fetch(store: Store, key: str, path: Path, sha256: str) -> None:
+    """One file, put on the disk; CorruptError if its contents are not those of its checksum."""
+    store.fetch(key, path)
+    with path.open("rb+") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise CorruptError(f"{path.name} is damaged there or on the way: pull again, or push it with force")
+        os.fsync(file.fileno())
+
+
+def refuse_links(root: Path, target: Path) -> None:
+    """CorruptError if a symbolic link in the cache would lead elsewhere."""
+    for path in (target, *target.parents):
+        if path == root:
+            return
+        if path.is_symlink():
+            raise CorruptError(f"{path.name} is a symbolic link in the cache, which is not followed: remove it")

@@ -4,8 +4,7 @@
         train_on_trainium("orpo", listen=seen.hear, …)
     graph 4 compiled (38 s); 3 reused
 
-On Trainium new graphs are seen in the cache's folder, and reused ones in the compiler's log, line by line through
-`hear`. In the rehearsal both are XLA's own counters of this process.
+New graphs are seen in the cache's folder, and reused ones in the compiler's log, line by line through `hear`.
 """
 
 import os
@@ -13,16 +12,16 @@ import re
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
-from helpers.neuron.compile_cache.layout import LOCK, Entry, entries, read_entry, walk
+from helpers.neuron.compile_cache.layout import LOCK, MODULE, Entry, entries, read_entry, walk
 from helpers.neuron.compile_cache.text import path_text
 from helpers.neuron.process import lines_of
 from helpers.neuron.run import command_text
 
-REUSED = re.compile(r"Using a cached neff at \S*?(MODULE_[A-Za-z0-9_-]+\+[A-Za-z0-9]+)/model\.neff")
+REUSED = re.compile(rf"Using a cached neff at \S*?({MODULE.pattern})/model\.neff")
 TOOL = "neuron_parallel_compile"
 FAILURES = re.compile(r"Total failed compilations: (\d+)")
 LOCKED = re.compile(r"\blocked are (\d+)")
@@ -31,27 +30,33 @@ NOBODY_ASKED = SimpleNamespace(of=lambda *_: "somebody")
 
 
 class Watch:
-    """Counts of a block: `compiled` and `failed` graphs, `reused` ones, `again` for those that XLA's CPU device knew
-    but could not load. `seconds` are those of each compile, in order of their end.
+    """Counts of a block: `compiled`, `failed` and `reused` graphs. `seconds` are those of each compile, in order of
+    their end.
     """
 
     def __init__(self, root: Path, every: float = 0.5, say: Callable[[str], None] = print):
-        self.source = XlaCounters() if on_xlas_cpu() else CacheFolder(root)
-        self.every, self.say, self.hear = every, say, self.source.hear
+        self.root, self.every, self.say = root, every, say
         self.seconds: list[float] = []
-        self.failed = self.again = self.reused = 0
-        self.unread = False
+        self.failed, self.unread = 0, False
+        self.settled, self.own, self.heard = set(), set(), set()
+        self.locked: dict[str, float] = {}
 
     @property
     def compiled(self) -> int:
         """New graphs."""
         return len(self.seconds)
 
+    @property
+    def reused(self) -> int:
+        """Graphs that the compiler's log names and that are none of this block's own."""
+        return len(self.heard - self.own)
+
+    def hear(self, line: str) -> None:
+        """Read one line of the compiler's log; each process of a run says it of each graph."""
+        self.heard.update(REUSED.findall(line))
+
     def __enter__(self) -> "Watch":
-        try:
-            self.source.start()
-        except OSError as error:
-            self._unread(error)
+        self._read(self.start)
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
         self.thread.start()
@@ -60,75 +65,48 @@ class Watch:
     def __exit__(self, *_) -> None:
         self.ended.set()
         self.thread.join()
-        self._look()
+        self._read(self.look)
 
     def _follow(self) -> None:
         while not self.ended.wait(self.every):
-            self._look()
+            self._read(self.look)
 
-    def _look(self) -> None:
+    def _read(self, step: Callable[[], None]) -> None:
+        """Do what reads the cache. That it can't be read is said once, and ends no training."""
         try:
-            new, failed, again, self.reused = self.source.look()
+            step()
         except OSError as error:
-            self._unread(error)
-            return
-        for seconds in new:
-            self.seconds.append(seconds)
-            self.say(f"graph {self.compiled + self.again} compiled ({seconds:.1f} s); {self.reused} reused")
-        for seconds in again:
-            self.again += 1
-            said = "known, but XLA's CPU device can't load it: compiled again"
-            self.say(f"graph {self.compiled + self.again} {said} ({seconds:.1f} s)")
-        for name in failed:
-            self.failed += 1
-            self.say(f"{name} failed to compile: see `problems()`")
-
-    def _unread(self, error: OSError) -> None:
-        """Say once that the cache can't be read, which ends no training."""
-        if not self.unread:
-            self.say(f"the compile cache can't be read ({error.strerror}): its graphs are not counted")
-        self.unread = True
-
-    def __str__(self) -> str:
-        said = f"{self.compiled} new graphs compiled in {sum(self.seconds):.0f} s, {self.reused} reused"
-        said += f", {self.again} known but compiled again (XLA's CPU device can't load them)" if self.again else ""
-        return said + (f", {self.failed} FAILED" if self.failed else "")
-
-
-class CacheFolder:
-    """What changes in the cache's folder, and what the compiler's log says was reused."""
-
-    def __init__(self, root: Path):
-        self.root = root
-        self.settled, self.own, self.heard = set(), set(), set()
-        self.locked: dict[str, float] = {}
+            if not self.unread:
+                self.say(f"the compile cache can't be read ({error.strerror}): its graphs are not counted")
+            self.unread = True
 
     def start(self) -> None:
         """What is finished now is old, and so is every failed compile."""
         found = ((entry.name, entry.state) for entry in entries(self.root, NOBODY_ASKED))
         self.settled = {each for each in found if each[1] in ("compiled", "failed")}
 
-    def hear(self, line: str) -> None:
-        """Read one line of the compiler's log; each process of a run says it of each graph."""
-        self.heard.update(REUSED.findall(line))
+    def look(self) -> None:
+        """Count what has ended since the last look, and say so."""
+        ended = list(self._newly_ended())
+        self.own |= {entry.name for entry in ended if entry.state == "compiled"}
+        for entry in ended:
+            self.settled.add((entry.name, entry.state))
+            if entry.state == "failed":
+                self.failed += 1
+                self.say(f"{entry.name} failed to compile: see `problems()`")
+            else:
+                self.seconds.append(entry.modified - self._began(entry))
+                self.say(f"graph {self.compiled} compiled ({self.seconds[-1]:.1f} s); {self.reused} reused")
 
-    def look(self) -> tuple[list[float], list[str], list[float], int]:
-        """(seconds of each new graph, names of new failures, none, how many graphs were reused so far)."""
-        new, failed = [], []
+    def _newly_ended(self) -> Iterator[Entry]:
+        """Graphs that were not compiled, or had not failed, at the last look; those that were are not opened."""
         for item in walk(self.root):
             if item.kind != "graph" or (item.found.name, "compiled") in self.settled:
                 continue
             self._note_lock(path := Path(item.found.path))
             entry = read_entry(path, item.compiler, NOBODY_ASKED)
-            if not entry or entry.state not in ("compiled", "failed") or (entry.name, entry.state) in self.settled:
-                continue
-            self.settled.add((entry.name, entry.state))
-            if entry.state == "failed":
-                failed.append(entry.name)
-            else:
-                self.own.add(entry.name)
-                new.append(entry.modified - self._began(entry))
-        return new, failed, [], len(self.heard - self.own)
+            if entry and entry.state in ("compiled", "failed") and (entry.name, entry.state) not in self.settled:
+                yield entry
 
     def _note_lock(self, path: Path) -> None:
         """The lock is made when the compile begins, and is gone when it is over."""
@@ -143,10 +121,9 @@ class CacheFolder:
         made = [path.stat().st_mtime for path in entry.path.glob("*.pb*") if not path.name.endswith(LOCK)]
         return self.locked.get(entry.name, max(made, default=entry.modified))
 
-
-def on_xlas_cpu() -> bool:
-    """True in the process of a rehearsal."""
-    return "torch_xla" in sys.modules and os.environ.get("PJRT_DEVICE") == "CPU"
+    def __str__(self) -> str:
+        said = f"{self.compiled} new graphs compiled in {sum(self.seconds):.0f} s, {self.reused} reused"
+        return said + (f", {self.failed} FAILED" if self.failed else "")
 
 
 def compiled_graphs() -> int:
@@ -155,40 +132,6 @@ def compiled_graphs() -> int:
 
     compiled = metrics.metric_data("CompileTime")
     return compiled[0] if compiled else 0
-
-
-class XlaCounters:
-    """torch-xla's counters of this process. With XLA_PERSISTENT_CACHE_PATH a miss is a new graph, a hit a reused one.
-
-    XLA's CPU device writes its graphs there and finds them again, but can't load them: it compiles them once more.
-    """
-
-    def start(self) -> None:
-        """What was counted before does not count."""
-        self.before = self._counts()
-        self.seen, self.known = self.before["compiled"], 0
-
-    def hear(self, line: str) -> None:
-        """Nothing: the counters tell it all."""
-
-    def _counts(self) -> dict[str, int]:
-        from torch_xla.debug import metrics
-
-        names = {"hits": "PersistentCacheHit", "again": "PersistentCacheDeserializeFailure"}
-        counts = {name: metrics.counter_value(counter) or 0 for name, counter in names.items()}
-        return counts | {"compiled": compiled_graphs()}
-
-    def look(self) -> tuple[list[float], list[str], list[float], int]:
-        """(seconds of each new graph, none, seconds of each that was known, how many were reused so far)."""
-        from torch_xla.debug import metrics
-
-        now = self._counts()
-        fresh = now["compiled"] - self.seen
-        samples = metrics.metric_data("CompileTime")[2][-fresh:] if fresh else ()
-        seconds = [nanoseconds / 1e9 for _, nanoseconds in samples]
-        again = min(fresh, now["again"] - self.before["again"] - self.known)
-        self.known, self.seen = self.known + again, now["compiled"]
-        return seconds[again:], [], seconds[:again], now["hits"] - self.before["hits"]
 
 
 # ── be warm before class: AWS's neuron_parallel_compile around a command ─────────────────────────────────────

@@ -14,7 +14,7 @@ import pytest
 
 from helpers.neuron.compile_cache import CompileCache
 from helpers.neuron.compile_cache.sample import COMPILER, add_compiled, add_locked, graph_name
-from helpers.neuron.compile_cache.store import TransferError
+from helpers.store import TransferError
 from tests.neuron.compile_cache import transfers
 from tests.neuron.compile_cache.s3_server import Server
 from tests.neuron.compile_cache.transfers import contents, in_bucket, in_folder, stored
@@ -213,7 +213,7 @@ def test_a_bucket_that_never_recovers_is_told_in_one_line(s3, tmp_path, monkeypa
     _, url, objects, _ = bucket_place(s3, monkeypatch)
     source, target = make_cache(tmp_path / "source"), CompileCache(tmp_path / "target", COMPILER)
     source.push(url)
-    monkeypatch.setattr("helpers.neuron.compile_cache.store.ATTEMPTS", 2)
+    monkeypatch.setattr("helpers.store.ATTEMPTS", 2)
     s3.fail(503, 10_000, "GET")
     with pytest.raises(TransferError, match=r"S3 answered SlowDown: try again later$"):
         target.pull(url)

@@ -14,7 +14,7 @@ import pytest
 
 from helpers.files import REPOSITORY
 from helpers.neuron.compile_cache import CompileCache
-from helpers.neuron.compile_cache.fingerprint import differences, fingerprint, leave, remember
+from helpers.neuron.compile_cache.fingerprint import differences, fingerprint, fingerprints, leave, remember
 from helpers.neuron.compile_cache.layout import FINGERPRINTS, STATES
 from helpers.neuron.compile_cache.sample import (
     COMPILER,
@@ -145,7 +145,7 @@ def test_places_logs_and_cores_are_not(cache, monkeypatch):
 
 def test_a_cache_that_cannot_be_read_ends_no_training(cache, monkeypatch, capsys):
     with cache.watch(every=0.01) as seen:
-        monkeypatch.setattr(seen.source, "look", lambda: os.listdir("/nowhere/at/all"))
+        monkeypatch.setattr(seen, "look", lambda: os.listdir("/nowhere/at/all"))
         time.sleep(0.1)
     assert capsys.readouterr().out.count("the compile cache can't be read (No such file or directory)") == 1
 
@@ -196,7 +196,7 @@ def test_graphs_of_other_runs_that_it_may_have_used_are_minded(cache):
 def test_a_warm_run_keeps_what_the_cold_one_noted(cache):
     finished_run(cache, range(3), count=3)
     finished_run(cache, [], count=3)
-    (record,) = cache.fingerprints()
+    (record,) = fingerprints(cache.path)
     assert sorted(record["graphs"]) == sorted(map(graph_name, range(3))) and record["among"] == []
 
 
@@ -213,7 +213,7 @@ def test_a_damaged_fingerprint_is_passed_over(cache):
     finished_run(cache, range(3), count=3)
     for name, text in (("00.json", "{"), ("01.json", "[]"), ("02.json", '{"settings": 1}')):
         (cache.path / COMPILER / FINGERPRINTS / name).write_text(text)
-    assert len(cache.fingerprints()) == 1 and cache.will_it_compile(known()).verdict == "no"
+    assert len(fingerprints(cache.path)) == 1 and cache.will_it_compile(known()).verdict == "no"
 
 
 def test_it_travels_with_the_graphs(cache, tmp_path):
@@ -229,19 +229,19 @@ def test_it_is_left_by_the_first_process_of_a_run_that_ends_well(cache, monkeypa
     with pytest.raises(RuntimeError), remember(known()):
         add_compiled(cache.path, 1)
         raise RuntimeError
-    assert cache.fingerprints() == []
+    assert fingerprints(cache.path) == []
     monkeypatch.setenv("RANK", "1")
     with remember(known()):
         add_compiled(cache.path, 2)
-    assert cache.fingerprints() == []
+    assert fingerprints(cache.path) == []
     monkeypatch.setenv("RANK", "0")
     with remember(known()):
         add_compiled(cache.path, 3)
-    assert cache.fingerprints()[0]["graphs"] == [graph_name(3)]
+    assert fingerprints(cache.path)[0]["graphs"] == [graph_name(3)]
     monkeypatch.setenv("NEURON_CC_FLAGS", "--no_cache")
     with remember(known(method="sft")):
         add_compiled(cache.path, 4)
-    assert len(cache.fingerprints()) == 1
+    assert len(fingerprints(cache.path)) == 1
 
 
 def test_differences_see_what_is_missing():
@@ -289,7 +289,7 @@ def test_ten_thousand_old_graphs_do_not_slow_a_look(tmp_path):
     with CompileCache(tmp_path, COMPILER).watch(every=100) as seen:
         started = time.process_time()
         for _ in range(10):
-            seen._look()
+            seen.look()
         assert (time.process_time() - started) / 10 < 0.05
 
 

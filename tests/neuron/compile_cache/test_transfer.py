@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers import store
 from helpers.files import REPOSITORY
-from helpers.neuron.compile_cache import CompileCache, sharing, store
+from helpers.neuron.compile_cache import CompileCache, manifest, sharing
 from helpers.neuron.compile_cache.__main__ import main
 from helpers.neuron.compile_cache.layout import FINGERPRINTS
 from helpers.neuron.compile_cache.sample import (
@@ -29,7 +30,7 @@ from helpers.neuron.compile_cache.sample import (
     make_older,
     make_sample,
 )
-from helpers.neuron.compile_cache.store import CorruptError, S3Store, TransferError, open_store
+from helpers.store import CorruptError, S3Store, TransferError, open_store
 from tests.neuron.compile_cache.s3_server import Server
 from tests.neuron.compile_cache.transfers import contents, in_bucket, in_folder
 
@@ -121,8 +122,8 @@ def test_an_unchanged_push_of_a_thousand_graphs_lists_once_and_sends_nothing(buc
     for number in range(1000):
         add_compiled(cache.path, number, size=10)
     for compiler, name, path in sharing.finished(cache.path, COMPILER):  # as a push leaves it, without the files
-        manifest = sharing.manifest_of(sharing.files_of(path))
-        bucket.put(sharing.Shared(compiler, name, sharing.digest_of(manifest)).key, manifest)
+        written = manifest.manifest_of(manifest.files_of(path))
+        bucket.put(manifest.Shared(compiler, name, manifest.digest_of(written)).key, written)
     s3.requests()
     assert (cache.push(bucket.url).unchanged, [kind for kind, *_ in s3.requests()]) == (1000, ["LIST"])
     add_compiled(cache.path, 1000)
@@ -281,8 +282,8 @@ def test_s3_refuses_contents_that_are_not_those_of_the_checksum(bucket, tmp_path
 
 
 def hostile(name: str, files: dict, compiler: str = COMPILER) -> tuple[str, bytes]:
-    manifest = json.dumps({"files": files}).encode()
-    return f"manifests/{compiler}/{name}@{sharing.digest_of(manifest)}.json", manifest
+    written = json.dumps({"files": files}).encode()
+    return f"manifests/{compiler}/{name}@{manifest.digest_of(written)}.json", written
 
 
 EVIL = hashlib.sha256(b"evil").hexdigest()  # so that no checksum is what refuses them
@@ -298,8 +299,8 @@ HOSTILE = {
         graph_name(50), WHOLE | {"model.neff": {"sha256": "../../../../etc/passwd", "size": 1}}
     ),
     "an unfinished graph": hostile(graph_name(50), {"model.neff": WHOLE["model.neff"]}),
-    "no manifest": (f"manifests/{COMPILER}/{graph_name(50)}@{sharing.digest_of(b'[]')}.json", b"[]"),
-    "no JSON": (f"manifests/{COMPILER}/{graph_name(50)}@{sharing.digest_of(b'nonsense')}.json", b"nonsense"),
+    "no manifest": (f"manifests/{COMPILER}/{graph_name(50)}@{manifest.digest_of(b'[]')}.json", b"[]"),
+    "no JSON": (f"manifests/{COMPILER}/{graph_name(50)}@{manifest.digest_of(b'nonsense')}.json", b"nonsense"),
     "a manifest that was changed": (f"manifests/{COMPILER}/{graph_name(50)}@{'0' * 16}.json", b'{"files": {}}'),
 }
 
@@ -400,7 +401,7 @@ AS_NOBODY = """
 import os, sys
 import tqdm.auto
 from helpers.neuron.compile_cache import CompileCache
-from helpers.neuron.compile_cache.store import TransferError
+from helpers.store import TransferError
 os.environ["TMPDIR"] = sys.argv[2]
 if os.getuid() == 0:
     os.seteuid(65534)  # root may write anywhere

@@ -1,4 +1,4 @@
-"""A place that graphs are shared through, a folder or S3: objects under keys, each written whole or not at all."""
+"""A folder or a prefix in S3 as a place for files: each under its key, written whole or not at all."""
 
 import base64
 import contextlib
@@ -26,7 +26,7 @@ DAMAGED = ("BadDigest", "NoSuchKey", "404")
 
 
 class TransferError(RuntimeError):
-    """A push or pull that can't go on; one line, with the fix."""
+    """A transfer that can't go on; one line, with the fix."""
 
 
 class ReadOnlyError(TransferError):
@@ -38,7 +38,7 @@ class CorruptError(TransferError):
 
 
 class Store(ABC):
-    """What push and pull need of a place. A key is a path below it, with slashes."""
+    """What is asked of a place. A key is a path below it, with slashes."""
 
     @abstractmethod
     def listing(self, prefix: str) -> Iterator[tuple[str, float]]:
@@ -132,7 +132,7 @@ class FolderStore(Store):
             half.unlink(missing_ok=True)
 
     def sweep(self, older_than: float = 3600.0) -> None:
-        """Delete what killed pushes left half-written, once it is `older_than` seconds old."""
+        """Delete what killed transfers left half-written, once it is `older_than` seconds old."""
         for path in (self.root / SENDING).glob("*"):
             if time.time() - path.lstat().st_mtime > older_than:
                 path.unlink(missing_ok=True)
