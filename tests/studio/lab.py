@@ -14,6 +14,7 @@ from playwright.sync_api import Locator, Page
 WAIT = 600  # seconds a notebook may take at smoke size
 VIEW = 300  # seconds that a view may take to follow
 LAPTOP, PROJECTOR = {"width": 1366, "height": 768}, {"width": 1280, "height": 720}
+ZOOMED = {"width": 1280 * 2 // 3, "height": 720 * 2 // 3}  # what 150% of zoom leaves of the projector, in CSS pixels
 PANEL = "window.jupyterapp.shell.currentWidget"
 SEEN = """() => {
     const panel = window.jupyterapp.shell.currentWidget;
@@ -54,7 +55,8 @@ BYTES = """async image => {
     const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
     return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(''));
 }"""
-# Of a cell's outputs: what must be scrolled sideways or is cut, and the smallest text of a large view in CSS pixels.
+# Of a cell's outputs: what must be scrolled sideways, is cut or lies outside the window, and the smallest text of a
+# large view in CSS pixels.
 LOOK = """cell => {
     const area = cell.querySelector('.jp-Cell-outputWrapper');
     const shown = [...area.querySelectorAll('*')].filter(part => part.checkVisibility() && part.clientWidth > 1);
@@ -64,9 +66,10 @@ LOOK = """cell => {
     const texts = shown.filter(part => own(part) || part.matches('textarea, input:not([type=checkbox])'))
         .filter(part => part.closest('.workshop-big'))
         .filter(part => !['STYLE', 'text', 'title'].includes(part.tagName));
+    const outside = shown.filter(part => own(part) && part.getBoundingClientRect().right > window.innerWidth + 1);
     const sizes = texts.map(part => [parseFloat(getComputedStyle(part).fontSize), part.innerText || part.tagName]);
     const pictures = [...area.querySelectorAll('img')].map(image => image.clientWidth / image.naturalWidth);
-    return {wide: wide.map(part => `${part.className}: ${part.innerText.slice(0, 80)}`),
+    return {wide: [...wide, ...outside].map(part => `${part.className}: ${part.innerText.slice(0, 80)}`),
             smallest: sizes.sort((one, other) => one[0] - other[0])[0] || null, pictures};
 }"""
 
@@ -172,6 +175,19 @@ class Lab:
         self.choose_theme("JupyterLab Dark")
         self.photograph(f"{name}-dark", cell)
         self.choose_theme("JupyterLab Light")
+
+    def photograph_zoomed(self, name: str, *cells: str) -> None:
+        """What an audience sees at 150% of zoom on a projector's screen, the list of files hidden."""
+        self.page.set_viewport_size(ZOOMED)
+        self.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+        for cell in cells:
+            self.photograph(f"{name}-{cell}-zoomed", cell)
+        self.page.evaluate("() => window.jupyterapp.shell.expandLeft()")
+        self.page.set_viewport_size(LAPTOP)
+
+    def interrupt(self) -> None:
+        """The button ■ of the notebook's toolbar."""
+        self.page.locator("[data-command='notebook:interrupt-kernel']").first.click()
 
     def photograph_big(self, name: str, *cells: str) -> None:
         """Run cells again with large type, and picture each on the screen of a projector, as it is presented.
