@@ -13,7 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from helpers.show.monitor_panels import Curve, Panel, last_step
 from helpers.show.style import is_big
 
-WIDE, PLOT_HIGH = 1364, 300  # pixels, as the picture has them
+WIDE = 1364  # pixels, as the picture has them
+PLOT_HIGH, BIG_PLOT_HIGH = 300, 240  # without the texts; with large ones the whole still fits a projector's screen
 TEXT, BIG_TEXT = 19, 30  # pixels there: 11 and 18 points where JupyterLab shows 1100 of 1364 pixels
 LETTER = 0.56  # of a text's height: how wide a letter is, about
 POINTS = 200  # of a line: more than a panel has room for, so a long training costs no more than a short one
@@ -46,16 +47,17 @@ class LiveFigure:
 
 def as_svg(panels: list[Panel], alt: str, label: str = "") -> str:
     """Panels beside each other as an SVG in HTML, on white in either theme, as pictures are."""
-    size, wide = (BIG_TEXT if is_big() else TEXT), WIDE / len(panels)
+    size, plot_high = (BIG_TEXT, BIG_PLOT_HIGH) if is_big() else (TEXT, PLOT_HIGH)
+    wide = WIDE / len(panels)
     titles = [textwrap.wrap(panel.title, int((wide - 20) / (LETTER * size))) for panel in panels]
     head = 1.35 * size * (max(map(len, titles)) + 1)
     names = max([sum(not curve.label.startswith("_") for curve in panel.curves) for panel in panels])
-    high = head + PLOT_HIGH + 1.3 * size * (names + 2.6 + (1.4 if label else 0))
+    high = head + plot_high + 1.3 * size * (names + 2.6 + (1.4 if label else 0))
     last = last_step(panels)
-    drawn = "".join(
-        f'<g transform="translate({number * wide:.0f} 0)">{_panel(panel, title, wide, head, size, last)}</g>'
-        for number, (panel, title) in enumerate(zip(panels, titles, strict=True))
-    )
+    drawn = ""
+    for number, (panel, title) in enumerate(zip(panels, titles, strict=True)):
+        shown = _panel(panel, title, (wide, head, plot_high), size, last)
+        drawn += f'<g transform="translate({number * wide:.0f} 0)">{shown}</g>'
     if label:
         drawn += _text(WIDE / 2, high - 0.5 * size, label, size if is_big() else 15, "middle", "#444444")
     return (
@@ -64,21 +66,25 @@ def as_svg(panels: list[Panel], alt: str, label: str = "") -> str:
     )
 
 
-def _panel(panel: Panel, title: list[str], wide: float, head: float, size: float, last: int) -> str:
-    """One panel: its title, two axes with their ticks, its curves, and their names below."""
+def _panel(panel: Panel, title: list[str], measures: tuple, size: float, last: int) -> str:
+    """One panel: its title, two axes with their ticks, its curves, and their names below.
+
+    measures: its width, the height of its title, and the height of what is below that, in pixels.
+    """
+    wide, head, plot_high = measures
     values = [value for curve in panel.curves for value in curve.values if math.isfinite(value)]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     room = 0.06 * (high - low) or 0.5
     low, high = low - room, high + room
     ticks = [tick for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high] if values else []
     written = [f"{tick:g}".replace("-", "−") for tick in (round(tick, 6) for tick in ticks)]
-    left, right, bottom = LETTER * size * max(map(len, [*written, "0"])) + 16, wide - 24, head + PLOT_HIGH
+    left, right, bottom = LETTER * size * max(map(len, [*written, "0"])) + 16, wide - 24, head + plot_high
 
     def across(step: float) -> float:
         return left + (right - left) * (0.02 + 0.96 * step / last)
 
     def down(value: float) -> float:
-        return bottom - PLOT_HIGH * (value - low) / (high - low)
+        return bottom - plot_high * (value - low) / (high - low)
 
     parts = [_text(left, 1.2 * size * (line + 1), text, size) for line, text in enumerate(title)]
     parts.append(_text(left, 1.2 * size * (len(title) + 1), panel.measures, 0.85 * size, colour="#444444"))
