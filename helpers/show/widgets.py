@@ -160,7 +160,7 @@ class LiveMonitor(TrainerCallback):
             line += f"  {validation_text(record)}\n"
             self.told = state.global_step
         self.show_curves(state)
-        sys.stdout.write(f"\r{line:<60}")
+        sys.stdout.write(f"\r{line:<70}")
         sys.stdout.flush()
 
     def pairs_a_second(self) -> float:
