@@ -51,7 +51,8 @@ def plot_results(*runs: dict[str, dict], baselines: dict[str, dict] | None = Non
         for x, (method, result) in enumerate(methods.items()):
             _share_and_logps(left, right, x + 0.18 * (i - (len(runs) - 1) / 2), method, result, key)
             if len(runs) == 1:
-                left.annotate(f"{result[key]:.0%}", (x, result[key]), xytext=(14, -4), textcoords="offset points")
+                beside = (14, -4 if result[key] > 0.05 else 4)  # points; above the axis, not across it
+                left.annotate(f"{result[key]:.0%}", (x, result[key]), xytext=beside, textcoords="offset points")
     for axis in (left, right):
         axis.set_xticks(range(len(runs[0])), [look(method).label for method in runs[0]])
         axis.set_xlim(-0.5, len(runs[0]) - 0.3)

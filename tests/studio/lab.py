@@ -140,7 +140,11 @@ class Lab:
 
     def run_own(self, source: str) -> dict:
         """Write a cell of one's own at the end of the notebook, and run it."""
-        return self.run(self.page.evaluate(ADD, source))
+        return self.run(self.add(source))
+
+    def add(self, source: str) -> str:
+        """A cell of one's own at the end of the notebook; its id."""
+        return self.page.evaluate(ADD, source)
 
     def edit(self, name: str, source: str) -> None:
         """Write another source into a cell."""
@@ -165,8 +169,9 @@ class Lab:
 
     def photograph(self, name: str, cell: str) -> None:
         """A picture of the page with this cell's outputs at its top, and what does not fit there."""
+        self.cell(cell)
+        time.sleep(0.5)  # the page settles: the theme's colours, and cells that take their height as they are seen
         place = self.cell(cell)
-        time.sleep(0.5)  # the page settles: scrolling, the theme's colours
         self.page.screenshot(path=self.pictures / f"{name}.png")
         self.looks[name] = place.evaluate(LOOK)
 
@@ -176,12 +181,15 @@ class Lab:
         self.photograph(f"{name}-dark", cell)
         self.choose_theme("JupyterLab Light")
 
-    def photograph_zoomed(self, name: str, *cells: str) -> None:
-        """What an audience sees at 150% of zoom on a projector's screen, the list of files hidden."""
+    def photograph_zoomed(self, name: str, *cells: str, called: str = "") -> None:
+        """What an audience sees at 150% of zoom on a projector's screen, the list of files hidden.
+
+        called: in the picture's name, in place of the cell's id.
+        """
         self.page.set_viewport_size(ZOOMED)
         self.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
         for cell in cells:
-            self.photograph(f"{name}-{cell}-zoomed", cell)
+            self.photograph(f"{name}-{called or cell}-zoomed", cell)
         self.page.evaluate("() => window.jupyterapp.shell.expandLeft()")
         self.page.set_viewport_size(LAPTOP)
 

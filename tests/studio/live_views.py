@@ -176,6 +176,10 @@ def watch_replay(lab: Lab) -> dict:
     for name in ("demo-answers", "demo-orpo"):
         lab.photograph(name, name)
         lab.photograph_dark(name, name)
+    answers = lab.add("from helpers.show import show_answers\n\nshow_answers(asked, said)")  # as notebook 04 shows them
+    lab.run(answers)
+    lab.photograph_zoomed("demo", "demo-table", "demo-answers", "demo-orpo")
+    lab.photograph_zoomed("demo", answers, called="show_answers")
     lab.photograph_big("demo", "demo-answers", "demo-orpo", "demo-figure")
     return {"frames": frames, "shown": shown}
 
