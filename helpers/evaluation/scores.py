@@ -42,28 +42,44 @@ class PairScores:
         """1 where the chosen answer is likelier per token, 0 where the rejected one is, ½ where they tie."""
         return wins(self.chosen_logp - self.rejected_logp)
 
-    def summary(self, seed: int = 0) -> dict:
-        """The results.json values: means over pairs, and the interval of the preference accuracy.
+    def means(self) -> dict:
+        """Means over pairs, without intervals, in no time: log-probs, their log-odds difference, the share of wins.
 
         `log_odds_difference` is log-odds(chosen) − log-odds(rejected), which TRL logs as log_odds_chosen. TRL's
         log_odds_ratio is log σ of it.
         """
         odds = [log_odds(torch.as_tensor(logps)) for logps in (self.chosen_logp, self.rejected_logp)]
-        return accuracy(self.chosen_logp - self.rejected_logp, seed, self.groups) | {
+        return {
+            "preference_accuracy": float(self.wins.mean()),
             "chosen_logp": float(self.chosen_logp.mean()),
             "rejected_logp": float(self.rejected_logp.mean()),
             "log_odds_difference": float((odds[0] - odds[1]).mean()),
-            "perplexity": float(np.exp(-self.chosen_logp.mean())),
         }
+
+    def summary(self, seed: int = 0) -> dict:
+        """The results.json values: `means`, perplexity, and the interval of the preference accuracy."""
+        measured = accuracy(self.chosen_logp - self.rejected_logp, seed, self.groups)
+        return measured | self.means() | {"perplexity": float(np.exp(-self.chosen_logp.mean()))}
 
 
 def measure_pairs(model, batches: Iterable[dict], groups=None) -> PairScores:
     """Chosen and rejected log-probs of every pair in `batches` (from PreferenceCollator, either layout)."""
+    scores = score_pairs(model, batches, can_chunk(model), groups)
+    release_memory()
+    return scores
+
+
+def can_chunk(model) -> bool:
+    """Whether log-probs come straight from this model's hidden states. To find out costs a forward pass."""
     with evaluating(model):
-        chunked = chunking_obstacle(model) is None
+        return chunking_obstacle(model) is None
+
+
+def score_pairs(model, batches: Iterable[dict], chunked: bool, groups=None) -> PairScores:
+    """The same as `measure_pairs` where `can_chunk` is known, without giving memory back: for every few steps."""
+    with evaluating(model):
         on_device = ({key: tensor.to(model.device) for key, tensor in batch.items()} for batch in batches)
         measured = [pair_logps(model, batch, chunked) for batch in on_device]
-    release_memory()
     chosen, rejected = (torch.cat(side).cpu().numpy() for side in zip(*measured, strict=True))
     return PairScores(chosen, rejected, groups)
 

@@ -11,6 +11,8 @@ plan_plots        plans of trainings as figures        planner_view     sliders 
 stop_button       ends a training early               pages           what the views that turn pages share
 speakers          a run's models, to be asked         answers_view    answers side by side, and a box to ask
 data_view         pairs, token by token               recorded_training   a training drawn again
+monitor_panels    what is drawn of a training     live_figure     the figure of one while it moves
+share             the time that watching may take
 chat_view         served models side by side       safe_html       what a cell showed, without what could run
 lesson_plots      the style control, the gallery of failures
 

@@ -12,6 +12,8 @@ from IPython.display import HTML, Image, display
 from helpers.data.schema import references
 from helpers.evaluation.checked import can_check, verdicts
 from helpers.runs.recorded import provenance
+from helpers.show.live_figure import LiveFigure
+from helpers.show.monitor_panels import monitor_panels
 from helpers.show.pages import sized
 from helpers.show.run_plots import plot_monitor
 from helpers.show.style import DPI, enlarged, is_big
@@ -76,19 +78,42 @@ def as_html(text: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
-def draw_monitor(stage, *others):
-    """For LiveMonitor: records of the stage → figure, paler beside it what the `others` recorded, itself left out."""
+def draw_monitor(stage, *others) -> "MonitorFigure":
+    """For LiveMonitor: the figure of a stage's training, paler beside it what `others` recorded, itself left out."""
+    return MonitorFigure(stage, others)
 
-    def draw(records: list[dict]) -> Image:
-        beside = {other.name: other.read_monitor() for other in others if other.name != stage.name}
-        beside = {name: lines for name, lines in beside.items() if lines}
-        losses = {each.name: each.read_log() for each in (*others, stage)}
-        return figure_image(
-            plot_monitor(beside | {stage.name: records}, faint=tuple(beside), losses=losses),
-            "Log-probs of chosen and rejected answers of the validation pairs while training, and the training loss",
-        )
 
-    return draw
+class MonitorFigure:
+    """The figure of one training: it moves while the model trains, and a picture is kept. Called, it is the picture."""
+
+    ALT = "Log-probs of chosen and rejected answers of the validation pairs while training, and the training loss"
+
+    def __init__(self, stage, others: tuple = ()):
+        self.stage, self.others = stage, others
+        self.begin()
+
+    def begin(self) -> None:
+        """A figure of its own for a training that begins: what the others have by now, read once."""
+        found = {other.name: other.read_monitor() for other in self.others if other.name != self.stage.name}
+        self.beside = {name: lines for name, lines in found.items() if lines}
+        self.losses = {other.name: other.read_log() for other in self.others}
+        self.figure = LiveFigure(self.ALT)
+
+    def __call__(self, records: list[dict], log: list[dict] | None = None) -> Image:
+        drawn = self._drawn(records, self.stage.read_log() if log is None else log)
+        return figure_image(plot_monitor(*drawn), self.ALT)
+
+    def move(self, records: list[dict], log: list[dict]) -> None:
+        """Show the measurements and the lines of the log so far."""
+        self.figure.move(monitor_panels(*self._drawn(records, log)))
+
+    def keep(self, records: list[dict], log: list[dict]) -> None:
+        """Show the same as a picture, at the end."""
+        self.figure.keep(self(records, log))
+
+    def _drawn(self, records: list[dict], log: list[dict]) -> tuple[dict, tuple, dict]:
+        name = self.stage.name
+        return self.beside | {name: records}, tuple(self.beside), self.losses | {name: log}
 
 
 def run_stamp(run) -> str:

@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from helpers.data.schema import SIDES
 from helpers.evaluation.methods import BASELINES, METHODS, look
+from helpers.show.monitor_panels import last_step, monitor_panels
 from helpers.show.style import GREY, SIDE_COLOUR, SIDE_LINE, STYLE, name_ends, panels_of, styled
 
 LOWEST_SHOWN = -6.0  # nats; below it the colour stays the same, the number is written out
@@ -20,38 +21,19 @@ def plot_monitor(records_by_method: dict[str, list[dict]], faint: tuple = (), lo
     faint: methods to compare with, drawn paler than the one that trains. losses: {method: records with `step` and
     `loss`}, a panel of their own.
     """
-    figure, (left, right, *more) = panels_of(2) if losses is None else panels_of(3, width=12.4 / 3)
-    last = max([record["step"] for records in records_by_method.values() for record in records] + [1])
-    for method, records in records_by_method.items():
-        steps = [record["step"] for record in records]
-        label, style = look(method).label, look(method).points | {"alpha": 0.4 if method in faint else 1}
-        chosen, rejected = ([record[f"{side}_logp"] for record in records] for side in SIDES)
-        left.plot(steps, chosen, SIDE_LINE["chosen"], label=f"{label} chosen", **style)
-        hollow = style | {"markerfacecolor": "white"}
-        left.plot(steps, rejected, SIDE_LINE["rejected"], label=f"{label} rejected", **hollow)
-        right.plot(steps, np.subtract(chosen, rejected), "-", label=label, **style)
-    left.set(xlabel="optimizer step", ylabel="log-prob per token (nats)", title="Log-probs of validation pairs")
-    right.set(xlabel="optimizer step", ylabel="chosen − rejected (nats)", title="Margin between right and wrong")
-    for axis in more:
-        _draw_losses(axis, {method: losses.get(method, []) for method in records_by_method}, faint)
-    for axis in (left, right, *more):
+    panels = monitor_panels(records_by_method, faint, losses)
+    figure, axes = panels_of(2) if losses is None else panels_of(3, width=12.4 / 3)
+    last = last_step(panels)
+    for axis, panel in zip(axes, panels, strict=True):
+        for curve in panel.curves:
+            axis.plot(curve.steps, curve.values, label=curve.label, **curve.style)
+        if not axis.lines:  # before the first step
+            axis.set_yticks([])
+        axis.set(xlabel="optimizer step", ylabel=panel.measures, title=panel.title)
         axis.set_xlim(-0.02 * last, 1.02 * last)  # before the first step too, a step is a whole number from 0
-        axis.xaxis.set_major_locator(MaxNLocator(nbins=3 if more else 8, integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=3 if len(axes) > 2 else 8, integer=True))
         name_ends(axis, len(figure.axes))
     return figure
-
-
-def _draw_losses(axis, losses: dict[str, list[dict]], faint: tuple) -> None:
-    """What each method minimises, step by step, with its marker at the end."""
-    for method, records in losses.items():
-        values = [(record["step"], record["loss"]) for record in records if "loss" in record]
-        if values:
-            style = look(method).points | {"alpha": 0.4 if method in faint else 1, "linewidth": 1.4}
-            axis.plot(*zip(*values, strict=True), markevery=[len(values) - 1], label=look(method).label, **style)
-    if not axis.lines:  # before the first step
-        axis.set_yticks([])
-    several = " (each its own)" if len(axis.lines) > 1 else ""
-    axis.set(xlabel="optimizer step", ylabel="loss (nats)", title=f"Training loss{several}")
 
 
 @styled
@@ -69,7 +51,8 @@ def plot_results(*runs: dict[str, dict], baselines: dict[str, dict] | None = Non
         for x, (method, result) in enumerate(methods.items()):
             _share_and_logps(left, right, x + 0.18 * (i - (len(runs) - 1) / 2), method, result, key)
             if len(runs) == 1:
-                left.annotate(f"{result[key]:.0%}", (x, result[key]), xytext=(14, -4), textcoords="offset points")
+                beside = (14, -4 if result[key] > 0.05 else 4)  # points; above the axis, not across it
+                left.annotate(f"{result[key]:.0%}", (x, result[key]), xytext=beside, textcoords="offset points")
     for axis in (left, right):
         axis.set_xticks(range(len(runs[0])), [look(method).label for method in runs[0]])
         axis.set_xlim(-0.5, len(runs[0]) - 0.3)
@@ -111,7 +94,7 @@ def plot_curves(runs: list[dict]) -> Figure:
     for axis, method in zip(panels, ("sft", "orpo"), strict=True):
         steps = [record["step"] for record in runs[0]["monitor"][method]]
         for side in SIDES:
-            curves = np.array([[record[f"{side}_logp"] for record in run["monitor"][method]] for run in runs])
+            curves = np.array([_at(steps, run["monitor"][method], f"{side}_logp") for run in runs])
             look = METHODS[method].points | {"color": SIDE_COLOUR[side]}
             axis.plot(steps, curves.mean(axis=0), SIDE_LINE[side], label=side, **look)
             axis.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=SIDE_COLOUR[side], alpha=0.2)
@@ -120,6 +103,11 @@ def plot_curves(runs: list[dict]) -> Figure:
     panels[0].set_ylabel("log-prob per token (nats)")
     panels[1].sharey(panels[0])
     return figure
+
+
+def _at(steps: list[int], records: list[dict], key: str) -> np.ndarray:
+    """The values of a key at these steps. A run may have measured at others, by how fast its machine was."""
+    return np.interp(steps, [record["step"] for record in records], [record[key] for record in records])
 
 
 @styled

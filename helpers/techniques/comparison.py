@@ -9,6 +9,7 @@ A stage that finished with the same settings is kept, so that a stopped comparis
 """
 
 import json
+import math
 from dataclasses import replace
 
 from transformers import AutoModelForSequenceClassification, set_seed
@@ -31,6 +32,7 @@ from helpers.training.recipe import stage_settings, training_arguments
 
 DOMAIN = "aws-api"  # its recorded comparison belongs to these pairs
 RECORDED = ("sft", "dpo", "reward", "rlhf", "orpo", "sft-seconds", "rlhf-seconds", "orpo-seconds")
+WATCHED = 24  # pairs whose log-probs are measured a few times while a stage trains
 FOREVER = 100_000  # optimizer steps of a stage that ends by the clock
 BETAS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
 
@@ -46,7 +48,8 @@ class Comparison:
         print(f"Base model — {reason}")
         self.tokenizer = load_tokenizer(self.base)
         self.heldout = load_preferences(DOMAIN, "heldout", limit=self.budget.heldout_pairs)
-        self.watched = load_preferences(DOMAIN, "validation", limit=profile.monitor_pairs)
+        watched = profile.monitor_pairs if profile.name == "smoke" else WATCHED
+        self.watched = load_preferences(DOMAIN, "validation", limit=watched)
 
     def _train_split(self, limit: int):
         """The first `limit` training pairs in the order of the seed."""
@@ -132,7 +135,7 @@ class Comparison:
 
     def _monitor(self, name: str, stage, model) -> LiveMonitor:
         batches = heldout_batches(self.watched, model, self.tokenizer, self.profile.max_length)
-        return LiveMonitor(batches, stage, max(1, self.budget.steps_of(name) // 3))
+        return LiveMonitor(batches, stage, max(1, self.budget.steps_of(name) // 3), share=math.inf)
 
     def _saved_and_measured(self, stage, name: str, model) -> dict:
         model.save_pretrained(stage.model_path)

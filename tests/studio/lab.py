@@ -14,6 +14,7 @@ from playwright.sync_api import Locator, Page
 WAIT = 600  # seconds a notebook may take at smoke size
 VIEW = 300  # seconds that a view may take to follow
 LAPTOP, PROJECTOR = {"width": 1366, "height": 768}, {"width": 1280, "height": 720}
+ZOOMED = {"width": 1280 * 2 // 3, "height": 720 * 2 // 3}  # what 150% of zoom leaves of the projector, in CSS pixels
 PANEL = "window.jupyterapp.shell.currentWidget"
 SEEN = """() => {
     const panel = window.jupyterapp.shell.currentWidget;
@@ -54,7 +55,8 @@ BYTES = """async image => {
     const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
     return btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join(''));
 }"""
-# Of a cell's outputs: what must be scrolled sideways or is cut, and the smallest text of a large view in CSS pixels.
+# Of a cell's outputs: what must be scrolled sideways, is cut or lies outside the window, and the smallest text of a
+# large view in CSS pixels.
 LOOK = """cell => {
     const area = cell.querySelector('.jp-Cell-outputWrapper');
     const shown = [...area.querySelectorAll('*')].filter(part => part.checkVisibility() && part.clientWidth > 1);
@@ -64,9 +66,10 @@ LOOK = """cell => {
     const texts = shown.filter(part => own(part) || part.matches('textarea, input:not([type=checkbox])'))
         .filter(part => part.closest('.workshop-big'))
         .filter(part => !['STYLE', 'text', 'title'].includes(part.tagName));
+    const outside = shown.filter(part => own(part) && part.getBoundingClientRect().right > window.innerWidth + 1);
     const sizes = texts.map(part => [parseFloat(getComputedStyle(part).fontSize), part.innerText || part.tagName]);
     const pictures = [...area.querySelectorAll('img')].map(image => image.clientWidth / image.naturalWidth);
-    return {wide: wide.map(part => `${part.className}: ${part.innerText.slice(0, 80)}`),
+    return {wide: [...wide, ...outside].map(part => `${part.className}: ${part.innerText.slice(0, 80)}`),
             smallest: sizes.sort((one, other) => one[0] - other[0])[0] || null, pictures};
 }"""
 
@@ -137,7 +140,11 @@ class Lab:
 
     def run_own(self, source: str) -> dict:
         """Write a cell of one's own at the end of the notebook, and run it."""
-        return self.run(self.page.evaluate(ADD, source))
+        return self.run(self.add(source))
+
+    def add(self, source: str) -> str:
+        """A cell of one's own at the end of the notebook; its id."""
+        return self.page.evaluate(ADD, source)
 
     def edit(self, name: str, source: str) -> None:
         """Write another source into a cell."""
@@ -162,8 +169,9 @@ class Lab:
 
     def photograph(self, name: str, cell: str) -> None:
         """A picture of the page with this cell's outputs at its top, and what does not fit there."""
+        self.cell(cell)
+        time.sleep(0.5)  # the page settles: the theme's colours, and cells that take their height as they are seen
         place = self.cell(cell)
-        time.sleep(0.5)  # the page settles: scrolling, the theme's colours
         self.page.screenshot(path=self.pictures / f"{name}.png")
         self.looks[name] = place.evaluate(LOOK)
 
@@ -172,6 +180,22 @@ class Lab:
         self.choose_theme("JupyterLab Dark")
         self.photograph(f"{name}-dark", cell)
         self.choose_theme("JupyterLab Light")
+
+    def photograph_zoomed(self, name: str, *cells: str, called: str = "") -> None:
+        """What an audience sees at 150% of zoom on a projector's screen, the list of files hidden.
+
+        called: in the picture's name, in place of the cell's id.
+        """
+        self.page.set_viewport_size(ZOOMED)
+        self.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+        for cell in cells:
+            self.photograph(f"{name}-{called or cell}-zoomed", cell)
+        self.page.evaluate("() => window.jupyterapp.shell.expandLeft()")
+        self.page.set_viewport_size(LAPTOP)
+
+    def interrupt(self) -> None:
+        """The button ■ of the notebook's toolbar."""
+        self.page.locator("[data-command='notebook:interrupt-kernel']").first.click()
 
     def photograph_big(self, name: str, *cells: str) -> None:
         """Run cells again with large type, and picture each on the screen of a projector, as it is presented.

@@ -8,6 +8,7 @@ from playwright.sync_api import Locator
 MANY = 5000  # steps: more than a training makes before it is stopped
 PROFILE, STAGE, TRAINER, TRAIN = "059664c0", "e40ef17a", "bd5a52e9", "659fa26b"  # cells of notebook 02
 SLIDERS = "5e67ec35"  # a cell of notebook 03
+TABLES = ("a7396576", "f5d1bd61")  # cells of notebook 04: the comparison, and answers side by side
 DRAFT = "This operation lists the topics that you own."
 
 
@@ -87,14 +88,19 @@ def ratio_of(readings: Locator) -> str:
 
 
 def stop_training(lab: Lab) -> dict:
-    """02: a training of very many steps is stopped by its button; the cell, run again, goes on and is stopped again."""
+    """02: a training of very many steps is stopped by its button, by JupyterLab's ■, and again by its button.
+
+    Each time the cell, run again, goes on.
+    """
     lab.run_own(f"from dataclasses import replace\n\nprofile = replace(profile, steps={MANY})")
     lab.run(STAGE, TRAINER)
-    return {"first": stopped(lab, "02-training"), "second": stopped(lab)}
+    said = [stopped(lab, "02-training"), stopped(lab, interrupt=True), stopped(lab)]
+    lab.photograph_zoomed("02", TRAIN)
+    return {"said": said}
 
 
-def stopped(lab: Lab, name: str = "") -> str:
-    """Train until some steps were made, click on the button, and wait for the end; what the cell shows then."""
+def stopped(lab: Lab, name: str = "", interrupt: bool = False) -> str:
+    """Train until some steps were made, click on a button, and wait for the end; what the cell shows then."""
     lab.begin(TRAIN)
     cell = lab.cell(TRAIN)
     button = cell.get_by_role("button", name="Stop training")
@@ -104,7 +110,7 @@ def stopped(lab: Lab, name: str = "") -> str:
         lab.photograph(name, TRAIN)
         lab.photograph_dark(name, TRAIN)
         cell = lab.cell(TRAIN)
-    button.click()
+    lab.interrupt() if interrupt else button.click()
     seen = lab.finish()
     if name:
         lab.photograph(f"{name}-stopped", TRAIN)
@@ -129,20 +135,21 @@ def ask(lab: Lab) -> dict:
     said = cell.locator(".workshop-view")
     answers = lab.until(said.inner_text, lambda text: text.count("refused") + text.count("accepted") == 3)
     asked = cell.locator("textarea").input_value()
+    lab.photograph_zoomed("04", *TABLES, "compare-answers")
     lab.photograph("04-asked", "ask-models")
     lab.photograph_dark("04-asked", "ask-models")
     lab.photograph_big("04", "compare-answers", "ask-models")
     return {"pages": pages, "asked": asked, "answers": answers}
 
 
-# Before a cell runs: keep the size of each picture that it will show.
+# Before a cell runs: keep each state of the figure that it will show, and the picture at its end.
 COUNT = """id => {
     const notebook = window.jupyterapp.shell.currentWidget.content;
     const outputs = notebook.widgets.find(cell => cell.model.id === id).model.outputs;
     window.framesOf = window.framesOf || {};
     const frames = window.framesOf[id] = [];
     outputs.changed.connect(() => outputs.toJSON().forEach(output => {
-        const picture = output.data && output.data['image/png'];
+        const picture = output.data && (output.data['text/html'] || output.data['image/png']);
         if (picture && !frames.includes(picture)) frames.push(picture);
     }));
 }"""
@@ -169,6 +176,10 @@ def watch_replay(lab: Lab) -> dict:
     for name in ("demo-answers", "demo-orpo"):
         lab.photograph(name, name)
         lab.photograph_dark(name, name)
+    answers = lab.add("from helpers.show import show_answers\n\nshow_answers(asked, said)")  # as notebook 04 shows them
+    lab.run(answers)
+    lab.photograph_zoomed("demo", "demo-table", "demo-answers", "demo-orpo")
+    lab.photograph_zoomed("demo", answers, called="show_answers")
     lab.photograph_big("demo", "demo-answers", "demo-orpo", "demo-figure")
     return {"frames": frames, "shown": shown}
 

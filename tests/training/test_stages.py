@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import shutil
 import signal
@@ -41,7 +42,7 @@ class Session:
     def __init__(self, run, tokenized, tokenizer, profile=SMOKE, **arguments):
         self.stage = find_stage(run, profile, "orpo")
         batch = PreferenceCollator(tokenizer.pad_token_id)(list(tokenized))
-        self.monitor = LiveMonitor([batch], self.stage, every=2)
+        self.monitor = LiveMonitor([batch], self.stage, every=2, share=math.inf)
         set_seed(0)
         self.trainer = ORPOTrainer(
             model=smoke_model(),
