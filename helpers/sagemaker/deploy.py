@@ -12,7 +12,7 @@ from pathlib import Path
 from helpers.neuron.compile_cache.store import S3_URL
 from helpers.neuron.refusals import EVEN, dividing
 from helpers.sagemaker.catalogue import ENDPOINTS, PRICING_PAGE, SERVING_IMAGE, image_uri
-from helpers.sagemaker.job import PROJECT_TAG, pattern_of, validate
+from helpers.sagemaker.service import PROJECT_TAG, pattern_of, validate
 from helpers.training.base_model import load_config
 
 # optimum-neuron 0.4.5, optimum/neuron/models/inference/auto_models.py: what generates text
