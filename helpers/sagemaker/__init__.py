@@ -1,13 +1,14 @@
 """SageMaker training jobs: build and check a request, submit it once, follow it, fetch what it made.
 
-    catalogue    container images, instances and dated prices     credentials  what looks like one is refused
-    job          the job, its checks, the exact request           aws_errors   the service's errors in one line
+    catalogue    container images, instances and dated prices     service      botocore's own model of SageMaker
+    job          the job, its request in full                     aws_errors   the service's errors in one line
+    job_checks   what is checked of a job                      hyperparameters  those that scripts/train.py would refuse
     package      code and pairs on their way to S3, the results back
     submission   dry run, submit once, stop                       follow       log, progress, cost, why it failed
     role         policies of the role and of who submits          role_check   can the role be taken on?
     volume       how large a disk a job needs                     cleanup      what jobs left, listed, then deleted
     account      AWS, or a rehearsal where none is named          loopback     the service of a rehearsal, moto's
-    instance     this machine as the instance of a rehearsal
+    instance     this machine as the instance of a rehearsal      bucket_check is it there, in the jobs' region?
     classroom    what a class in Studio costs
     planner      memory, time and price on paper           plan_inputs  its arguments and assumptions, checked
     scaling      which instance, how many, and where more stop paying

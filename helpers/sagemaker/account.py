@@ -8,10 +8,12 @@ from pathlib import Path
 
 from helpers.sagemaker import loopback
 from helpers.sagemaker.aws_errors import client, told
+from helpers.sagemaker.bucket_check import refuse_bucket_elsewhere
 from helpers.sagemaker.catalogue import ACCOUNTS
-from helpers.sagemaker.job import TrainingJob, pattern_of
+from helpers.sagemaker.job import TrainingJob
 from helpers.sagemaker.role import trust_policy
 from helpers.sagemaker.role_check import refuse_other_account
+from helpers.sagemaker.service import pattern_of
 from helpers.store import S3_URL
 
 REHEARSED = "rehearsed on this machine, not on AWS"
@@ -75,26 +77,8 @@ def open_account(role: str = "", output: str = "", region: str = "", folder: Pat
         raise ValueError(f"output {output!r}: give s3://bucket/prefix, for a bucket in {region}")
     loopback.release_boto3()  # of an earlier rehearsal in this kernel
     refuse_other_account(role, region)
-    refuse_bucket_elsewhere(S3_URL.fullmatch(output)["bucket"], region)
+    refuse_bucket_elsewhere(output, region)
     return Account(role, region, output)
-
-
-def refuse_bucket_elsewhere(bucket: str, region: str) -> None:
-    """The bucket is there, in the region of the jobs: SageMaker takes no other. S3 tells that to everybody."""
-    from botocore.exceptions import ClientError
-
-    with told(f"HeadBucket {bucket}"):
-        try:
-            answer = client("s3", region).head_bucket(Bucket=bucket)
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "404":
-                raise ValueError(f"there is no bucket {bucket}: create it in {region}, or fix its name") from error
-            if error.response["Error"]["Code"] != "403":  # who may not look is told its region all the same
-                raise
-            answer = error.response
-    where = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", region)
-    if where != region:
-        raise ValueError(f"bucket {bucket} is in {where}, the jobs in {region}: take a bucket in the jobs' region")
 
 
 def open_rehearsal(region: str, folder: Path) -> Account:

@@ -148,7 +148,9 @@ def refusal(status: int, message: str) -> JSONResponse:
 
 def one_line(error: RequestValidationError) -> str:
     """What is wrong with a request, argument by argument."""
-    return "; ".join(f"{'.'.join(str(part) for part in each['loc'][1:])}: {each['msg']}" for each in error.errors())
+    unknown = "is not followed here: leave it out"
+    said = [(each["loc"][1:], unknown if each["type"] == "extra_forbidden" else each["msg"]) for each in error.errors()]
+    return "; ".join(f"{'.'.join(map(str, place))}: {what}" for place, what in said)
 
 
 def end_with_parent() -> None:

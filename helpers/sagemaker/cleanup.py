@@ -3,7 +3,8 @@
 from helpers.neuron.compile_cache.text import size_text
 from helpers.sagemaker.aws_errors import JobError, client, told
 from helpers.sagemaker.follow import ENDED
-from helpers.sagemaker.job import PROJECT_TAG, TrainingJob
+from helpers.sagemaker.job import TrainingJob
+from helpers.sagemaker.service import PROJECT_TAG
 from helpers.sagemaker.submission import find
 from helpers.store import S3_URL
 
@@ -29,7 +30,7 @@ def clean_up(job: TrainingJob, shared: bool = False, cache: bool = False, confir
     for url in places(job, shared, cache):
         keys = objects_under(store, url)
         found[url] = sum(keys.values())
-        print(f"{'deleted' if confirm else 'would delete'}: {url}/ ({len(keys)} files, {size_text(found[url])})")
+        print(f"{'deleted' if confirm else 'would delete'}: {url}/ ({files_text(len(keys))}, {size_text(found[url])})")
         if confirm:
             delete(store, url, list(keys))
     print(STAYS if confirm else "Nothing was deleted: confirm=True deletes what is listed.")
@@ -60,6 +61,11 @@ def clean_up_tagged(region: str, cache_url: str | None = None, confirm: bool = F
             delete(store, url, list(sizes))
     print(STAYS if confirm else "Nothing was deleted: confirm=True deletes what is listed.")
     return found
+
+
+def files_text(number: int) -> str:
+    """So many files, in words."""
+    return f"{number} file{'' if number == 1 else 's'}"
 
 
 def tagged(service, kind: str) -> list[str]:

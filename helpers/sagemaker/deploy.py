@@ -11,7 +11,7 @@ from pathlib import Path
 
 from helpers.neuron.refusals import EVEN, dividing
 from helpers.sagemaker.catalogue import ENDPOINTS, PRICING_PAGE, SERVING_IMAGE, image_uri
-from helpers.sagemaker.job import PROJECT_TAG, pattern_of, validate
+from helpers.sagemaker.service import PROJECT_TAG, pattern_of, validate
 from helpers.store import S3_URL
 from helpers.training.base_model import load_config
 

@@ -4,6 +4,7 @@ import re
 import time
 from datetime import UTC, datetime
 
+from helpers.credentials import without_credentials
 from helpers.neuron.run import step_records
 from helpers.runs.machine import clock
 from helpers.sagemaker.aws_errors import JobError, client, told
@@ -13,6 +14,14 @@ from helpers.sagemaker.submission import find
 LOGS = "/aws/sagemaker/TrainingJobs"
 ENDED = ("Completed", "Failed", "Stopped")
 QUOTA = 'ask for more in Service Quotas, Amazon SageMaker, "<instance type> for training job usage"'
+LONGEST = 100  # characters of a line of the log in a line of progress
+GO_ON = "no model is saved; a job with another name and go_on_from= continues from its last checkpoint"
+# What ended a job that did not fail
+STOPPED = {
+    "MaxRuntimeExceeded": f"was stopped at its max_runtime: {GO_ON}",
+    "MaxWaitTimeExceeded": f"was stopped at its max_wait: {GO_ON}",
+    "Stopped": f"was stopped before its end: {GO_ON}",
+}
 # What a failed job says of itself → what happened, and the fix. The first that fits, counts.
 REASONS = (
     (r"ResourceLimitExceeded|service limit|quota", "the quota is used up or 0", QUOTA),
@@ -82,10 +91,15 @@ def cost_text(job: dict, usd_per_hour: float | None = None) -> str:
 
 
 class Progress:
-    """What the log has shown so far. `hear` takes (time in seconds, line)."""
+    """What the log has shown so far. `hear` takes (time in seconds, line).
 
-    def __init__(self, steps: int | None):
-        self.steps, self.record, self.first, self.last, self.tail = steps, None, None, None, []
+    settings: the job's hyperparameters. Without max_steps the number of steps follows from the epochs.
+    """
+
+    def __init__(self, settings: dict | None = None):
+        settings = settings or {}
+        self.steps, self.epochs = int(settings.get("max_steps") or 0), float(settings.get("num_train_epochs") or 3)
+        self.record, self.first, self.last, self.tail = None, None, None, []
 
     def hear(self, at: float, line: str) -> None:
         """A line of the log; a JSON record of a step is progress."""
@@ -94,15 +108,25 @@ class Progress:
             self.record, self.last = record, (at, record["step"])
             self.first = self.first or self.last
 
+    @property
+    def all_steps(self) -> int:
+        """How many steps the job takes; 0 where that is not known yet."""
+        epoch = (self.record or {}).get("epoch")
+        if self.steps > 0 or not epoch:
+            return max(0, self.steps)
+        return round(self.record["step"] / epoch * self.epochs)
+
     def __str__(self) -> str:
         if self.record is None:
-            return "no step yet"
-        of = f"/{self.steps}" if self.steps else ""
+            last = next((line.strip() for line in reversed(self.tail) if line.strip()), "")
+            return f"no step yet, the log says: {without_credentials(last)[:LONGEST]}" if last else "no step yet"
+        steps = self.all_steps
+        of = f"/{steps}" if steps else ""
         text = f"step {self.record['step']}{of}, loss {self.record['loss']:.3f}"
         text += f", {self.record['graphs']} graphs compiled" if "graphs" in self.record else ""
         (began, first), (now, step) = self.first, self.last
-        if self.steps and step > first:
-            text += f", {clock((now - began) / (step - first) * (self.steps - step))} left"
+        if first < step < steps:
+            text += f", {clock((now - began) / (step - first) * (steps - step))} left"
         return text
 
 
@@ -124,26 +148,55 @@ def events(logs, name: str, tokens: dict[str, str]):
                     break
 
 
+class Line:
+    """A line of progress: written again while only the time passes, and a new one when something happened."""
+
+    def __init__(self):
+        self.happened, self.width = None, 0
+
+    def show(self, happened: str, passing: str) -> None:
+        """happened: what makes a new line. passing: what changes all the time, such as the seconds."""
+        if self.happened not in (None, happened):
+            self.end()
+        self.happened, text = happened, f"{happened}{passing}"
+        print(f"\r{text:<{self.width}}", end="", flush=True)
+        self.width = len(text)
+
+    def end(self) -> None:
+        """The next thing that is printed begins a line."""
+        if self.width:
+            print(flush=True)
+        self.width = 0
+
+
 def follow_job(name: str, region: str, usd_per_hour: float | None = None, every: float = 15.0) -> dict:
     """Print progress until the job ends; returns its description. A JobError says why it failed, with the fix."""
-    service, logs, tokens, shown = client("sagemaker", region), client("logs", region), {}, ""
+    service, logs, tokens, line = client("sagemaker", region), client("logs", region), {}, Line()
     progress = None
-    while True:
-        if (job := find(service, name)) is None:
-            raise JobError(f"{name}: there is no such job in {region}; check name and region")
-        steps = job.get("HyperParameters", {}).get("max_steps")
-        progress = progress or Progress(int(steps) if steps else None)
-        for at, line in events(logs, name, tokens):
-            progress.hear(at, line)
-        dollars = dollars_so_far(job, usd_per_hour)
-        cost = f", ${dollars:.2f} so far" if dollars is not None else ""
-        text = f"{name}: {job.get('SecondaryStatus', job['TrainingJobStatus'])}, {progress}{cost}"
-        if text != shown:
-            print(text, flush=True)
-            shown = text
-        if job["TrainingJobStatus"] in ENDED:
-            break
-        time.sleep(every)
+    try:
+        while True:
+            if (job := find(service, name)) is None:
+                raise JobError(f"{name}: there is no such job in {region}; check name and region")
+            progress = progress or Progress(job.get("HyperParameters"))
+            for at, said in events(logs, name, tokens):
+                progress.hear(at, said)
+            dollars = dollars_so_far(job, usd_per_hour)
+            cost = f", ${dollars:.2f} so far" if dollars is not None else ""
+            happened = f"{name}: {job.get('SecondaryStatus', job['TrainingJobStatus'])}, {progress}"
+            line.show(happened, f"{cost}, {clock(age_of(job))} since it was submitted")
+            if job["TrainingJobStatus"] in ENDED:
+                break
+            time.sleep(every)
+    finally:
+        line.end()
     if job["TrainingJobStatus"] == "Failed":
         raise JobError(f"{name} failed: {reason_of(chr(10).join([job.get('FailureReason', ''), *progress.tail]))}")
+    if stopped := STOPPED.get(job.get("SecondaryStatus")):
+        print(f"{name} {stopped}")
     return job
+
+
+def age_of(job: dict) -> float:
+    """Seconds since a described job was submitted; until its end, if it has one."""
+    began, ends = job.get("CreationTime"), job.get("TrainingEndTime") or datetime.now(UTC)
+    return max(0.0, (ends - began).total_seconds()) if began else 0.0

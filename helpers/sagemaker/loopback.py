@@ -126,12 +126,14 @@ def start(folder: Path) -> str:
     with (folder / "service.log").open("w") as log:
         command = [sys.executable, "-m", "helpers.sagemaker.loopback", str(folder)]
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log, start_new_session=True)
-    deadline = time.monotonic() + PATIENCE
+    began = time.monotonic()
     while not (url := address(folder)):
-        if process.poll() is not None or time.monotonic() > deadline:
+        if process.poll() is not None or time.monotonic() - began > PATIENCE:
             process.kill()
             raise RuntimeError(f"the rehearsal's service did not start: see {folder.name}/service.log")
+        print(f"\rthe service that stands for AWS starts: {time.monotonic() - began:.0f} s", end="", flush=True)
         time.sleep(0.1)
+    print()
     return url
 
 

@@ -114,7 +114,8 @@ def check_shapes(folder: Path, config: PretrainedConfig, base: PretrainedConfig)
     groups, found = tensors_of(config), saved_shapes(folder)
     wanted = {name: shape for names, shape in groups for name in names}
     if wanted != {name: shape for names, shape in tensors_of(base) for name in names}:
-        raise ValueError(f"{folder}: config.json describes a model of other sizes than the base: {SAVE_AGAIN}")
+        told = "config.json describes a model of other sizes than the base"
+        raise ValueError(f"{folder}: {told}: name the base that it was trained from, or {SAVE_AGAIN}")
     if lost := [names[0] for names, _ in groups if not found.keys() & set(names)]:
         raise ValueError(f"{folder} lacks {len(lost)} of {len(groups)} tensors, the first is {lost[0]}: {SAVE_AGAIN}")
     if extra := sorted(found.keys() - wanted.keys()):

@@ -50,14 +50,16 @@ class Server:
 
     def wait(self) -> None:
         """Until it answers; a Refused of one line, with the log's path, where it ended or takes too long."""
-        deadline = time.monotonic() + PATIENCE
+        began = time.monotonic()
         while not answers(self.url.removesuffix("/v1")):
-            if (code := self.process.poll()) is not None or time.monotonic() > deadline:
+            if (code := self.process.poll()) is not None or time.monotonic() - began > PATIENCE:
                 self.ending.detach()
                 end(self.process)
                 ended = "does not answer" if code is None else f"ended with exit code {code}"
                 raise Refused(f"the server of {', '.join(self.models)} {ended}: its log is {self.log}")
+            print(f"\rthe server starts: {time.monotonic() - began:.0f} s", end="", flush=True)
             time.sleep(0.2)
+        print()
 
     def close(self) -> None:
         """End the server; a second call does nothing."""

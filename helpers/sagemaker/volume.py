@@ -28,10 +28,12 @@ def needed_gb(hyperparameters: dict) -> tuple[int, str]:
     trained = sizes.lora(rank) if rank else sizes.parameters
     checkpoint, kept = trained * (2 * BFLOAT16.weight + BFLOAT16.optimizer), kept_at_once(hyperparameters)
     saved = 2 * trained * BFLOAT16.weight
-    files = {"weights": sizes.parameters * BFLOAT16.weight, f"{kept} checkpoints": kept * checkpoint, "model": saved}
-    gb = max(LEAST, math.ceil((PACKAGES + sum(files.values()) / 1e9) * MARGIN))
-    parts = [f"{part} {size / 1e9:.1f}" for part, size in files.items()]
-    return gb, f"{', '.join([*parts, f'packages {PACKAGES}'])} GB, and a fifth more; at least {LEAST}"
+    number = "1 checkpoint" if kept == 1 else f"{kept} checkpoints"
+    files = {"downloaded weights": sizes.parameters * BFLOAT16.weight, number: kept * checkpoint, "saved model": saved}
+    files["packages and data (assumed)"] = PACKAGES * 1e9
+    gb = max(LEAST, math.ceil(sum(files.values()) / 1e9 * MARGIN))
+    parts = " + ".join(f"{part} {size / 1e9:.{1 if size >= 1e8 else 2}f}" for part, size in files.items())
+    return gb, f"{parts} GB, and a fifth more; at least {LEAST} GB"
 
 
 def kept_at_once(hyperparameters: dict) -> int:

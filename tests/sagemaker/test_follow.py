@@ -10,11 +10,12 @@ from moto import mock_aws
 from helpers.sagemaker import follow
 from helpers.sagemaker.aws_errors import JobError
 from helpers.sagemaker.submission import submit
+from tests.planted import PLANTED
 from tests.sagemaker.test_job import JOB, make_role
 
 
 def test_progress_is_step_loss_graphs_and_the_time_left():
-    progress = follow.Progress(steps=10)
+    progress = follow.Progress({"max_steps": "10"})
     assert str(progress) == "no step yet"
     for at, step in ((100.0, 1), (103.0, 2), (106.0, 3)):
         progress.hear(at, json.dumps({"step": step, "loss": 2.5, "graphs": 7}))
@@ -25,9 +26,31 @@ def test_progress_is_step_loss_graphs_and_the_time_left():
 
 
 def test_a_record_behind_the_compilers_dots_is_progress():
-    progress = follow.Progress(steps=None)
+    progress = follow.Progress()
     progress.hear(1.0, '....{"step": 4, "loss": 2.0}2026-11-26 06:02:18 INFO cached')
     assert str(progress) == "step 4, loss 2.000"
+
+
+def test_before_the_first_step_the_logs_last_line_is_progress_and_shows_no_credential():
+    progress = follow.Progress()
+    for line in ("Base model — packaged", f"read with {PLANTED['Hugging Face token']}", "  "):
+        progress.hear(1.0, line)
+    assert str(progress) == "no step yet, the log says: read with [Hugging Face token]"
+
+
+def test_where_epochs_are_asked_for_the_steps_follow_from_the_first_record():
+    progress = follow.Progress({"num_train_epochs": "2"})
+    for at, step in ((10.0, 1), (20.0, 2)):
+        progress.hear(at, json.dumps({"step": step, "loss": 1.0, "epoch": step / 8}))
+    assert str(progress) == f"step 2/16, loss 1.000, {follow.clock(140.0)} left", "8 steps an epoch, 10 s each"
+
+
+def test_a_line_is_written_again_until_something_happens(capsys):
+    line = follow.Line()
+    for happened, passing in (("Starting", ", 0:15"), ("Starting", ", 0:30"), ("step 1", ""), ("step 1", "!")):
+        line.show(happened, passing)
+    line.end()
+    assert capsys.readouterr().out == "\rStarting, 0:15\rStarting, 0:30\n\rstep 1\rstep 1!\n"
 
 
 def test_the_cost_is_that_of_billed_seconds_else_since_training_started():
@@ -86,6 +109,10 @@ def test_a_job_is_followed_by_name_and_a_failed_one_says_why(monkeypatch, capsys
         assert follow.follow_job("orpo-1", "us-east-1")["TrainingJobStatus"] == "Completed"
         assert "step 4/100, loss 1.250" in capsys.readouterr().out
         real = follow.find
+        stopped = {"TrainingJobStatus": "Stopped", "SecondaryStatus": "MaxRuntimeExceeded"}
+        monkeypatch.setattr(follow, "find", lambda *asked: real(*asked) | stopped)
+        assert follow.follow_job("orpo-1", "us-east-1")["TrainingJobStatus"] == "Stopped"
+        assert "orpo-1 was stopped at its max_runtime: no model is saved" in capsys.readouterr().out
         failed = {"TrainingJobStatus": "Failed", "FailureReason": "CapacityError"}
         monkeypatch.setattr(follow, "find", lambda *asked: real(*asked) | failed)
         with pytest.raises(JobError, match="orpo-1 failed: no such instance was free"):

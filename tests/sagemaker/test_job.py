@@ -7,10 +7,12 @@ import boto3
 import pytest
 
 from helpers.credentials import kind_of_credential, refuse_credentials, without_credentials
-from helpers.sagemaker import job as jobs
+from helpers.data import load_preferences
 from helpers.sagemaker.catalogue import INSTANCES, image_uri
 from helpers.sagemaker.job import START, TrainingJob, request_of
+from helpers.sagemaker.package import pairs_file
 from helpers.sagemaker.role import trust_policy
+from helpers.sagemaker.service import service_model, validate
 from helpers.sagemaker.volume import LEAST, PACKAGES, UNKNOWN, kept_at_once, needed_gb
 from tests.planted import PLANTED
 
@@ -71,6 +73,16 @@ def test_everything_that_can_be_asked_for_is_in_the_request():
         ({"hyperparameters": {"method": "rlhf"}}, "method: is 'rlhf'; choose sft, orpo, dpo"),
         ({"instance_count": 0}, "instance_count is 0"),
         ({"volume_gb": 0}, "volume_gb is 0"),
+        ({"max_runtime": "1h"}, "max_runtime is '1h': give a whole number of seconds"),
+        ({"instance_count": 1.5}, "instance_count is 1.5: give a whole number"),
+        ({"go_on_from": "no name"}, "go_on_from 'no name': give the name of a job"),
+        ({"usd_per_hour": -1.0}, "usd_per_hour is -1.0: give a price"),
+        ({"requirements": "nowhere.txt"}, "requirements 'nowhere.txt': the checkout has no such file"),
+        ({"token_secret": "arn:aws:secretsmanager:us-east-1:123456789012:secret:hub-1"}, "give the secret's name"),
+        ({"tags": {"project": "mine"}}, "tags, project: every job has it, and clean_up_tagged looks for it"),
+        ({"tags": {"AWS:a": "b"}}, "names that begin with aws: are Amazon's own"),
+        ({"environment": {"a b": "1"}}, "environment, a b: use letters, digits and underscores"),
+        ({"environment": {"WORKSHOP_CACHE_URL": "s3://a/b"}}, "the job sets it: leave it out, give cache_url="),
         ({"spot": True}, "max_wait is None: spot needs at least max_runtime, 3600 seconds"),
         ({"max_wait": 9000}, "max_wait is for spot"),
         ({"keep_alive": 4000}, "give 0 to 3600 seconds"),
@@ -91,6 +103,26 @@ def test_a_row_that_fails_validation_is_named(tmp_path):
     file.write_text(json.dumps({"prompt": "a?", "chosen": " ", "rejected": "b"}) + "\n")
     with pytest.raises(ValueError, match="row 0, chosen: the response is empty"):
         replace(JOB, data=file).check()
+
+
+def test_a_file_with_fewer_pairs_than_a_batch_is_told(tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text(json.dumps({"prompt": "a?", "chosen": "c", "rejected": "b"}) + "\n")
+    many = JOB.hyperparameters | {"per_device_train_batch_size": 4}
+    with pytest.raises(ValueError, match="1 pairs do not fill one batch of 4: lower per_device_train_batch_size"):
+        replace(JOB, data=file, split_by=None, hyperparameters=many).check()
+
+
+def test_the_job_trains_on_what_the_notebooks_train_on_and_on_none_that_they_hold_out(tmp_path):
+    file = tmp_path / "mine.jsonl"
+    rows = [{"prompt": f"What does call {i} do?", "chosen": f"It lists {i}.", "rejected": "No."} for i in range(80)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    job = replace(JOB, data=file)
+    sent = [json.loads(line) for line in pairs_file(job).decode().splitlines()]
+    held = load_preferences(file, "heldout", split_by="prompt").to_list()
+    assert held and sent == load_preferences(file, "train", split_by="prompt").to_list()
+    assert not [row for row in sent if row in held]
+    assert len(replace(job, split_by=None).pairs()) == 80
 
 
 @pytest.mark.parametrize("where", ["hyperparameters", "environment", "tags"])
@@ -150,11 +182,11 @@ def test_what_it_costs_at_most_has_a_source_or_asks_for_a_price():
 
 
 def test_the_instances_are_botocores_and_every_registry_is_an_account():
-    assert set(INSTANCES) <= set(jobs.service_model().shape_for("TrainingInstanceType").enum)
+    assert set(INSTANCES) <= set(service_model().shape_for("TrainingInstanceType").enum)
     for region in ("eu-west-1", "ap-southeast-4"):
         assert image_uri(region).split(".")[0].isdigit() and f".{region}." in image_uri(region)
 
 
 def test_what_botocore_refuses_is_one_line():
     with pytest.raises(ValueError, match="CreateTrainingJob would be refused"):
-        jobs.validate({"TrainingJobName": "a"})
+        validate({"TrainingJobName": "a"})

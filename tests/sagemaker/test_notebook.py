@@ -51,7 +51,7 @@ def test_with_an_account_the_same_cells_submit_the_trainium_job_and_delete_nothi
         said = kernel.run("find_spec", "print(cost_text(described))")
         assert "on AWS, us-east-1: s3://class/jobs" in said and "rehearsed" not in said
         assert "mine-alone" not in said, "no key is shown"
-        assert "would delete: s3://class/jobs/code/ (1 files" in kernel.run(CLEAN_UP, "left = clean_up(")
+        assert "would delete: s3://class/jobs/code/ (1 file," in kernel.run(CLEAN_UP, "left = clean_up(")
     (name,) = [
         each["TrainingJobName"] for each in boto3.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
     ]

@@ -154,6 +154,24 @@ def test_what_the_job_made_is_read_as_a_notebooks_own(account, trained, tmp_path
         torch.testing.assert_close(load_model(str(folders["orpo"]))(row).logits, model(row).logits)
 
 
+def test_a_job_on_own_pairs_is_read_by_the_notebooks_as_trained_on_them(account, tmp_path, monkeypatch):
+    file, profile = tmp_path / "mine.jsonl", get_profile("smoke")
+    rows = [{"prompt": f"What does call {i} do?", "chosen": f"It lists {i}.", "rejected": "No."} for i in range(60)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    job = replace(job_of(account, "orpo-own"), data=file)
+    submit(job)
+    follow_job(job.name, account.region, every=0.5)
+    run = Run(fetch_results(job.output, job.name, "orpo", tmp_path / "fetched", data=file), profile)
+    settings = read_json(run.stage("orpo").path / "settings.json")
+    monkeypatch.setenv("WORKSHOP_PRECISION", "bf16" if settings["bf16"] else "float32")
+    assert run.source == str(file) and settings == stage_settings(profile, run, "orpo")
+    assert find_stage(run, profile, "orpo").trained, "notebook 04 goes on with it"
+    heldout = load_preferences(run.source, "heldout", split_by="prompt")
+    base, tokenizer = load_base(profile)
+    assert evaluate(run, "orpo", base, tokenizer, heldout, profile)["n"] == len(heldout) > 0
+    assert "mine.jsonl" in write_report(run.path).read_text(encoding="utf-8")
+
+
 def test_a_fetched_run_has_a_report_before_anything_is_measured(account, trained, tmp_path):
     follow_job("orpo-1", account.region, every=0.5)
     folder = fetch_results(trained.output, "orpo-1", "orpo", tmp_path / "fetched")
@@ -233,6 +251,16 @@ def test_a_name_is_used_once_a_job_can_be_stopped_and_clean_up_waits_for_it(acco
     assert follow_job("orpo-sleeps", account.region, every=0.2)["TrainingJobStatus"] == "Stopped"
     with pytest.raises(JobError, match="StopTrainingJob orpo-sleeps"):
         stop_job("orpo-sleeps", account.region)
+
+
+def test_a_job_goes_on_from_the_checkpoints_of_one_that_ended_too_early(account):
+    run(account, "orpo-cut", "echo step 3 > /opt/ml/checkpoints/kept; exit 1")
+    with pytest.raises(JobError, match="orpo-cut failed"):
+        follow_job("orpo-cut", account.region, every=0.2)
+    later = replace(job_of(account, "orpo-later"), go_on_from="orpo-cut")
+    made = request(account, later, "grep 'step 3' /opt/ml/checkpoints/kept")
+    client("sagemaker", account.region).create_training_job(**made)
+    assert follow_job(later.name, account.region, every=0.2)["TrainingJobStatus"] == "Completed"
 
 
 def test_a_job_ends_at_its_maximum_runtime(account):

@@ -10,10 +10,12 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from helpers.sagemaker import package, role_check
+from helpers.runs import Run
+from helpers.sagemaker import package, role_check, submission
 from helpers.sagemaker.aws_errors import JobError, told
 from helpers.sagemaker.role import trust_policy
 from helpers.sagemaker.submission import dry_run, job_name, submit
+from helpers.training.profiles import get_profile
 from scripts import sagemaker_entry
 from tests.sagemaker.test_job import JOB, make_role
 
@@ -54,11 +56,13 @@ def test_a_dry_run_shows_request_and_cost_and_sends_nothing(bucket, capsys):
 def test_a_job_is_submitted_once_and_what_is_unchanged_is_sent_once(bucket, tmp_path, capsys):
     data = tmp_path / "train.jsonl"
     data.write_text(json.dumps(PAIR) + "\n")
-    job = replace(JOB, data=data)
+    job = replace(JOB, data=data, split_by=None, requirements="data/README.md")
     arn = submit(job)
     sent = keys(bucket)
     assert len(sent) == 2 and submit(job) == arn
-    assert "exists already" in capsys.readouterr().out
+    assert capsys.readouterr().out.strip().endswith("exists already, it is Completed: nothing was started")
+    submit(replace(job, hyperparameters=job.hyperparameters | {"beta": 0.5, "max_steps": 50}))
+    assert "its hyperparameters are others (beta, max_steps): take another name" in capsys.readouterr().out
     submit(replace(job, name="orpo-2"))
     assert keys(bucket) == sent and "unchanged, already at" in capsys.readouterr().out
     described = boto3.client("sagemaker").describe_training_job(TrainingJobName="orpo-1")
@@ -66,7 +70,25 @@ def test_a_job_is_submitted_once_and_what_is_unchanged_is_sent_once(bucket, tmp_
     code = bucket.get_object(Bucket="class", Key=next(key for key in sent if "code" in key))["Body"].read()
     with tarfile.open(fileobj=io.BytesIO(code)) as packed:
         needed = {"scripts/sagemaker_entry.py", "scripts/train.py", "pyproject.toml", "data/house-style.parquet"}
+        needed |= {"data/README.md"}
         assert needed <= set(packed.getnames())
+
+
+@pytest.mark.parametrize(
+    ("state", "method", "says"),
+    [
+        (None, "orpo", "there is no such job in us-east-1; check the name"),
+        ("InProgress", "orpo", "it is InProgress: wait until it ends, or stop_job it first"),
+        ("Completed", "orpo", "it is Completed: fetch its results"),
+        ("Stopped", "sft", "it trains sft: give a job of the same method"),
+    ],
+)
+def test_only_a_job_that_ended_too_early_is_gone_on_from(bucket, monkeypatch, state, method, says):
+    described = state and {"TrainingJobStatus": state, "HyperParameters": {"method": method}}
+    monkeypatch.setattr(submission, "find", lambda _, name: described if name == "orpo-0" else None)
+    with pytest.raises(JobError, match=f"go_on_from orpo-0: {says}"):
+        submit(replace(JOB, go_on_from="orpo-0"))
+    assert keys(bucket) == []
 
 
 def test_a_name_made_of_any_words_is_one_that_sagemaker_takes():
@@ -82,8 +104,16 @@ def test_a_refused_job_sends_nothing(bucket):
 
 
 def test_a_bucket_that_is_not_there_is_one_line(bucket):
-    with pytest.raises(JobError, match="NoSuchBucket: create the bucket"):
+    with pytest.raises(ValueError, match="there is no bucket elsewhere: create it in us-east-1, or fix its name"):
         submit(replace(JOB, output="s3://elsewhere/jobs"))
+
+
+def test_a_bucket_in_another_region_is_told_before_anything_is_sent(bucket):
+    there = {"LocationConstraint": "eu-west-1"}
+    boto3.client("s3", region_name="eu-west-1").create_bucket(Bucket="far", CreateBucketConfiguration=there)
+    with pytest.raises(ValueError, match="bucket far is in eu-west-1, the jobs in us-east-1: take a bucket in"):
+        submit(replace(JOB, output="s3://far/jobs"))
+    assert "Contents" not in bucket.list_objects_v2(Bucket="far")
 
 
 @pytest.mark.parametrize(
@@ -150,6 +180,44 @@ def test_the_results_of_another_job_join_a_run_folder_that_is_there(bucket, tmp_
     with pytest.raises(ValueError, match="run is there already: name another folder"):
         package.fetch_results(JOB.output, "two", "sft", tmp_path / "run")
     assert not list((tmp_path / "run").glob(".fetching-*"))
+
+
+OWN = {"methods": {"orpo": {"steps": 4, "settings": {"source": "/opt/ml/input/data/train", "beta": 0.1}}}}
+
+
+def test_a_fetched_run_names_the_pairs_of_its_job_as_they_are_here(bucket, tmp_path, capsys):
+    data = tmp_path / "mine.jsonl"
+    data.write_text(json.dumps(PAIR) + "\n")
+    settings = json.dumps(OWN["methods"]["orpo"]["settings"])
+    kept = archive(**{"results.json": json.dumps(OWN), "orpo/settings.json": settings})
+    for name, body in (("output", kept), ("model", archive(**{"config.json": "{}"}))):
+        bucket.put_object(Bucket="class", Key=f"jobs/orpo-1/output/{name}.tar.gz", Body=body)
+    run = Run(package.fetch_results(JOB.output, "orpo-1", "orpo", tmp_path / "run", data=data), get_profile("smoke"))
+    assert run.source == str(data) and run.stage("orpo").differences({"source": run.source, "beta": 0.1}) == {}
+    assert run.require("orpo")["settings"]["source"] == str(data)
+    capsys.readouterr()
+    unsaid = package.fetch_results(JOB.output, "orpo-1", "orpo", tmp_path / "unsaid")
+    assert "trained on pairs of your own: give data= again" in capsys.readouterr().out
+    assert Run(unsaid, get_profile("smoke")).source == "house-style"
+
+
+def test_data_of_another_job_is_refused(bucket, tmp_path):
+    kept = archive(**{"results.json": "{}", "orpo/settings.json": json.dumps({"source": "house-style"})})
+    for name, body in (("output", kept), ("model", archive(**{"config.json": "{}"}))):
+        bucket.put_object(Bucket="class", Key=f"jobs/orpo-1/output/{name}.tar.gz", Body=body)
+    with pytest.raises(ValueError, match="but the job trained on house-style: leave it out"):
+        package.fetch_results(JOB.output, "orpo-1", "orpo", tmp_path / "run", data="mine.jsonl")
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_git_the_code_is_sent_all_the_same(tmp_path, monkeypatch):
+    for name in ("helpers/a.py", "helpers/__pycache__/a.pyc", "scripts/b.py", "data/c.parquet", "notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert sorted(package.code_files(tmp_path)) == ["data/c.parquet", "helpers/a.py", "scripts/b.py"]
+    monkeypatch.setenv("PATH", "")
+    assert sorted(package.code_files(tmp_path)) == ["data/c.parquet", "helpers/a.py", "scripts/b.py"]
 
 
 def test_the_job_reads_its_token_from_secrets_manager(bucket):
