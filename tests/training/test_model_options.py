@@ -32,6 +32,7 @@ STEADY = {
     "GPT-Neo": {"initializer_range": 0.05},
     "Granite": {"attention_multiplier": 0.25},
     "GraniteMoe": {"attention_multiplier": 0.25},
+    "Jamba": {"initializer_range": 0.05},
     "Zamba": {"initializer_range": 0.1},
     "Zamba2": {"initializer_range": 0.1},
     "Qwen3-Next": {"initializer_range": 0.05},
