@@ -26,7 +26,7 @@ REHEARSAL_READY := $(REHEARSAL)/$(call stamp,$(REHEARSAL_REQUIREMENTS))
 # The newest releases of the libraries: where tomorrow's user comes from.
 NEWEST := .venv-newest
 NEWEST_READY := $(NEWEST)/$(call stamp,requirements-newest.txt)
-NEWEST_TESTS := tests/objective tests/data tests/evaluation $(addprefix tests/training/test_,base_model.py orpo.py autocast.py door.py dpo.py layout_check.py models.py policy.py recipe.py several_processes.py sft.py stages.py trainer_evaluation.py trl_arguments.py trls_own_orpo_tests.py updates.py) tests/runs/test_damaged_checkpoints.py tests/test_drift.py
+NEWEST_TESTS := tests/objective tests/data tests/evaluation $(addprefix tests/training/test_,base_model.py orpo.py autocast.py door.py dpo.py layout_check.py models.py model_options.py policy.py recipe.py several_processes.py sft.py stages.py trainer_evaluation.py trl_arguments.py trls_own_orpo_tests.py updates.py) tests/runs/test_damaged_checkpoints.py tests/test_drift.py
 # Not 00: it refuses what is not at the workshop's pins. Not 09: it takes the server of transformers 4.57
 NEWEST_NOTEBOOKS := 01 02 03 04 05 06 07 08
 

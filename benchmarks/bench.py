@@ -32,7 +32,7 @@ KINDS = (
     {"pairs": 2, "prompt_tokens": 400, "response_tokens": 30, "max_length": 512},
 )
 LORA = {"lora_rank": 16}  # as the notebooks train
-WAYS = (({}, MAIN[:3]), ({"bf16": True}, MAIN[:3]), (LORA, MAIN[:2]), (LORA | {"bf16": True}, MAIN[:2]))
+WAYS = tuple((way, MAIN[:3]) for way in ({}, {"bf16": True}, LORA, LORA | {"bf16": True}))
 # --parts long, never run: by twos, so that the models fit beside each other on one GPU
 GROUPS = (("ours", "liger"), ("ours", "trl"))
 LENGTHS = (512, 1024, 2048)  # tokens of a prompt and one answer

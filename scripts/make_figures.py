@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 
 from benchmarks import data_scale, step_profile
 from benchmarks import results as bench_results
+from benchmarks.bars import bars_table
 from helpers.evaluation import comparison_table, runs_summary, runs_table
 from helpers.files import REPOSITORY
 from helpers.runs import provenance_of_runs, read_recorded, recorded_runs
@@ -81,6 +82,7 @@ def main() -> None:
             **lesson_parts.results_parts(runs, controls),
             "bench": bench_results.table(bench),
             "kinds": bench_results.kinds_table(bench_results.recorded_kinds()),
+            "bars": bars_table(bench, bench_results.recorded_kinds()),
             "profile": step_profile.profile_table(step_profile.recorded_profile()),
             "techniques": tables.readme_text(),
         },

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import data_scale, step_profile
 from benchmarks import results as bench_results
+from benchmarks.bars import bars_table
 from helpers.evaluation.tables import runs_summary, runs_table
 from helpers.files import REPOSITORY
 from helpers.preflight.packages import read_pins
@@ -101,7 +102,9 @@ def test_the_tables_are_what_was_recorded():
     assert shown("README.md", "summary") == runs_summary(runs).strip(), "run make figures"
     assert shown("docs/results.md", "results") == runs_table(runs).strip(), "run make figures"
     assert shown("docs/results.md", "bench") == bench_results.table(bench_results.recorded_bench()).strip()
-    assert shown("docs/results.md", "kinds") == bench_results.kinds_table(bench_results.recorded_kinds()).strip()
+    kinds = bench_results.recorded_kinds()
+    assert shown("docs/results.md", "kinds") == bench_results.kinds_table(kinds).strip()
+    assert shown("docs/results.md", "bars") == bars_table(bench_results.recorded_bench(), kinds).strip()
     assert shown("docs/own_data.md", "scale") == data_scale.scale_table(data_scale.recorded_scale()).strip()
     assert shown("docs/results.md", "profile") == step_profile.profile_table(step_profile.recorded_profile()).strip()
 

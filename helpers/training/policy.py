@@ -10,9 +10,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from helpers.files import DamagedFile
 from helpers.training.base_model import MADE, find_base_model, is_adapter, load_model, merged
+from helpers.training.layout_check import FAILURES, without_adapter
 
 NO_LIMIT = 1_000_000  # tokens
-FAILURES = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, AssertionError)
 
 
 def open_model(model, args, peft_config=None, tags=()):
@@ -27,6 +27,9 @@ def open_model(model, args, peft_config=None, tags=()):
     if not isinstance(model, PreTrainedModel | PeftModel):
         raise ValueError(f"model is {type(model).__name__}: give a transformers model, a folder or a hub id")
     refuse_model(model)
+    if args.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        kind = type(without_adapter(model)).__name__
+        raise ValueError(f"gradient_checkpointing: {kind} can't recompute its activations: leave it out")
     if args.gradient_checkpointing and (peft_config or is_peft(model)):
         model.enable_input_require_grads()  # the frozen embedding would end the gradient's path
     if args.gradient_checkpointing and args.gradient_checkpointing_kwargs is None:
@@ -157,6 +160,22 @@ def refuse_other_heads(model) -> None:
         raise ValueError(f"{kind} makes no logits for each token: {fix}")
     if (one[:, 0] - other[:, 0]).norm() > 16 * torch.finfo(model.dtype).eps * one[:, 0].norm():
         raise ValueError(f"{kind} looks at later tokens: {fix}")
+
+
+def refuse_failing(model, args) -> None:
+    """Raise a ValueError for a model that fails with its adapter, or in bf16 or fp16: asked with two tokens."""
+    device, mixed = next(model.parameters()).device, "bf16" if args.bf16 else "fp16" if args.fp16 else None
+    fixes = {"peft_config": "give other target_modules"} if is_peft(model) else {}
+    fixes |= {mixed: f"leave {mixed} out"} if mixed else {}
+    if not fixes:
+        return
+    dtype = torch.float16 if mixed == "fp16" else torch.bfloat16
+    try:
+        with torch.no_grad(), torch.autocast(device.type, dtype, enabled=bool(mixed)):
+            model(input_ids=torch.tensor([[0, 1]], device=device), use_cache=False)
+    except FAILURES as error:
+        kind, reason = type(without_adapter(model)).__name__, " ".join(str(error).split())[:100]
+        raise ValueError(f"{', '.join(fixes)}: {kind} fails so ({reason}): {' or '.join(fixes.values())}") from error
 
 
 def readable_tokens(config) -> tuple[int, str]:

@@ -24,7 +24,7 @@ from helpers.training.autocast import adapters_cast_once
 from helpers.training.config import differences
 from helpers.training.draws import epoch_order, first_draws, refuse_too_few, way_of_drawing
 from helpers.training.layout_check import shared_row_obstacle
-from helpers.training.policy import model_maker
+from helpers.training.policy import model_maker, refuse_failing
 
 
 class PreferenceTrainer(Trainer):
@@ -62,6 +62,7 @@ class PreferenceTrainer(Trainer):
         )
         self.model_accepts_loss_kwargs = True  # the loss is divided here, by pairs, and not by Trainer
         self._sums, self._evaluated = {}, []
+        refuse_failing(self.model, args)
         refuse_padding(self.model, self.pad_token_id)
         for name, dataset in self._named_datasets():
             refuse_unreadable_rows(self.model, dataset, name)

@@ -30,7 +30,7 @@ class Technique:
 
 
 TECHNIQUES = {
-    "sft": Technique("SFT", 0, 1, copies=3),
+    "sft": Technique("SFT", 0, 1, copies=3),  # as TRL's trainer makes it: all logits, unlike `helpers.training.sft`
     "orpo": Technique("ORPO", 0, 2, copies=0, shared=True),
     "orpo-rows": Technique("ORPO, two rows and all logits", 0, 2, copies=3),
     "dpo": Technique("DPO, live reference", 2, 2, copies=3, reference=True),

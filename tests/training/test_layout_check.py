@@ -9,7 +9,7 @@ from helpers.training import layout_check
 from helpers.training.base_model import smoke_model
 from helpers.training.layout_check import shared_row_obstacle
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
-from scripts.models import drawn_pairs, tiny_model
+from scripts.tiny_models import drawn_pairs, tiny_model
 
 PAIRS = drawn_pairs((12, 9, 5), (20, 3, 14))
 
