@@ -16,7 +16,7 @@ from helpers.runs import provenance_of_runs, read_recorded, recorded_runs
 from helpers.sagemaker import cost_table, spaces_table
 from helpers.show import plot_bench, plot_curves, plot_loss, plot_nodes, plot_plans, plot_ratios, plot_results, stamp
 from helpers.techniques import figures, results, tables
-from scripts import lesson_tables, models, plan_tables, rooms, trl_arguments
+from scripts import fault_tables, lesson_tables, models, plan_tables, rooms, trl_arguments
 from scripts.pages import fill
 
 IMAGES = REPOSITORY / "docs" / "imgs"
@@ -56,6 +56,7 @@ def main() -> None:
         "docs/studio.md": {"prices": spaces_table()},
         "docs/models.md": {models.section(): models.table()},
         "docs/planner.md": plan_tables.tables(),
+        "docs/optimum_neuron_changes.md": {"faults": fault_tables.faults_table()},
         "docs/own_data.md": {
             "support": own_domain(*support),
             "pairs": lesson_tables.pairs_table(results.recorded()),
