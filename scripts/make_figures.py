@@ -31,7 +31,17 @@ from helpers.show import (
     stamp,
 )
 from helpers.techniques import figures, results, tables
-from scripts import failures, lesson_parts, lesson_tables, models, notebook_times, plan_tables, rooms, trl_arguments
+from scripts import (
+    failures,
+    fault_tables,
+    lesson_parts,
+    lesson_tables,
+    models,
+    notebook_times,
+    plan_tables,
+    rooms,
+    trl_arguments,
+)
 from scripts.pages import fill
 
 IMAGES = REPOSITORY / "docs" / "imgs"
@@ -72,6 +82,7 @@ def main() -> None:
         "docs/studio.md": {"prices": spaces_table()},
         "docs/models.md": {models.section(): models.table()},
         "docs/planner.md": plan_tables.tables(),
+        "docs/optimum_neuron_changes.md": {"faults": fault_tables.faults_table()},
         "docs/own_data.md": {
             "support": own_domain(*support),
             "pairs": lesson_tables.pairs_table(results.recorded()),

@@ -1,7 +1,8 @@
-"""Train tiny models over several processes, and what transformers and PEFT say of the same: material for tests.
+"""Train tiny models over several processes: material for tests. `one_process` has what to compare them with.
 
 `train_over(folder, cases, processes)` starts the processes once for all its cases, since starting them takes longer
 than training does. A case is a dictionary of JSON: `name`, `path`, `method`, and the trainer's settings (see `CASE`).
+`without` names a correction of the workshop's that the case leaves out, so that what it corrects is seen.
 """
 
 import json
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from unittest import mock
 
 import torch
 from transformers import TrainerCallback
@@ -28,6 +30,7 @@ CASE = {
     "disable_sequence_parallel": False,
     "zero_1": True,
     "max_steps": STEPS,
+    "without": "",
 }
 SETTINGS = {
     "per_device_train_batch_size": BATCH,
@@ -56,8 +59,16 @@ def train_over(folder: Path, cases: list[dict], processes: int = 2) -> dict[str,
     codes = [process.wait(timeout=600) for process in ranks]
     tails = [(folder / f"rank-{rank}.log").read_text()[-3000:] for rank in range(processes)]
     assert not any(codes), "\n".join(tails)
-    measured = [torch.load(folder / f"measured-{rank}.pt", weights_only=False) for rank in range(processes)]
-    return {case["name"]: [each[case["name"]] for each in measured] for case in cases}
+    return measured_of(folder, processes)
+
+
+def measured_of(folder: Path, processes: int) -> dict[str, list[dict]]:
+    """What `train_over` returned for this folder, {} where it has not ended."""
+    files = [folder / f"measured-{rank}.pt" for rank in range(processes)]
+    if not all(file.is_file() for file in files):
+        return {}
+    ranks = [torch.load(file, weights_only=False) for file in files]
+    return {name: [rank[name] for rank in ranks] for name in ranks[0]}
 
 
 def small_pairs():
@@ -83,18 +94,25 @@ def main(folder: str) -> None:
     folder, rank = Path(folder), os.environ["RANK"]
     pairs, measured = small_pairs(), {}
     for case in json.loads((folder / "cases.json").read_text()):
-        start_anew()
-        measured[case["name"]] = train_case(case, pairs, folder / case["name"])
+        start_anew(case["tensor_parallel_size"])
+        train = train_without if case["without"] else train_case
+        measured[case["name"]] = train(case, pairs, folder / case["name"])
     torch.save(measured, folder / f"measured-{rank}.pt")
     torch.distributed.barrier()
 
 
-def start_anew() -> None:
-    """Forget the last case's settings, which accelerate keeps for the whole process."""
+def start_anew(tensor_parallel_size: int) -> None:
+    """Forget the last case's settings, which accelerate keeps for the whole process; form other groups if needed."""
+    from neuronx_distributed.parallel_layers import parallel_state
     from optimum.neuron.accelerate.state import NeuronAcceleratorState, NeuronPartialState
 
     NeuronAcceleratorState._shared_state.clear()
     NeuronPartialState._shared_state.clear()
+    if not parallel_state.model_parallel_is_initialized():  # Optimum Neuron does it for the first case
+        return
+    if parallel_state.get_tensor_model_parallel_size() != tensor_parallel_size:
+        parallel_state.destroy_model_parallel()
+        parallel_state.initialize_model_parallel(tensor_model_parallel_size=tensor_parallel_size)
 
 
 def train_case(case: dict, pairs, folder: Path) -> dict:
@@ -102,6 +120,7 @@ def train_case(case: dict, pairs, folder: Path) -> dict:
 
     Returns the logged losses, this rank's copied parameters at the end, and what it then says of the first batch.
     """
+    from optimum.neuron import NeuronTrainer
     from peft import LoraConfig
     from transformers import set_seed
 
@@ -110,7 +129,7 @@ def train_case(case: dict, pairs, folder: Path) -> dict:
     from tests.rehearsal.tiny import neuron_trainer
 
     set_seed(0)
-    settings = {name: value for name, value in case.items() if name not in ("name", "path", "lora")}
+    settings = {name: value for name, value in case.items() if name not in ("name", "path", "lora", "without")}
     rank = case["lora"]
     lora = (
         LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LINEAR_LAYERS, task_type="CAUSAL_LM") if rank else None
@@ -131,6 +150,7 @@ def train_case(case: dict, pairs, folder: Path) -> dict:
         "copied": {n: p.detach().clone() for n, p in trainer.model.named_parameters() if is_copied(p)},
         "says": says(trainer),
         "first_process": trainer.is_world_process_zero(),
+        "upstreams_first_process": NeuronTrainer.is_world_process_zero(trainer),
     }
     save_ordinary(trainer, str(folder / "last"))
     with torch.no_grad():
@@ -139,6 +159,23 @@ def train_case(case: dict, pairs, folder: Path) -> dict:
                 parameter.copy_(over_data_parallel_ranks(gradients.first[name], trainer.dp_size))
     save_ordinary(trainer, str(folder / "gradients"))
     return measured
+
+
+def train_without(case: dict, pairs, folder: Path) -> dict:
+    """`train_case` without one of the workshop's corrections; or {"error": what every rank then raised}."""
+    from helpers.neuron import changes, refusals
+
+    module, name, instead = {
+        "partial sums": (changes, "CHANGES", (changes.fix_zero_1,)),
+        "ZeRO-1": (changes, "CHANGES", (changes.fix_partial_sums,)),
+        "models refused": (refusals, "refuse_model", lambda *args: None),
+        "lengths refused": (refusals, "refuse_uneven_length", lambda *args: None),
+    }[case["without"]]
+    with mock.patch.object(module, name, instead):
+        try:
+            return train_case(case, pairs, folder)
+        except (ValueError, AssertionError) as error:
+            return {"error": f"{type(error).__name__}: {error}"}
 
 
 def over_data_parallel_ranks(gradient: torch.Tensor, ranks: int) -> torch.Tensor:
@@ -189,87 +226,6 @@ class FirstGradients(TrainerCallback):
         if self.first is None:
             trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
             self.first = {n: (p.grad if p.grad is not None else p.main_grad).detach().clone() for n, p in trained}
-
-
-# ── in one process, with transformers and PEFT ──────────────────────────────────────────────────────────────
-
-
-def ordinary(case: dict, folder: Path, when: str):
-    """The model of a case in transformers, float32: as it was `first`, or as it was saved `last`."""
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    case = CASE | case
-    if not case["lora"]:
-        path = case["path"] if when == "first" else folder / case["name"] / when
-        return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    model = AutoModelForCausalLM.from_pretrained(case["path"], dtype=torch.float32)
-    model = PeftModel.from_pretrained(model, folder / case["name"] / when, is_trainable=True)
-    for name, module in list(model.named_modules()):
-        if name.endswith(".mlp"):  # Optimum Neuron has one matrix A for gate and up together
-            module.up_proj.lora_A["default"] = module.gate_proj.lora_A["default"]
-    return model.float()
-
-
-def loss_of(model, case: dict, rows: list[dict], reference=None) -> torch.Tensor:
-    """The objective of a case on some pairs, all of one rank; `reference` is DPO's model."""
-    from helpers.data.collate import PreferenceCollator
-    from helpers.objective.logprobs import pair_logps
-    from helpers.objective.odds_ratio import orpo_loss
-
-    batch = PreferenceCollator(0, "rows", LENGTH)(rows)
-    if case["method"] == "sft":  # transformers' own: a mean over the tokens of all answers
-        return model(**{name: batch[name][: len(rows)] for name in ("input_ids", "attention_mask", "labels")}).loss
-    chosen, rejected = pair_logps(model, batch)
-    if case["method"] == "orpo":
-        return orpo_loss(-chosen, chosen, rejected, BETA)
-    with torch.no_grad():
-        before = pair_logps(reference, batch)
-    counts = (batch["labels"] != -100).sum(dim=1).chunk(2)
-    gained = [(now - then) * n for now, then, n in zip((chosen, rejected), before, counts, strict=True)]
-    return -torch.nn.functional.logsigmoid(BETA * (gained[0] - gained[1])).mean()
-
-
-def retrained(case: dict, folder: Path, processes: int = 2) -> dict:
-    """The same training in plain PyTorch: its losses, and the gradients of its first step by their ordinary names."""
-    case, pairs = CASE | case, small_pairs()
-    model = ordinary(case, folder, "first")
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW([p for _, p in trained], lr=SETTINGS["learning_rate"], weight_decay=0.0)
-    ranks = processes // case["tensor_parallel_size"]
-    losses, first, reference = [], None, ordinary(case, folder, "first")
-    for step in range(case["max_steps"]):
-        rows = [pairs[i % PAIRS] for i in range(step * BATCH * ranks, (step + 1) * BATCH * ranks)]
-        loss = sum(loss_of(model, case, rows[rank::ranks], reference) for rank in range(ranks)) / ranks
-        loss.backward()
-        first = first or {name: p.grad.clone() for name, p in trained}
-        torch.nn.utils.clip_grad_norm_([p for _, p in trained], 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = SETTINGS["learning_rate"] * (1 - step / case["max_steps"])
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    return {"losses": losses, "gradients": first}
-
-
-def says_ordinary(case: dict, folder: Path, processes: int = 2) -> float:
-    """The saved model's loss in transformers on the first batch."""
-    case, ranks = CASE | case, processes // (CASE | case)["tensor_parallel_size"]
-    pairs, model, reference = small_pairs(), ordinary(case, folder, "last"), ordinary(case, folder, "first")
-    rows = [pairs[i] for i in range(BATCH * ranks)]
-    with torch.no_grad():
-        return float(sum(loss_of(model, case, rows[rank::ranks], reference) for rank in range(ranks))) / ranks
-
-
-def saved_gradients(case: dict, folder: Path) -> dict[str, torch.Tensor]:
-    """The first gradients over all processes, joined and named as transformers and PEFT name them."""
-    from safetensors.torch import load_file
-
-    file = "adapter_model.safetensors" if case.get("lora") else "model.safetensors"
-    saved = load_file(folder / case["name"] / "gradients" / file)
-    if case.get("lora"):
-        return {name.replace(".weight", ".default.weight"): tensor for name, tensor in saved.items()}
-    return saved
 
 
 if __name__ == "__main__":

@@ -12,13 +12,20 @@ import sys
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
 
+from helpers.data.collate import PreferenceCollator
+from helpers.data.load import load_preferences
+from helpers.data.tokenize import tokenize_preferences
 from helpers.files import REPOSITORY
+from helpers.neuron import train_command
+from helpers.objective.logprobs import pair_logps
+from helpers.objective.odds_ratio import orpo_loss
 from helpers.training.base_model import SMOKE, load_model, load_tokenizer
 from scripts import train
 from tests.rehearsal.launch import ONE_PROCESS, compiled_graphs
-from tests.rehearsal.tiny import real_pairs, save_tiny_model
+from tests.rehearsal.tiny import LENGTH, real_pairs, save_tiny_model
 
 SHORT = ("--max_steps", "6", "--max_length", "96", "--per_device_train_batch_size", "2", "--pairs", "24")
 
@@ -97,6 +104,31 @@ def test_lora_saves_an_adapter(qwen3, tmp_path):
     assert len(adapters) == 1
     lora_b = [weight for name, weight in load_file(adapters[0]).items() if "lora_B" in name]
     assert lora_b and all(weight.abs().max() > 0 for weight in lora_b)
+
+
+def test_the_recommended_command_over_two_processes_saves_the_adapter_that_it_trained(qwen3, tmp_path):
+    """README's command under torchrun. Its two pairs are every step's batch, and the last step hardly moves: so the
+    last loss that training logged is that of the saved adapter, in transformers and PEFT."""
+    settings = {"model": qwen3, "tensor_parallel_size": 2, "lora_rank": 16, "beta": 0.25, "bf16": True}
+    settings |= {"max_length": LENGTH, "max_steps": 20, "pairs": 2, "per_device_train_batch_size": 2, "seed": 0}
+    settings |= {"learning_rate": 1e-2, "lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": '{"power": 3}'}
+    script, *arguments = train_command("orpo", output_dir=tmp_path, **settings)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--module"]
+    kept = {name: value for name, value in os.environ.items() if name not in ONE_PROCESS}
+    command = [*torchrun, "tests.rehearsal.launch", script, *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, env=kept, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("gradients that a rank has only in part (LoRA, norms) are added up") == 1
+    losses = [json.loads(line)["loss"] for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(losses) == 20 and losses[-1] < losses[0] - 1, "one process logs, and it learns"
+    saved = PeftModel.from_pretrained(load_model(qwen3), tmp_path / "orpo" / "model")
+    tokenizer = load_tokenizer(SMOKE)
+    rows = tokenize_preferences(load_preferences(limit=2, seed=0), tokenizer, LENGTH)
+    with torch.no_grad():
+        chosen, rejected = pair_logps(saved, PreferenceCollator(tokenizer.pad_token_id, "rows", LENGTH)(list(rows)))
+    loss = orpo_loss(-chosen, chosen, rejected, 0.25).item()
+    print(f"\nlosses {losses}, of the saved adapter {loss}")
+    assert loss == pytest.approx(losses[-1], rel=1e-3)  # training's is of bf16, this of float32
 
 
 def test_precompiling_saves_nothing(llama, tmp_path):

@@ -1,7 +1,15 @@
-"""Tiny Llama and Qwen3 models with the real tokenizer, and the two trainers on them."""
+"""Tiny Llama, Qwen3 and Granite models with the real tokenizer, and the two trainers on them."""
 
 from datasets import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM, set_seed
+from transformers import (
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    set_seed,
+)
 
 from helpers.data.load import load_preferences
 from helpers.data.schema import REFERENCE
@@ -22,7 +30,11 @@ SIZES = {
     "max_position_embeddings": 256,
     "initializer_range": 0.1,  # larger than usual: log-probs that differ make a sharper comparison
 }
-ARCHITECTURES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen3": (Qwen3Config, Qwen3ForCausalLM)}
+ARCHITECTURES = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+    "granite": (GraniteConfig, GraniteForCausalLM),
+}
 
 
 def save_tiny_model(folder, architecture: str, tied: bool = True, vocabulary: int | None = None) -> str:
