@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from helpers.neuron.run import step_records
 from helpers.runs.machine import clock
+from helpers.runs.progress import Pace
 from helpers.sagemaker.aws_errors import JobError, client, told
 from helpers.sagemaker.catalogue import INSTANCES, PRICING_PAGE
 from helpers.sagemaker.submission import find
@@ -85,14 +86,16 @@ class Progress:
     """What the log has shown so far. `hear` takes (time in seconds, line)."""
 
     def __init__(self, steps: int | None):
-        self.steps, self.record, self.first, self.last, self.tail = steps, None, None, None, []
+        self.steps, self.record, self.pace, self.at, self.tail = steps, None, None, 0.0, []
 
     def hear(self, at: float, line: str) -> None:
         """A line of the log; a JSON record of a step is progress."""
         self.tail = [*self.tail, line][-30:]
         for record in step_records(line):
-            self.record, self.last = record, (at, record["step"])
-            self.first = self.first or self.last
+            self.record, self.at, step = record, at, record["step"]
+            if self.pace is None or step < self.pace.done:  # a job that was restarted goes back to its checkpoint
+                self.pace = Pace("step", step, self.steps or 0, now=lambda: self.at)
+            self.pace.reach(step)
 
     def __str__(self) -> str:
         if self.record is None:
@@ -100,10 +103,8 @@ class Progress:
         of = f"/{self.steps}" if self.steps else ""
         text = f"step {self.record['step']}{of}, loss {self.record['loss']:.3f}"
         text += f", {self.record['graphs']} graphs compiled" if "graphs" in self.record else ""
-        (began, first), (now, step) = self.first, self.last
-        if self.steps and step > first:
-            text += f", {clock((now - began) / (step - first) * (self.steps - step))} left"
-        return text
+        left = self.pace.left()
+        return text + (f", {clock(left)} left" if left else "")
 
 
 def events(logs, name: str, tokens: dict[str, str]):
