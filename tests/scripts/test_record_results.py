@@ -6,7 +6,6 @@ import pytest
 
 from scripts import record_results
 
-
 DONE = {"01": {"seconds": 1.26, "cells": [0.5, 0.76]}, "02": {"seconds": 9.0, "resumed": True}, "03": {"seconds": 2}}
 
 
