@@ -90,7 +90,8 @@ def test_all_pass(runner):
     assert results["profile"] == "smoke" and results["run"]["peak_memory_bytes"] > 2**26
     assert runner.state()["status"] == "finished" and results["run"]["seconds_left"] == 0
     (second,) = runner.state()["done"]["01_second"]["cells"]
-    assert 2.5 <= second <= runner.state()["done"]["01_second"]["seconds"], "for the time left of the next run"
+    whole = runner.state()["done"]["01_second"]["seconds"]
+    assert 2.5 <= second <= whole + 0.01, "for the time left of the next run, in hundredths of a second"
     assert not [name for name in os.listdir(runner.runs / "latest" / "notebooks") if name.startswith(".")]
 
 
