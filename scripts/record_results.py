@@ -13,6 +13,7 @@ from pathlib import Path
 from helpers.data import BUILT_IN
 from helpers.files import read_lines, write_json
 from helpers.runs import results_folder
+from helpers.runs.earlier import counts
 from helpers.runs.folder import read_object
 
 GENERATIONS_KEPT = 5
@@ -28,9 +29,9 @@ def record(run: Path) -> Path:
     results["generations"] = results.get("generations", [])[:GENERATIONS_KEPT]
     results["monitor"] = {method: read_lines(run / method / "monitor.jsonl") for method in ("sft", "orpo")}
     results["losses"] = {method: losses_of(run / method / "log.jsonl") for method in ("sft", "orpo")}
-    results["notebook_seconds"] = {
-        name: round(entry["seconds"], 1) for name, entry in state.get("done", {}).items() if "seconds" in entry
-    }
+    whole = {name: entry for name, entry in state.get("done", {}).items() if counts(entry)}
+    results["notebook_seconds"] = {name: round(entry["seconds"], 1) for name, entry in whole.items()}
+    results["cell_seconds"] = {name: entry["cells"] for name, entry in whole.items() if "cells" in entry}
     results = without_place(results)
     target = results_folder() / f"{results['profile']}{pairs_of(results)}-seed{results['seed']}.json"
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,7 @@ from helpers.files import (
 from helpers.preflight.packages import installed, pythonpath_check, read_pins
 from helpers.preflight.readiness import memory_check
 from helpers.runs import Run, clock, new_run, runs_folder
+from helpers.runs.earlier import counts, earlier_times
 from helpers.runs.folder import NOTEBOOKS, latest_run, read_object, run_lock
 from helpers.runs.lock import Held
 from helpers.runs.progress import Progress
@@ -85,7 +86,10 @@ def main() -> int:
     except KeyboardInterrupt:
         if workshop:
             workshop.save("stopped")
-        print(f"\nStopped. `make run PROFILE={profile.name}` continues from here; FRESH=1 starts anew.", flush=True)
+        left = workshop.seconds_left() if workshop else None
+        told = f" About {clock(left)} are left." if left else ""
+        again = f"`make run PROFILE={profile.name}` continues from here; FRESH=1 starts anew."
+        print(f"\nStopped. {again}{told}", flush=True)
         return 130
 
 
@@ -218,9 +222,10 @@ class Workshop:
         else:
             print(f"Starting {self.run.path.name}")
         self.run.measured_machine()
-        self.progress = Progress(earlier_seconds(profile.name))
+        self.progress = Progress(*earlier_times(profile.name))
         for name, entry in self.state["done"].items():
-            self.progress.done(name, entry["seconds"])
+            if counts(entry):
+                self.progress.done(name, entry["seconds"])
         (self.run.path / "notebooks").mkdir(exist_ok=True)
         self.save("running")
 
@@ -265,9 +270,10 @@ class Workshop:
         for path in self.notebooks:
             if path.stem in self.state["done"]:
                 continue
+            resumed = {"resumed": True} if path.stem in self.state["begun"] else {}
             self.state["begun"][path.stem] = self.sources[path.stem]
             self.save("running")
-            execution = Execution(path, self)
+            execution = Execution(path, self, **resumed)
             error = execution.execute()
             self.state["peak_memory_bytes"] = max(self.state["peak_memory_bytes"], execution.peak_memory)
             if error:
@@ -275,8 +281,10 @@ class Workshop:
                 print(f"\nFAILED: {error}\n", flush=True)
                 self.finish()
                 return 1
-            self.state["done"][path.stem] = {"seconds": execution.seconds}
-            self.progress.done(path.stem, execution.seconds)
+            entry = {"seconds": execution.seconds, "cells": execution.cell_seconds} | resumed
+            self.state["done"][path.stem] = entry
+            if counts(entry):
+                self.progress.done(path.stem, execution.seconds)
             self.save("running")
         self.save("finished")
         self.finish()
@@ -286,7 +294,8 @@ class Workshop:
         seconds = sum(entry["seconds"] for entry in self.state["done"].values())
         measured = (result.get("peak_memory_bytes", 0) for result in self.run.results["methods"].values())
         memory = max(self.state["peak_memory_bytes"], 0, *measured)  # the samples may miss a peak that a stage noted
-        self.run.write_results(run={"seconds": seconds, "peak_memory_bytes": memory, "status": self.state["status"]})
+        run = {"seconds": seconds, "peak_memory_bytes": memory, "status": self.state["status"]}
+        self.run.write_results(run=run | {"seconds_left": self.seconds_left()})
         report = write_report(self.run.path)
         if methods := side_by_side(self.run.results):
             print("\n" + comparison_table(methods, self.run.results.get("baselines")) + "\n")
@@ -296,21 +305,6 @@ class Workshop:
     def seconds_left(self) -> float | None:
         """Until all notebooks are done, at the pace of this machine; None where a notebook was never timed."""
         return self.progress.left([path.stem for path in self.notebooks if path.stem not in self.state["done"]])
-
-
-def earlier_seconds(profile: str) -> dict[str, float]:
-    """Seconds of each notebook in earlier runs of a profile, the newest run winning, and in the recorded results."""
-    seconds = {}
-    recorded = sorted((REPOSITORY / "docs" / "results").glob(f"{profile}-seed*.json"))
-    for path in recorded:
-        seconds |= json.loads(path.read_text()).get("notebook_seconds", {})
-    for path in sorted(runs_folder().glob(f"*-{profile}/state.json")):
-        try:
-            done = read_object(path).get("done", {})
-            seconds |= {name: entry["seconds"] for name, entry in done.items() if "seconds" in entry}
-        except ValueError as error:
-            print(f"{error}; its times are left out")
-    return seconds
 
 
 class ThisPython(KernelSpecManager):
@@ -326,10 +320,11 @@ class ThisPython(KernelSpecManager):
 class Execution(NotebookClient):
     """One notebook in a fresh kernel, with a line of progress."""
 
-    def __init__(self, path: Path, workshop: Workshop):
-        self.path, self.workshop = path, workshop
+    def __init__(self, path: Path, workshop: Workshop, resumed: bool = False):
+        self.path, self.workshop, self.resumed = path, workshop, resumed
         self.target = workshop.run.path / "notebooks" / path.name
         self.started, self.seconds, self.peak_memory = time.monotonic(), 0.0, 0
+        self.cell_seconds: list[float] = []
         self.number, self.said = 0, ""
         self.heard, self.missing = 0, {}  # the number of the newest message; {number that never came: cell}
         super().__init__(
@@ -344,7 +339,7 @@ class Execution(NotebookClient):
     def execute(self) -> str | None:
         """Run every cell; returns None, or what went wrong. The executed notebook is kept in either case."""
         self.reset_execution_trackers()
-        done = threading.Event()
+        done, progress = threading.Event(), self.workshop.progress
         watcher = threading.Thread(target=self.watch, args=(done,), daemon=True)
         environment = {"PROFILE": self.workshop.profile.name, "WORKSHOP_RUN": str(self.workshop.run.path)}
         environment |= {"PYTHONOPTIMIZE": ""}  # which would take away every assert
@@ -356,13 +351,13 @@ class Execution(NotebookClient):
         manager.context.setsockopt(zmq.RCVHWM, 0)  # and so does this end
         manager.transport, manager.ip = "ipc", f"{sockets.name}/kernel"  # on disk: nobody on the network can listen
         try:
+            progress.start(self.path.stem, len(self.nb.cells), self.resumed)
             self.start_new_kernel(env=os.environ | environment, cwd=str(REPOSITORY), stderr=descriptor)
             self.start_new_kernel_client()
-            self.workshop.progress.start(self.path.stem)
             watcher.start()
             for number, cell in enumerate(self.nb.cells):
                 self.number = number
-                self.workshop.progress.next_cell()
+                progress.next_cell()
                 self.execute_cell(cell, number)
         except CellExecutionError as error:
             last = error.evalue.strip().splitlines() or [failing_line(error.traceback)]
@@ -379,7 +374,11 @@ class Execution(NotebookClient):
             return f"{self.path.name}: the kernel can't be started or reached: {why}"
         finally:
             done.set()
+            if watcher.is_alive():
+                watcher.join()
             self.seconds = time.monotonic() - self.started
+            self.cell_seconds = [round(seconds, 2) for seconds in progress.cell_seconds()]
+            progress.leave()
             if self.km is not None and self.kc is not None:
                 self._cleanup_kernel()
             os.close(descriptor)

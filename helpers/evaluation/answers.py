@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 from sacrebleu.metrics import CHRF
-from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, StoppingCriteria
 
 from helpers.evaluation.intervals import percentile_interval, resample_weights
 from helpers.objective.logprobs import evaluating
 from helpers.runs.memory import release_memory
+from helpers.runs.progress import Bar
 
 
 def generate_answers(
@@ -42,9 +42,10 @@ def generate_answers(
     asked = zip(prompts, arguments or [{}] * len(prompts), strict=True)
     texts = [tokenizer.apply_chat_template(prompt, **ask, **more) for prompt, more in asked]
     answers = []
-    with evaluating(model), torch.random.fork_rng():
+    bar = Bar(total=len(texts), desc=desc, disable=len(texts) <= batch_size)
+    with evaluating(model), torch.random.fork_rng(), bar:
         torch.manual_seed(seed)
-        for start in tqdm(range(0, len(texts), batch_size), desc=desc, disable=len(texts) <= batch_size):
+        for start in range(0, len(texts), batch_size):
             inputs = tokenizer(
                 texts[start : start + batch_size],
                 return_tensors="pt",
@@ -59,12 +60,27 @@ def generate_answers(
                 **sampling,
                 pad_token_id=tokenizer.pad_token_id,
                 eos_token_id=stop_tokens(model, tokenizer),
+                stopping_criteria=[Ticks(bar, max_new_tokens)],
                 streamer=streamer,
             )
             new_tokens = output[:, inputs["input_ids"].shape[1] :]
             answers += [text.strip() for text in tokenizer.batch_decode(new_tokens, skip_special_tokens=True)]
+            bar.update(len(answers) - bar.n)
             release_memory()  # of keys and values, half a GiB for 50 prompts of the laptop's model
     return answers
+
+
+class Ticks(StoppingCriteria):
+    """Moves a bar of answers with each new token of a batch, which may take a minute; stops no answer."""
+
+    def __init__(self, bar: Bar, max_new_tokens: int):
+        self.bar, self.max_new_tokens, self.said, self.first = bar, max_new_tokens, 0, bar.n
+
+    def __call__(self, input_ids, scores, **more) -> torch.Tensor:
+        """transformers asks after each token: (rows, tokens) → (rows,), False for go on."""
+        self.said += 1
+        self.bar.update(self.first + len(input_ids) * self.said / self.max_new_tokens - self.bar.n)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 def in_bf16(model):

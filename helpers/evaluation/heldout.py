@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from helpers.data.collate import PreferenceCollator
 from helpers.data.door import as_conversations
@@ -20,6 +19,7 @@ from helpers.evaluation.scoring import answer_lengths, scoring_rules, without_qu
 from helpers.files import read_json
 from helpers.runs.folder import place_of
 from helpers.runs.machine import fast_bf16, peak_memory_bytes
+from helpers.runs.progress import Bar
 from helpers.runs.told import Refused
 from helpers.training.base_model import find_base_model
 from helpers.training.layout_check import shared_row_obstacle
@@ -85,7 +85,7 @@ def measure_rules(run, method: str, model, tokenizer, heldout, profile) -> dict[
     """Preference accuracy of a measured model by each of `RULES`, from the same answers without a question."""
     asked = read_scores(run.stage(method))
     batches = heldout_batches(without_question(heldout), model, tokenizer, profile.max_length)
-    unasked = measure_pairs(model, tqdm(batches, desc=f"{method}: without the question"))
+    unasked = measure_pairs(model, Bar(batches, desc=f"{method}: without the question"))
     lengths = answer_lengths(heldout, tokenizer, profile.max_length)
     return scoring_rules(asked, unasked, lengths, profile.seed)
 
@@ -97,7 +97,7 @@ def measure_heldout(stage, method: str, model, tokenizer, heldout, profile) -> d
     The scores of every pair and the answers go to heldout.json in the stage.
     """
     batches = heldout_batches(heldout, model, tokenizer, profile.max_length)
-    scores = measure_pairs(model, tqdm(batches, desc=f"{method}: log-probs"), groups_of(heldout))
+    scores = measure_pairs(model, Bar(batches, desc=f"{method}: log-probs"), groups_of(heldout))
     asked = heldout.select(range(min(profile.generation_prompts, len(heldout))))
     prompts, arguments = prompts_of(asked)
     bf16 = fast_bf16(stage.run.measured_machine())

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from helpers.credentials import without_credentials
 from helpers.neuron.run import step_records
 from helpers.runs.machine import clock
+from helpers.runs.progress import Pace
 from helpers.sagemaker.aws_errors import JobError, client, told
 from helpers.sagemaker.catalogue import INSTANCES, PRICING_PAGE
 from helpers.sagemaker.submission import find
@@ -99,14 +100,17 @@ class Progress:
     def __init__(self, settings: dict | None = None):
         settings = settings or {}
         self.steps, self.epochs = int(settings.get("max_steps") or 0), float(settings.get("num_train_epochs") or 3)
-        self.record, self.first, self.last, self.tail = None, None, None, []
+        self.record, self.pace, self.at, self.tail = None, None, 0.0, []
 
     def hear(self, at: float, line: str) -> None:
         """A line of the log; a JSON record of a step is progress."""
         self.tail = [*self.tail, line][-30:]
         for record in step_records(line):
-            self.record, self.last = record, (at, record["step"])
-            self.first = self.first or self.last
+            self.record, self.at, step = record, at, record["step"]
+            if self.pace is None or step < self.pace.done:  # a job that was restarted goes back to its checkpoint
+                self.pace = Pace("step", step, self.all_steps, now=lambda: self.at)
+            self.pace.total = self.all_steps
+            self.pace.reach(step)
 
     @property
     def all_steps(self) -> int:
@@ -124,10 +128,8 @@ class Progress:
         of = f"/{steps}" if steps else ""
         text = f"step {self.record['step']}{of}, loss {self.record['loss']:.3f}"
         text += f", {self.record['graphs']} graphs compiled" if "graphs" in self.record else ""
-        (began, first), (now, step) = self.first, self.last
-        if first < step < steps:
-            text += f", {clock((now - began) / (step - first) * (steps - step))} left"
-        return text
+        left = self.pace.left()
+        return text + (f", {clock(left)} left" if left else "")
 
 
 def events(logs, name: str, tokens: dict[str, str]):

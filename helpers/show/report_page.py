@@ -39,7 +39,8 @@ TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).fr
 <h1>Run {{ name }}</h1>
 <p>{{ results.date[:16] | replace("T", " ") }} UTC, profile <b>{{ results.profile }}</b>, seed {{ results.seed }}.
 {% if results.run %}{{ results.run.status | capitalize }}; the notebooks took {{ clock(results.run.seconds) }}.
-{% endif %}</p>
+{% if results.run.seconds_left %}About {{ clock(results.run.seconds_left) }} are left: <code>make run</code> goes on.
+{% endif %}{% endif %}</p>
 {% for notebook in notebooks if notebook.failed %}<p class="failed"><b>Notebook {{ notebook.name }} failed:</b>
 {{ notebook.failed }}. What follows is what the run measured before.</p>{% endfor %}
 <nav aria-label="Contents">{{ contents }}</nav>

@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from helpers.objective.logprobs import evaluating
+from helpers.runs.progress import Bar
 
 BATCH = 16
 
@@ -17,7 +17,7 @@ def rewards_of(model, tokenizer, prompts: list[list[dict]], answers: list[str], 
     texts = [tokenizer.apply_chat_template(chat, tokenize=False) for chat in chats]
     rewards = []
     with evaluating(model):
-        for start in tqdm(range(0, len(texts), BATCH), desc=desc):
+        for start in Bar(range(0, len(texts), BATCH), desc=desc):
             batch = tokenizer(
                 texts[start : start + BATCH],
                 return_tensors="pt",

@@ -2,6 +2,8 @@
 
 from transformers import ProgressCallback, TrainerCallback
 
+from helpers.runs import progress
+
 
 class StepLog(TrainerCallback):
     """Writes each logged step that has a loss to the stage's log, on the first process alone.
@@ -27,7 +29,13 @@ class StepLog(TrainerCallback):
 
 
 class Bar(ProgressCallback):
-    """transformers' progress bar without its log lines, which StepLog writes."""
+    """transformers' progress bar with our time left, and without its log lines, which StepLog writes."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """A bar of steps, from where a training goes on."""
+        if state.is_world_process_zero:
+            self.training_bar = progress.Bar(total=state.max_steps, initial=state.global_step, dynamic_ncols=True)
+        self.current_step = state.global_step
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         """Nothing: the bar alone."""

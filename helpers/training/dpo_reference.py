@@ -7,13 +7,13 @@ two numbers a pair, the columns `ref_chosen_logps` and `ref_rejected_logps` (sum
 import math
 
 from datasets import Dataset
-from tqdm.auto import tqdm
 
 from helpers.data.collate import PreferenceCollator
 from helpers.data.schema import REFERENCE, SIDES
 from helpers.data.tokenize import response_tokens
 from helpers.objective.chunked_logprobs import chunking_obstacle
 from helpers.objective.logprobs import evaluating, pair_logps
+from helpers.runs.progress import Bar
 from helpers.training.layout_check import shared_row_obstacle
 
 # How far reference and model may be apart in the sum over a response: a nat, and a share of the sum. SmolLM2-135M with
@@ -52,7 +52,7 @@ def summed_logps(tokenized: Dataset, model, pad_token_id: int, batch_size: int =
     )
     sums = {name: [] for name in REFERENCE}
     with evaluating(model):
-        for start in tqdm(range(0, len(tokenized), batch_size), desc="Reference log-probs"):
+        for start in Bar(range(0, len(tokenized), batch_size), desc="Reference log-probs"):
             rows = list(tokenized.select(range(start, min(start + batch_size, len(tokenized)))))
             batch = {name: tensor.to(model.device) for name, tensor in collate(rows).items()}
             for name, side, means in zip(REFERENCE, SIDES, pair_logps(model, batch, chunked), strict=True):

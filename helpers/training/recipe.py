@@ -105,7 +105,7 @@ def price_of_a_step(trainer, pairs) -> dict[str, tuple[float, float]]:
     """{way: (loss, seconds)} of one forward and backward pass: as in a textbook, and as this ORPOTrainer does it.
 
     The textbook's way takes one pair after the other and adds up the gradients. That is the same loss, and the logits
-    of all pairs at once would take most of the memory of the notebook.
+    of all pairs at once would take most of the memory of the notebook. This trainer's takes as many as in training.
     """
     args, tokenizer = trainer.args, trainer.processing_class
     rows = list(tokenize_preferences(pairs, tokenizer, args.max_length))
@@ -113,13 +113,14 @@ def price_of_a_step(trainer, pairs) -> dict[str, tuple[float, float]]:
     measured = {}
     for timed in (False, True, True):  # a round to warm up, then two, since one alone may meet a busy moment
         for name, (layout, chunked) in ways.items():
-            parts = [rows] if chunked else [[row] for row in rows]
+            together = args.per_device_train_batch_size if chunked else 1
+            parts = [rows[start : start + together] for start in range(0, len(rows), together)]
             collate = PreferenceCollator(tokenizer.pad_token_id, layout)
             batches = [trainer._prepare_inputs(collate(part)) for part in parts]
             started, shown = time.perf_counter(), 0.0
-            for batch in batches:
+            for part, batch in zip(parts, batches, strict=True):
                 chosen, rejected = pair_logps(trainer.model, batch, chunked)
-                loss = orpo_loss(-chosen, chosen, rejected, args.beta) / len(batches)
+                loss = orpo_loss(-chosen, chosen, rejected, args.beta) * (len(part) / len(rows))
                 loss.backward()
                 shown += loss.item()
             if torch.cuda.is_available():

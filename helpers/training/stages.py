@@ -47,7 +47,8 @@ def train_stage(trainer, stage, monitor) -> None:
     """Train to the last step, from the stage's checkpoint if it was stopped, else from the base; save the model there.
 
     A stage that is trained is left as it is, and its curves are shown; where a job trained it, which draws none, their
-    two ends are measured. Jupyter's stop button, or the monitor's, ends training after the step that it is in, and
+    two ends are measured. Once all steps are done the trainer's model is given back: what follows reads the saved one,
+    and two would be in memory. Jupyter's stop button, or the monitor's, ends training after the step that it is in, and
     keeps a checkpoint and the model; the Stopped that follows says so.
     """
     refuse_other_settings(trainer, stage)
@@ -79,11 +80,39 @@ def train_stage(trainer, stage, monitor) -> None:
     if stop.pressed:
         raise Stopped(f"{stage}. {how_to_go_on(stage)} The next cell reads the model.")
     print(f"{trainer.state.global_step} steps; the model is in {stage.path.name}/{stage.model_path.name}")
+    give_model_back(trainer, stage)
 
 
 def forget_optimizer(trainer) -> None:
     """Free what only the next step would need; a checkpoint has it for whoever goes on."""
     trainer.optimizer, trainer.lr_scheduler = None, None
+    release_memory()
+
+
+class GivenBack:
+    """Stands where a trainer's model was; whoever asks it for anything is told where the model is."""
+
+    trained_as = ""
+
+    def __init__(self, stage):
+        self.trained_as = stage.name
+
+    def __getattr__(self, name: str):
+        raise Gone(
+            f"this trainer gave its model back when {self.trained_as} was trained, for the memory: load_trained(stage) "
+            "reads it; to train again, run the trainer's cell first"
+        )
+
+
+class Gone(Refused, AttributeError):
+    """An attribute of a model that was given back."""
+
+
+def give_model_back(trainer, stage) -> None:
+    """Let go of the model wherever the trainer keeps it; who else has a name for it keeps it."""
+    trainer.model = trainer.model_wrapped = GivenBack(stage)
+    trainer.callback_handler.model = None
+    trainer.accelerator.free_memory()
     release_memory()
 
 

@@ -10,6 +10,7 @@ from transformers import LlamaForCausalLM
 
 from helpers.data.collate import PreferenceCollator
 from helpers.data.load import load_preferences
+from helpers.evaluation import answers as answers_module
 from helpers.evaluation.answers import chrf_with_ci, generate_answers
 from helpers.evaluation.heldout import (
     evaluate,
@@ -137,6 +138,28 @@ def test_answers_of_a_padded_batch_equal_those_given_one_by_one(model, pairs, to
     alone = [generate_answers(model, tokenizer, [prompt], max_new_tokens=6)[0] for prompt in prompts]
     assert together == alone == generate_answers(model, tokenizer, prompts, 6, batch_size=3)
     assert any(together)
+
+
+def test_the_bar_moves_with_every_token_and_changes_no_answer(model, pairs, tokenizer, monkeypatch):
+    """Two batches of two, up to the number of prompts and no further."""
+    size, drawn = model.lm_head.weight.shape, torch.Generator().manual_seed(0)
+    model.lm_head.weight = torch.nn.Parameter(0.5 * torch.randn(size, generator=drawn))
+    asked = {"prompts": list(pairs["prompt"])[:4], "max_new_tokens": 6, "batch_size": 2, "temperature": 1.0}
+    moves = []
+
+    class Watched(answers_module.Bar):
+        def update(self, n=1):
+            moves.append(self.n + n)
+            return super().update(n)
+
+    monkeypatch.setattr(answers_module, "Bar", Watched)
+    ticking, generate = generate_answers(model, tokenizer, **asked), model.generate
+    monkeypatch.setattr(model, "generate", lambda stopping_criteria, **given: generate(**given))
+    without = generate_answers(model, tokenizer, **asked)
+    assert ticking == without and any(ticking)
+    ticks, batches = moves[:-2], moves[-2:]
+    assert batches == [2, 4] and 2 in ticks and ticks == sorted(ticks) and ticks[-1] == 4
+    assert ticks[0] == pytest.approx(2 / 6) and len(ticks) > 6
 
 
 def test_sampled_answers_follow_the_seed_and_leave_the_random_state(model, pairs, tokenizer):

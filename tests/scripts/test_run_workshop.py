@@ -88,7 +88,10 @@ def test_all_pass(runner):
     assert (runner.runs / "latest" / "report.html").is_file()
     results = json.loads((runner.runs / "latest" / "results.json").read_text())
     assert results["profile"] == "smoke" and results["run"]["peak_memory_bytes"] > 2**26
-    assert runner.state()["status"] == "finished"
+    assert runner.state()["status"] == "finished" and results["run"]["seconds_left"] == 0
+    (second,) = runner.state()["done"]["01_second"]["cells"]
+    whole = runner.state()["done"]["01_second"]["seconds"]
+    assert 2.5 <= second <= whole + 0.01, "for the time left of the next run, in hundredths of a second"
     assert not [name for name in os.listdir(runner.runs / "latest" / "notebooks") if name.startswith(".")]
 
 
@@ -328,6 +331,8 @@ def test_stopped_while_a_notebook_runs_it_continues(runner, how):
     code, said = runner.run()
     assert code == 0, said
     assert "Continuing" in said and "done 00_a" in said
+    done = runner.state()["done"]
+    assert done["01_slow"]["resumed"] and "resumed" not in done["00_a"], "its time is not that of the whole notebook"
 
 
 def test_two_runs_do_not_work_in_one_folder(runner):

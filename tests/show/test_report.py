@@ -102,6 +102,15 @@ def test_page_shows_numbers_answers_failures_and_the_smoke_warning(run):
     assert sorted(path.name for path in run.path.glob(".report*")) == []
 
 
+@pytest.mark.parametrize("left", [754.4, 0.0, None])
+def test_an_unfinished_run_says_how_long_the_rest_takes_where_that_is_known(run, left):
+    taken = {"status": "failed", "seconds": 61.0, "peak_memory_bytes": 2**30}
+    run.write_results(run=taken | {"seconds_left": left})
+    said = " ".join(Page(write_report(run.path).read_text(encoding="utf-8")).text.split())
+    assert ("Failed; the notebooks took 1:01. About 12:34 are left: make run goes on." in said) is bool(left)
+    assert "Failed; the notebooks took 1:01." in said and ("make run goes on" in said) is bool(left)
+
+
 def test_contents_lead_to_every_section_and_code_is_set_as_code(run):
     said = {"prompt": "Does `Get<T>` list?", "reference": "R", "base": "No", "sft": "a `b`", "orpo": "O"}
     run.write_results(generations=[said])

@@ -181,6 +181,19 @@ def test_a_step_is_timed_twice_after_a_warm_up_and_the_smaller_counts(tmp_path, 
     assert (textbook, ours) == (2, 1)
 
 
+def test_the_price_is_of_as_many_pairs_at_once_as_in_training_and_the_loss_is_the_same(tmp_path, tokenized, tokenizer):
+    pairs, losses = load_preferences("aws-api", "train", limit=3), []
+    for together in (1, 2, 8):
+        settings = {"per_device_train_batch_size": together, "max_length": 128, "report_to": []}
+        args = ORPOConfig(output_dir=str(tmp_path), **settings)
+        trainer = ORPOTrainer(model=smoke_model(seed=0), args=args, train_dataset=tokenized, processing_class=tokenizer)
+        seen = []
+        trainer._prepare_inputs = lambda batch, seen=seen: seen.append(len(batch["row"])) or batch
+        losses += [loss for loss, _ in price_of_a_step(trainer, pairs).values()]
+        assert max(seen) == min(together, 3)
+    assert losses == pytest.approx([losses[0]] * 6, rel=1e-5)
+
+
 def test_the_line_says_how_many_pairs_a_second_are_trained_without_the_measurements(tmp_path):
     monitor = LiveMonitor([], Run(tmp_path, PROFILES["smoke"]).stage("orpo"), every=2)
     monitor.pairs_a_step, monitor.spent_before, monitor.share.spent = 4, 1.0, 3.0  # 2 seconds of measurements

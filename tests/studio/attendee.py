@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def chromium() -> str:
 
 
 def studios_python() -> str:
-    """Python 3.12, as in Studio, where this machine has one; else this one."""
+    """Python 3.12, as in Studio, where this machine has one; else this one, with a warning that it is another."""
     pyenv = sorted(Path.home().glob(".pyenv/versions/3.12*/bin/python"))
     for python in ["python3.12", *map(str, pyenv)]:
         try:
@@ -39,6 +40,8 @@ def studios_python() -> str:
             continue
         if said.stdout.strip() == "12":
             return python
+    here = ".".join(map(str, sys.version_info[:2]))
+    warnings.warn(f"no Python 3.12 here: Studio's JupyterLab runs on Python {here}, not on Studio's", stacklevel=2)
     return sys.executable
 
 
@@ -78,25 +81,31 @@ def studio_environment(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def make_home(image: Path, folder: Path):
-    """A home of 5 GB at `folder`; yields False where this user may not mount one, and it is a plain folder."""
-    small = mounted(image, folder)
+    """A home of 5 GB at `folder`; yields why it is a plain folder and as large as the disk, "" where it is not."""
+    obstacle = mount(image, folder)
     try:
-        yield small
+        yield obstacle
     finally:
-        if small:
+        if not obstacle:
             subprocess.run(["umount", "--lazy", str(folder)], check=True)
             image.unlink()
 
 
-def mounted(image: Path, folder: Path) -> bool:
-    """Mount a new file system of 5 GB at `folder`, as a Studio space's home is; False where this user may not."""
+def mount(image: Path, folder: Path) -> str:
+    """Mount a new file system of 5 GB at `folder`, as a Studio space's home is; returns why not, "" if it is there."""
     folder.mkdir()
-    if os.geteuid() != 0 or not shutil.which("mkfs.ext4"):
-        return False
+    if os.geteuid() != 0:
+        return "only root may mount one"
+    if not shutil.which("mkfs.ext4"):
+        return "mkfs.ext4 is missing (Debian and Ubuntu: apt-get install e2fsprogs)"
     with image.open("wb") as file:
         file.truncate(5 * GB)
-    commands = (["mkfs.ext4", "-q", "-m", "0", str(image)], ["mount", "-o", "loop", str(image), str(folder)])
-    return all(subprocess.run(command, capture_output=True).returncode == 0 for command in commands)
+    for command in (["mkfs.ext4", "-q", "-m", "0", str(image)], ["mount", "-o", "loop", str(image), str(folder)]):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            image.unlink()
+            return f"{command[0]} failed ({' '.join(done.stderr.split())})"
+    return ""
 
 
 @contextlib.contextmanager

@@ -42,7 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
 def visit(place: Path, profile: str, limit: int) -> dict:
     """Seconds of each step, and what memory and disk were used, of one newcomer from the clone to the table."""
     studio = studio_environment(place / "conda")
-    with make_home(place / "disk.img", place / "home"):
+    with make_home(place / "disk.img", place / "home") as obstacle:
+        if obstacle:
+            raise RuntimeError(f"no home of 5 GB can be made here: {obstacle}")
         attendee, started = Attendee(place / "home", studio), time.monotonic()
         attendee.clone_from(REPOSITORY)
         cloned = time.monotonic()

@@ -27,9 +27,9 @@ def attendee(tmp_path_factory):
     place = tmp_path_factory.mktemp("studio")
     chromium()
     studio, home = studio_environment(place / "conda"), place / "home"
-    with make_home(place / "disk.img", home) as small:
+    with make_home(place / "disk.img", home) as obstacle:
         attendee = Attendee(home, studio)
-        attendee.small = small
+        attendee.obstacle = obstacle
         attendee.clone_from(REPOSITORY)
         started = time.monotonic()
         attendee.said = attendee.run("make", "setup")
@@ -38,14 +38,18 @@ def attendee(tmp_path_factory):
 
 
 def test_set_up_says_what_it_takes_and_takes_no_more(attendee):
-    """Said first; the environment at most 2.0 GB; on a home of 5 GB no copy of the downloads is left."""
+    """Said first; the environment at most 2.0 GB."""
     said = re.search(r"downloads up to ([\d.]+) GB .*installs ([\d.]+) GB", attendee.said)
     assert said and "ORPO workshop" in attendee.said
     print(f"make setup took {attendee.seconds:.0f} s; .venv {used(attendee.clone / '.venv') / GB:.2f} GB")
     assert used(attendee.clone / ".venv") <= min(2.0, float(said[2])) * GB
-    if attendee.small:
-        assert "deleted at the end" in attendee.said and not (attendee.clone / ".venv" / ".downloads").exists()
-        assert used(attendee.home) - used(attendee.clone) < 0.1 * GB, "caches in the home"
+
+
+def test_on_a_home_of_5_gb_no_copy_of_the_downloads_is_left(attendee):
+    if attendee.obstacle:
+        pytest.skip(f"no home of 5 GB here: {attendee.obstacle}; all else in this file ran in a larger one")
+    assert "deleted at the end" in attendee.said and not (attendee.clone / ".venv" / ".downloads").exists()
+    assert used(attendee.home) - used(attendee.clone) < 0.1 * GB, "caches in the home"
 
 
 def test_set_up_again_is_done_at_once_and_a_moved_clone_is_repaired(attendee):

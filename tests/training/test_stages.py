@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import signal
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -20,6 +21,7 @@ from helpers.files import DamagedFile
 from helpers.runs.folder import Run
 from helpers.runs.told import Refused, RunFirst, Stopped
 from helpers.show.widgets import LiveMonitor
+from helpers.training import stages
 from helpers.training.base_model import smoke_model
 from helpers.training.orpo import ORPOConfig, ORPOTrainer
 from helpers.training.profiles import PROFILES
@@ -96,12 +98,45 @@ def same(left: dict, right: dict) -> bool:
 
 def test_what_is_read_back_is_what_was_trained(session):
     begun = session()
+    trained, base = begun.trainer.model, smoke_model()
     begun.train()
     batch = {"input_ids": torch.tensor([[5, 6, 7]])}
-    trained, base = begun.trainer.model.eval(), smoke_model()
+    trained.eval()
     with torch.no_grad():
         logits = [model(**batch).logits for model in (load_trained(begun.stage), trained, base)]
     assert torch.allclose(logits[0], logits[1], atol=1e-5) and not torch.allclose(logits[0], logits[2], atol=1e-5)
+
+
+def test_a_trained_model_is_in_memory_once_and_the_trainer_says_where_it_is(session):
+    """The saved one is evaluated; a stopped training keeps the trainer's, to go on with."""
+    begun = session()
+    model = weakref.ref(begun.trainer.model)
+    with pytest.raises(Stopped):
+        begun.interrupt_at(3)
+    assert model() is begun.trainer.model
+    begun.train()
+    assert model() is None
+    said = r"gave its model back when orpo was trained, .* load_trained\(stage\) reads it; to train again, run the tr"
+    for ask in (lambda: begun.trainer.model.print_trainable_parameters(), lambda: begun.trainer.model.eval()):
+        with pytest.raises(Refused, match=said):
+            ask()
+    shutil.rmtree(begun.stage.path)
+    with pytest.raises(Refused, match="trained already, as orpo: run the trainer's cell again"):
+        begun.train()
+
+
+def test_a_model_that_is_given_back_changes_no_score(session, run, pairs, tokenizer, tmp_path, monkeypatch):
+    measured = []
+    for name, give_back in (("given back", stages.give_model_back), ("kept", lambda *_: None)):
+        monkeypatch.setattr(stages, "give_model_back", give_back)
+        run.path = tmp_path / name
+        run.write_results(machine={"gflops": 1.0, "bf16_gflops": 1.0})
+        begun = session()
+        begun.train()
+        evaluate(run, "orpo", load_trained(begun.stage), tokenizer, pairs, SMOKE)
+        measured.append((run.path / "orpo" / "heldout.json").read_bytes())
+        assert isinstance(begun.trainer.model, stages.GivenBack) is (name == "given back")
+    assert measured[0] == measured[1], "log-probs of every pair, and all answers"
 
 
 def test_the_training_cell_run_again_trains_nothing(session, capsys):
