@@ -22,6 +22,6 @@ def test_every_cell_is_quick_says_where_it_is_from_and_leaves_nothing_behind(tmp
     assert max(seconds.values()) < LONGEST, seconds
     for name in ("demo-answers", "demo-table", "demo-difference"):
         assert re.search(r"recorded on .+, \d{4}-\d\d-\d\d", json.dumps(shown[name])), name
-    assert "profile laptop, seeds 0" in said["demo-recorded"] and "cores" in said["demo-recorded"]
+    assert "profile laptop, seed 0" in said["demo-recorded"] and "cores" in said["demo-recorded"]
     assert "ORPO − SFT, accepted answers, points: +" in said["demo-check"]
     assert not runs.exists() and not cache.exists()

@@ -75,7 +75,8 @@ def provenance(source: str, records: list[dict], *notes: str, machine_note: str 
 
 def with_seeds(source: str, records: list[dict]) -> str:
     """The source of several records, with their seeds."""
-    return f"{source}, seeds {', '.join(str(record['seed']) for record in records)}"
+    seeds = ", ".join(str(record["seed"]) for record in records)
+    return f"{source}, {'seed' if len(records) == 1 else 'seeds'} {seeds}"
 
 
 def provenance_of_runs(runs: list[dict]) -> str:

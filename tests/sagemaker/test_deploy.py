@@ -183,7 +183,7 @@ PARENT = """
 import sys, time
 from helpers.sagemaker import serve
 server = serve({"lists": sys.argv[1]})
-print(server.process.pid, server.log, flush=True)
+print("served by", server.process.pid, server.log, flush=True)
 time.sleep(600)
 """
 
@@ -191,7 +191,8 @@ time.sleep(600)
 def test_the_server_ends_with_its_parent_also_when_that_is_killed(folders):
     command = [sys.executable, "-c", PARENT, str(folders["lists"])]
     parent = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
-    number, log = parent.stdout.readline().split()
+    told = next(line for line in parent.stdout if line.startswith("served by"))  # how long it starts comes before
+    number, log = told.split()[2:]
     child = psutil.Process(int(number))
     assert child.is_running()
     parent.send_signal(signal.SIGKILL)
