@@ -28,7 +28,7 @@ WAYS = {
     "word_editor": "editor by learned words: no language model, no list of the checker's",
     "rule_editor": "editor by rule: no language model, knows the checker's lists",
 }
-EXAMPLES = 3
+EXAMPLES = 5
 
 
 def recorded_controls() -> list[dict]:

@@ -82,7 +82,7 @@ def facts(results: dict) -> dict[str, str]:
     if model:
         found["base model"] = f"{without_folder(model['name'])}, {model['parameters'] / 1e6:.0f} million parameters"
     if data:
-        found["data"] = without_folder(data["load_from"])
+        found["data"] = without_folder(data.get("load_from") or data["source"])  # `make record` keeps no place
         if "train_pairs" in data:  # a fetched run knows the place only, until notebook 01 counts the pairs
             found["data"] += f": {data['train_pairs']} training pairs, {data['heldout_pairs']} held out"
     found["versions"] = ", ".join(f"{package} {version}" for package, version in results["versions"].items())
