@@ -59,7 +59,7 @@ def controls_table(runs: list[dict], controls: list[dict]) -> str:
         found = measured.setdefault(record["seed"], {})
         for part in ("controls", "wording"):
             for way, result in record.get(part, {}).items():
-                found[way] = found.get(way, {}) | result
+                found[way] = result | found.get(way, {})  # where both measured, the recorded run counts
     every = [result for results in measured.values() for result in results.values()]
     wording = {key: head for key, head in WORDING.items() if any(key in result for result in every)}
     columns, rows = MEASURES | wording, []

@@ -130,8 +130,8 @@ def check_hyperparameters(job) -> None:
         for name in LENGTHS:
             if name in job.hyperparameters:
                 refuse_uneven_length(name, found)
-        if found.pairs is not None:
-            check_pairs(job, found.pairs)
+    if found.pairs is not None:
+        check_pairs(job, found.pairs)
 
 
 def on_trainium(job) -> bool:
